@@ -1,0 +1,27 @@
+"""What every test shares: few threads, and a tiny model and tokenizer on disk."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.tiny_models import tiny_model, tiny_tokenizer
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the tiny tokenizer alone."""
+    folder = tmp_path_factory.mktemp("tiny-tokenizer")
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hugging Face folder with a tiny random Llama (safetensors) and the tiny tokenizer."""
+    folder = tmp_path_factory.mktemp("tiny-llama")
+    tiny_model("llama").save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder

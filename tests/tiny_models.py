@@ -1,0 +1,89 @@
+"""Tiny random models and a tiny tokenizer, built from nothing: no network, no files, the same for every run.
+
+Every model has 2 layers, hidden size 32, 4 heads of 8 and (where the family has them) 2 key heads. All parameters are random,
+biases and norms too, so that an implementation that forgets one of them cannot pass a parity test.
+"""
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = ["<pad>", "<s>", "</s>"]
+MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("an", "d"), ("Ġ", "and")]
+VOCAB_SIZE = len(SPECIAL_TOKENS) + 256 + len(MERGES)
+PRETRAINING_LENGTH = 64
+
+_IDS = {"vocab_size": VOCAB_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": PRETRAINING_LENGTH,
+}
+_GROUPED = {**_SIZES, "num_key_value_heads": 2}
+_EXPERTS = {**_GROUPED, "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 16}
+
+CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": _GROUPED,
+    "mistral": {**_GROUPED, "sliding_window": None},
+    "ministral": {**_GROUPED, "head_dim": 8, "sliding_window": 4096},
+    "mixtral": {**_GROUPED, "num_local_experts": 4},
+    "qwen2": _GROUPED,
+    "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 16},
+    "qwen3": {**_GROUPED, "head_dim": 8},
+    "qwen3_moe": {**_EXPERTS, "head_dim": 8},
+    "smollm3": {**_GROUPED, "no_rope_layers": [1, 1]},
+    "granite": {**_GROUPED, "attention_multiplier": 0.25, "residual_multiplier": 0.5},
+    "olmo": _GROUPED,
+    "olmo2": _GROUPED,
+    "gemma": {**_GROUPED, "head_dim": 8},
+    "phi3": _GROUPED,
+    "starcoder2": {**_GROUPED, "sliding_window": None},
+    "stablelm": {**_GROUPED, "partial_rotary_factor": 0.5},
+    "gpt_neox": {**_SIZES, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
+    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "rotary_dim": 4, "n_positions": PRETRAINING_LENGTH},
+    "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2, "max_seq_len": PRETRAINING_LENGTH},
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": PRETRAINING_LENGTH},
+}
+"""Per `model_type`, what makes its configuration tiny. gpt2 is there as a family that Λ-attention refuses."""
+
+
+def tiny_config(model_type: str, **overrides: Any) -> PretrainedConfig:
+    """A tiny configuration of that family; `overrides` are configuration fields."""
+    return AutoConfig.for_model(model_type, **{**_IDS, **CONFIGS[model_type], **overrides})
+
+
+def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> PreTrainedModel:
+    """A random float32 model of that family in eval mode, the same for the same seed. The global generator is left alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModelForCausalLM.from_config(tiny_config(model_type, **overrides), dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                _randomise(parameter)
+    return model.eval()
+
+
+def _randomise(parameter: torch.nn.Parameter) -> None:
+    """Matrices from N(0, 0.2²), large enough for attention to be far from uniform; vectors moved off their 0 or 1."""
+    noise = 0.2 * torch.randn_like(parameter)
+    parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
+
+
+def tiny_input_ids(batch: int, length: int, seed: int = 0) -> torch.Tensor:
+    """Random token ids without special tokens: int64, [batch, length]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(len(SPECIAL_TOKENS), VOCAB_SIZE, (batch, length), generator=generator)
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer: any text can be encoded, and few characters share a token."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = SPECIAL_TOKENS + alphabet + ["".join(pair) for pair in MERGES]
+    backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=MERGES))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
