@@ -1,14 +1,20 @@
 """Tiny random models and a tiny tokenizer, built from nothing: no network, no files, the same for every run.
 
-Every model has 2 layers, hidden size 32, 4 heads of 8 and (where the family has them) 2 key heads. All parameters are random,
-biases and norms too, so that an implementation that forgets one of them cannot pass a parity test.
+Every model has 2 layers, hidden size 32, 4 heads of 8 and (where the family has them) 2 key heads.
+All parameters are random, biases and norms too: an implementation that forgets one fails its parity test.
 """
 
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 SPECIAL_TOKENS = ["<pad>", "<s>", "</s>"]
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("an", "d"), ("Ġ", "and")]
@@ -24,6 +30,15 @@ _SIZES = {
     "max_position_embeddings": PRETRAINING_LENGTH,
 }
 _GROUPED = {**_SIZES, "num_key_value_heads": 2}
+_GPT_SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": PRETRAINING_LENGTH}
+_MPT_SIZES = {
+    "d_model": 32,
+    "n_layers": 2,
+    "n_heads": 4,
+    "expansion_ratio": 2,
+    "max_seq_len": PRETRAINING_LENGTH,
+}
+_HALF_ROTARY = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
 _EXPERTS = {**_GROUPED, "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 16}
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -42,11 +57,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma": {**_GROUPED, "head_dim": 8},
     "phi3": _GROUPED,
     "starcoder2": {**_GROUPED, "sliding_window": None},
-    "stablelm": {**_GROUPED, "partial_rotary_factor": 0.5},
-    "gpt_neox": {**_SIZES, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}},
-    "gptj": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_inner": 48, "rotary_dim": 4, "n_positions": PRETRAINING_LENGTH},
-    "mpt": {"d_model": 32, "n_layers": 2, "n_heads": 4, "expansion_ratio": 2, "max_seq_len": PRETRAINING_LENGTH},
-    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": PRETRAINING_LENGTH},
+    "stablelm": {**_GROUPED, "rope_parameters": _HALF_ROTARY},
+    "gpt_neox": {**_SIZES, "rope_parameters": _HALF_ROTARY},
+    "gptj": {**_GPT_SIZES, "n_inner": 48, "rotary_dim": 4},
+    "mpt": _MPT_SIZES,
+    "gpt2": _GPT_SIZES,
 }
 """Per `model_type`, what makes its configuration tiny. gpt2 is there as a family that Λ-attention refuses."""
 
@@ -57,7 +72,7 @@ def tiny_config(model_type: str, **overrides: Any) -> PretrainedConfig:
 
 
 def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> PreTrainedModel:
-    """A random float32 model of that family in eval mode, the same for the same seed. The global generator is left alone."""
+    """A random float32 model of that family in eval mode, fixed by `seed`; torch's own generator is left alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(tiny_config(model_type, **overrides), dtype=torch.float32)
@@ -68,7 +83,7 @@ def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> Pr
 
 
 def _randomise(parameter: torch.nn.Parameter) -> None:
-    """Matrices from N(0, 0.2²), large enough for attention to be far from uniform; vectors moved off their 0 or 1."""
+    """Matrices from N(0, 0.2²), so that attention is far from uniform; vectors moved off their 0 or 1."""
     noise = 0.2 * torch.randn_like(parameter)
     parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
 
@@ -86,4 +101,5 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     backend = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(tokens)}, merges=MERGES))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    special = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL_TOKENS))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special)
