@@ -72,7 +72,7 @@ def tiny_config(model_type: str, **overrides: Any) -> PretrainedConfig:
 
 
 def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> PreTrainedModel:
-    """A random float32 model of that family in eval mode, fixed by `seed`; torch's own generator is left alone."""
+    """A random float32 model of that family in eval mode, fixed by `seed`; torch's generator is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = AutoModelForCausalLM.from_config(tiny_config(model_type, **overrides), dtype=torch.float32)
