@@ -1,0 +1,55 @@
+# `make demo` and `make test` each do all their set-up: a virtual environment, the packages, the sample model and text.
+# Every step leaves a stamp inside .venv once it is whole, so a later call starts at once, and an interrupted step is redone.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup sample test demo clean
+
+PYTHON ?= python3
+VENV := .venv
+STAMPS := $(VENV)/stamps
+SAMPLE := sample/SmolLM2-135M-Instruct/config.json
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+PIP_FLAGS_requirements-sample := --no-deps
+
+DEMO := logs/demo
+DEMO_RUN := deepspeed --num_gpus 1 scripts/eval_ppl_deepspeed.py --model smollm2 --dataset plays --max_data_num 1 --max_length 16384
+LAMBDA := --use_lambda_attention --local_branch 4096 --global_branch 10 --limit_distance 4096
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## *(.*)/  make \1\t\2/' | expand -t 16
+
+setup: $(STAMPS)/requirements  ## .venv with what the scripts need
+
+sample: $(SAMPLE)  ## the sample model and text, ready to load
+
+test: $(STAMPS)/requirements-test $(SAMPLE)  ## the test suite; PYTEST_ARGS="-k cache" narrows it
+	python -m pytest $(PYTEST_ARGS)
+
+demo: $(SAMPLE)  ## perplexity at 16,384 tokens, vanilla beside Λ-attention: a table and a picture in logs/demo
+	$(DEMO_RUN) --log_dir $(DEMO)/vanilla
+	$(DEMO_RUN) $(LAMBDA) --log_dir $(DEMO)/lambda
+	python scripts/compare_ppl.py $(DEMO)/vanilla $(DEMO)/lambda --labels vanilla Λ
+	python visualization/plot_nll.py $(DEMO)/vanilla $(DEMO)/lambda --labels vanilla Λ --out $(DEMO)/nll.png
+
+clean:  ## remove .venv, the prepared sample and the demo's results
+	rm -rf $(VENV) sample $(DEMO)
+
+$(STAMPS)/venv:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	mkdir -p $(STAMPS)
+	touch $@
+
+$(STAMPS)/requirements: $(STAMPS)/venv
+$(STAMPS)/requirements-test $(STAMPS)/requirements-sample: $(STAMPS)/requirements
+$(STAMPS)/%: %.txt
+	python -m pip install --disable-pip-version-check --progress-bar off $(PIP_FLAGS_$*) -r $<
+	touch $@
+
+# Order-only: the converted sample stays valid when other packages change.
+$(SAMPLE): | $(STAMPS)/requirements-sample
+	python scripts/prepare_sample.py
