@@ -1,0 +1,200 @@
+"""The picture: what is drawn, the files it is written to, and bad input."""
+
+import os
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from tests.visualization.trial_files import write_trial
+from utils.errors import UserError
+from visualization import plot_nll
+from visualization.curves import position_curve
+from visualization.style import line_look, paper_style, save_figure
+from visualization.trials import load_trial
+
+SCRIPT = Path(plot_nll.__file__)
+
+
+def documents(lengths, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.gamma(1.0, 3.0, length) for length in lengths]
+
+
+@pytest.fixture
+def log_dirs(tmp_path):
+    return [str(write_trial(tmp_path / name, documents([60, 60, 30], seed)))
+            for seed, name in enumerate(["vanilla", "lambda"])]
+
+
+@pytest.fixture
+def trials(log_dirs):
+    return [load_trial(log_dir) for log_dir in log_dirs]
+
+
+def run_in_process(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["plot_nll.py", *map(str, arguments)])
+    plot_nll.main()
+
+
+def legend_labels(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_the_script_writes_each_format_without_a_display(log_dirs, tmp_path):
+    outputs = [tmp_path / "new" / f"nll.{suffix}" for suffix in ("png", "pdf", "svg")]
+    environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "PYTHONPATH")}
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *log_dirs, "--labels", "vanilla", "Λ", "--title", "a", "--out", *outputs],
+        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert matplotlib.image.imread(outputs[0]).shape[1] == 1005  # 3.35 inches at 300 dpi
+    pdf = outputs[1].read_bytes()
+    assert pdf.startswith(b"%PDF-") and pdf.rstrip().endswith(b"%%EOF")
+    assert ElementTree.parse(outputs[2]).getroot().tag.endswith("svg")
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["nll.pdf", "nll.png", "nll.svg"]
+
+
+def test_the_curves_are_those_of_the_arrays(trials):
+    figure = plot_nll.draw(trials, smoothing=9)
+    upper, lower = figure.axes
+    for index, trial in enumerate(trials):
+        curve = position_curve(trial.arrays, smoothing=9)
+        np.testing.assert_array_equal(upper.lines[index].get_data(), [curve.position, curve.mean])
+        np.testing.assert_array_equal(lower.lines[index].get_data(), [curve.position, curve.documents])
+        assert lower.lines[index].get_ydata()[[0, -1]].tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("band, spread, words", [
+    ("sem", "standard_error", "± 1 standard error"), ("std", "deviation", "± 1 s.d. over documents"),
+])
+def test_the_band_is_what_the_legend_says(trials, band, spread, words):
+    figure = plot_nll.draw(trials[:1], smoothing=5, band=band)
+    curve = position_curve(trials[0].arrays, smoothing=5)
+    corners = figure.axes[0].collections[0].get_paths()[0].vertices
+    top = curve.mean + getattr(curve, spread)
+    assert corners[:, 1].max() == pytest.approx(top.max())
+    assert words in legend_labels(figure)
+
+
+def test_no_band_where_it_is_not_wanted_or_there_is_one_document(trials, tmp_path):
+    one = load_trial(write_trial(tmp_path / "one", documents([40]), pretraining_length=None))
+    assert legend_labels(plot_nll.draw([one])) == ["one"]
+    assert legend_labels(plot_nll.draw(trials, band="none")) == ["vanilla", "lambda", "pre-training length 8"]
+
+
+def test_the_pretraining_length_is_marked_in_both_panels(trials):
+    for wanted, override in ((8, None), (25, 25)):
+        figure = plot_nll.draw(trials, pretraining_length=override)
+        for axes in figure.axes:
+            assert axes.lines[-1].get_xdata() == [wanted, wanted]
+        assert f"pre-training length {wanted}" in legend_labels(figure)
+    figure = plot_nll.draw(trials, pretraining_length=1000)
+    assert len(figure.axes[0].lines) == 2 and not any("length" in label for label in legend_labels(figure))
+
+
+def test_axes_scales_limits_and_units(trials):
+    figure = plot_nll.draw(trials, scale="log", ylim=(2.0, 7.0))
+    upper, lower = figure.axes
+    assert upper.get_xscale() == "log" and upper.get_ylim() == (2.0, 7.0)
+    assert (upper.get_ylabel(), lower.get_xlabel()) == ("NLL (nats per token)", "position (tokens)")
+    assert plot_nll.draw(trials, band="std").axes[0].get_ylim()[0] >= 0
+
+
+def test_any_label_is_shown_and_the_legend_covers_nothing(tmp_path):
+    labels = ["_hidden", "5 $ or 6 $ \\frac", *(f"trial {index}" for index in range(6)),
+              "a label that is longer than a column is wide, so that it must be broken"]
+    trials = [load_trial(write_trial(tmp_path / str(index), documents([9, 9], index)), label)
+              for index, label in enumerate(labels)]
+    with paper_style():
+        figure = plot_nll.draw(trials, title="$5 of title \\frac")
+        save_figure(figure, [tmp_path / "nll.png"])
+    assert [label.replace("\n", " ") for label in legend_labels(figure)[:len(labels)]] == labels
+    legend = figure.legends[0].get_window_extent()
+    assert 0 <= legend.x0 and legend.x1 <= figure.bbox.x1 and 0 <= legend.y0
+    assert not any(legend.overlaps(axes.get_tightbbox()) for axes in figure.axes)
+
+
+def test_many_trials_look_different():
+    looks = [tuple(line_look(index).values()) for index in range(28)]
+    assert len(set(looks)) == 28
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_few_positions_can_be_seen(tmp_path, length, scale):
+    trial = load_trial(write_trial(tmp_path / "short", documents([length])))
+    line = plot_nll.draw([trial], scale=scale).axes[0].lines[0]
+    assert len(line.get_xdata()) == length
+    assert (line.get_marker() == "o") == (length == 1)
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_million_positions_make_a_small_file(tmp_path, scale):
+    trial = load_trial(write_trial(tmp_path / "long", documents([10**6 - 1] * 2), pretraining_length=8192))
+    with paper_style():
+        save_figure(plot_nll.draw([trial], scale=scale), [tmp_path / "nll.svg"])
+    assert (tmp_path / "nll.svg").stat().st_size < 300_000
+
+
+def test_the_same_trials_give_the_same_bytes(monkeypatch, log_dirs, tmp_path):
+    names = ["a.svg", "b.svg", "a.pdf", "b.pdf"]
+    for name in names:
+        run_in_process(monkeypatch, *log_dirs, "--out", tmp_path / name)
+    content = [(tmp_path / name).read_bytes() for name in names]
+    assert content[0] == content[1] and content[2] == content[3]
+
+
+def test_a_failed_write_leaves_the_old_picture(monkeypatch, log_dirs, tmp_path):
+    def disk_full(source, target):
+        raise OSError(28, "No space left on device")
+
+    picture = tmp_path / "pictures" / "nll.png"
+    picture.parent.mkdir()
+    picture.write_bytes(b"old")
+    monkeypatch.setattr(os, "replace", disk_full)
+    with pytest.raises(UserError, match="nll.png cannot be written: No space left on device"):
+        run_in_process(monkeypatch, *log_dirs, "--out", picture)
+    assert picture.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--out", "nll.gif"], "--out nll.gif: unsupported suffix"),
+    (["--out", "nll"], "--out nll: unsupported suffix"),
+    (["--out", "nll.png", "--labels", "a"], "--labels: 1 given for 2"),
+    (["--out", "nll.png", "--ylim", "6", "3"], "--ylim: give two finite numbers"),
+    (["--out", "nll.png", "--ylim", "nan", "3"], "--ylim: give two finite numbers"),
+    (["--out", "nll.png", "--ylim", "2", "inf"], "--ylim: give two finite numbers"),
+])
+def test_bad_arguments_are_told_in_one_sentence(monkeypatch, log_dirs, tmp_path, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        run_in_process(monkeypatch, *log_dirs, *arguments)
+
+
+def test_a_folder_that_cannot_be_made(monkeypatch, log_dirs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--out .* cannot be written"):
+        run_in_process(monkeypatch, *log_dirs, "--out", tmp_path / "file" / "nll.png")
+
+
+@pytest.mark.parametrize("flag", ["--smoothing", "--pretraining_length"])
+@pytest.mark.parametrize("value", ["0", "-3", "1.5", "many"])
+def test_counts_must_be_positive(monkeypatch, log_dirs, flag, value):
+    message = f"argument {flag}: must be (a whole number|at least 1), not '?{value}"
+    with pytest.raises(UserError, match=message):
+        run_in_process(monkeypatch, *log_dirs, "--out", "nll.png", flag, value)
+
+
+def test_an_unfinished_trial_ends_the_script_without_a_traceback(log_dirs, tmp_path):
+    os.remove(os.path.join(log_dirs[1], "nll.npz"))
+    done = subprocess.run([sys.executable, SCRIPT, *log_dirs, "--out", tmp_path / "nll.png"],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert "not finished" in done.stderr

@@ -1,0 +1,94 @@
+"""The look that all figures share, and how they are written: column width, colour-blind safe, no display."""
+
+import io
+import textwrap
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator, StrMethodFormatter
+
+from utils.errors import UserError
+from utils.files import replace_file
+
+SUFFIXES = (".png", ".pdf", ".svg")
+COLUMN_WIDTH = 3.35  # inches: a column of the usual two-column templates
+
+# Okabe and Ito (2008): told apart with any colour vision, and in grey by the line styles beside them.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LINE_STYLES = ("-", (0, (7, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
+
+RC = {
+    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "figure.titlesize": 9,
+    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
+    "axes.linewidth": 0.6, "lines.linewidth": 1.1, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
+    "axes.spines.top": False, "axes.spines.right": False,
+    "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.5, "axes.axisbelow": True,
+    "legend.frameon": False, "legend.handlelength": 2.2, "legend.columnspacing": 1.2, "legend.borderpad": 0.2,
+    "figure.dpi": 300,
+    "pdf.fonttype": 42,  # TrueType: what publishers ask for
+    "svg.hashsalt": "lm-infinite",  # the same figure gives the same bytes
+}
+
+
+def paper_style() -> AbstractContextManager[None]:
+    """The context in which figures are both drawn and saved."""
+    return matplotlib.rc_context(RC)
+
+
+def line_look(index: int) -> dict[str, object]:
+    """Colour and line style of the index-th trial; 28 trials look different."""
+    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
+
+
+def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    """Put the legend under the axes, where it covers no curve, and make the figure taller by its height."""
+    wrapped = [textwrap.fill(label, 50) for label in labels]
+    for columns in range(min(len(handles), 3), 0, -1):
+        legend = figure.legend(handles, [""] * len(handles), loc="outside lower center", ncols=columns)
+        for text, label in zip(legend.get_texts(), wrapped):
+            text.set(text=label, parse_math=False)  # a label is a name: "_a" and "$5" are shown as they are
+        extent = legend.get_window_extent()
+        if extent.width <= figure.bbox.width or columns == 1:
+            break
+        legend.remove()
+    figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
+
+
+def set_token_ticks(axis: Axis, length: int) -> None:
+    """Ticks of a linear axis of positions at multiples of a power of two, as lengths of models are."""
+    step = 1
+    while length > 5 * step:
+        step *= 2
+    axis.set_major_locator(MultipleLocator(step))
+    axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def check_outputs(paths: Sequence[str]) -> list[Path]:
+    """The paths of the pictures to write; UserError where a suffix is none of SUFFIXES."""
+    for path in paths:
+        if Path(path).suffix.lower() not in SUFFIXES:
+            raise UserError(f"--out {path}: unsupported suffix, pictures end in {' or '.join(SUFFIXES)}")
+    return [Path(path) for path in paths]
+
+
+def save_figure(figure: Figure, paths: Sequence[Path]) -> None:
+    """Write the figure to each path, whole or not at all, and make the folders that are missing."""
+    for path in paths:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture = _encode(figure, path.suffix.lower()[1:])
+            replace_file(path, lambda file, content=picture: file.write(content))
+        except OSError as error:
+            raise UserError(f"--out {path} cannot be written: {error.strerror or error}") from error
+
+
+def _encode(figure: Figure, kind: str) -> bytes:
+    no_date = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=kind, metadata=no_date)
+    return picture.getvalue()
