@@ -1,0 +1,131 @@
+"""The table against numbers worked out by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts import compare_ppl
+from tests.visualization.trial_files import write_trial
+from utils.errors import UserError
+from visualization.trials import load_trial, load_trials
+
+# Positions 1..5 and 1..2: the buckets of 2 positions hold {1}, {2, 3}, {4, 5}.
+VANILLA = [np.array([1.0, 2.0, 4.0, 6.0, 8.0]), np.array([3.0, 6.0])]
+LAMBDA = [np.array([1.0, 2.0, 4.0, 2.0, 3.0]), np.array([3.0, 6.0])]
+
+
+@pytest.fixture
+def log_dirs(tmp_path):
+    return [
+        str(write_trial(tmp_path / "vanilla", VANILLA, pretraining_length=4, use_lambda_attention=False)),
+        str(write_trial(tmp_path / "lambda", LAMBDA, pretraining_length=4, use_lambda_attention=True)),
+    ]
+
+
+def output_of(monkeypatch, capsys, *arguments):
+    monkeypatch.setattr(sys, "argv", ["compare_ppl.py", *map(str, arguments)])
+    compare_ppl.main()
+    return capsys.readouterr().out
+
+
+def test_the_whole_table(monkeypatch, capsys, log_dirs):
+    assert output_of(monkeypatch, capsys, *log_dirs, "--bucket", 2) == """\
+         position  documents  vanilla   lambda
+----------------------------------------------
+              0-1          2   2.0000   2.0000
+              2-3          2   4.0000   4.0000
+----------- pre-training length 4 ------------
+              4-5          1   7.0000   2.5000
+----------------------------------------------
+       all tokens          2   4.2857   3.0000
+       perplexity               72.65    20.09
+    scored tokens                   7        7
+         tokens/s             1,234.5  1,234.5
+peak memory (GiB)                1.50     1.50
+vanilla: use_lambda_attention false
+lambda: use_lambda_attention true
+"""
+
+
+def test_markdown(monkeypatch, capsys, log_dirs):
+    lines = output_of(
+        monkeypatch, capsys, *log_dirs, "--bucket", 2, "--format", "markdown", "--labels", "a|b", "Λ"
+    ).splitlines()
+    assert lines[:6] == [
+        "| position | documents | a\\|b | Λ |",
+        "| ---: | ---: | ---: | ---: |",
+        "| 0-1 | 2 | 2.0000 | 2.0000 |",
+        "| 2-3 | 2 | 4.0000 | 4.0000 |",
+        "| *pre-training length 4* | | | |",
+        "| 4-5 | 1 | 7.0000 | 2.5000 |",
+    ]
+    assert lines[6].startswith("| all tokens | 2 | 4.2857 | 3.0000 |")
+
+
+@pytest.mark.parametrize("bucket", [1, 2, 3, 5, 6, 7, 1024])
+def test_buckets_of_any_size_average_their_tokens(log_dirs, bucket):
+    trial = load_trial(log_dirs[0])
+    edges = compare_ppl.bucket_edges(6, bucket)
+    for index, nll in enumerate(compare_ppl.bucket_nll(trial, edges)):
+        bounds = range(index * bucket, (index + 1) * bucket)
+        tokens = [value for document in VANILLA for p, value in enumerate(document, start=1) if p in bounds]
+        assert nll == pytest.approx(np.mean(tokens)) if tokens else np.isnan(nll)
+
+
+@pytest.mark.parametrize("length, row", [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3)])
+def test_the_mark_stands_before_the_first_bucket_past_the_length(log_dirs, length, row):
+    rows = compare_ppl.table_rows(load_trials(log_dirs), 2, length)[2:]
+    assert rows.index(f"pre-training length {length}") == row
+
+
+def test_no_mark_beyond_the_text(log_dirs):
+    assert not any("length" in row for row in compare_ppl.table_rows(load_trials(log_dirs), 2, 6))
+
+
+def test_an_unknown_number_is_a_dash(monkeypatch, capsys, log_dirs):
+    results = Path(log_dirs[0]) / "results.json"
+    results.write_text('{"documents": 2, "tokens_per_second": null}')
+    table = output_of(monkeypatch, capsys, *log_dirs, "--bucket", 1)
+    assert "              0-0          0        -        -" in table
+    assert "peak memory (GiB)                   -     1.50" in table
+    assert "         tokens/s                   -  1,234.5" in table
+
+
+def test_one_trial_is_a_table_too(monkeypatch, capsys, log_dirs):
+    table = output_of(monkeypatch, capsys, log_dirs[0])
+    assert table.splitlines()[0].split() == ["position", "documents", "vanilla"]
+
+
+@pytest.mark.parametrize("name", compare_ppl.SAME_ARGUMENTS)
+def test_another_model_or_text_is_refused_by_name(tmp_path, log_dirs, name):
+    other = write_trial(tmp_path / "other", LAMBDA, **{name: "another"})
+    with pytest.raises(UserError, match=rf'differ in --{name} \(.* and "another"\)'):
+        compare_ppl.check_comparable(load_trials([*log_dirs, str(other)]))
+
+
+def test_another_text_under_the_same_arguments_is_refused(tmp_path, log_dirs):
+    other = write_trial(tmp_path / "other", LAMBDA[:1])
+    with pytest.raises(UserError, match=r"differ in the tokens they scored \(7 and 5\)"):
+        compare_ppl.check_comparable(load_trials([log_dirs[0], str(other)]))
+
+
+def test_force_shows_the_documents_of_each(monkeypatch, capsys, tmp_path, log_dirs):
+    other = write_trial(tmp_path / "other", [np.array([1.0, 2.0])], dataset="pile")
+    table = output_of(monkeypatch, capsys, log_dirs[0], other, "--bucket", 3, "--force").splitlines()
+    assert table[0].split() == "position documents (vanilla) documents (other) vanilla other".split()
+    assert table[2].split() == ["0-2", "2", "1", "3.0000", "1.5000"]
+    assert table[3].split() == ["3-5", "1", "0", "6.0000", "-"]
+    assert 'other: dataset "pile", max_length 3, use_lambda_attention null' in table
+
+
+def test_the_script_runs_from_anywhere_and_refuses_in_one_line(tmp_path, log_dirs):
+    command = [sys.executable, compare_ppl.__file__, *log_dirs]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "pre-training" not in done.stdout.split("all tokens")[1]
+    other = str(write_trial(tmp_path / "other", LAMBDA, seed=3))
+    done = subprocess.run([*command, other], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "--seed" in done.stderr
