@@ -1,6 +1,6 @@
 """Turn the sample model's GGUF file into a Hugging Face folder, once: it then loads fast, and under ZeRO-3.
 
-The folder appears whole or not at all. Weights are stored in float32, so that `--dtype auto` computes in float32.
+The folder appears whole or not at all. Weights are stored in float32, so `--dtype auto` computes in float32.
 """
 
 import fcntl

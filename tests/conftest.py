@@ -1,6 +1,9 @@
-"""What every test shares: few threads, and a tiny model and tokenizer on disk."""
+"""What every test shares: no network, few threads, and a tiny model and tokenizer on disk."""
 
+import os
 from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the Hugging Face libraries are imported
 
 import pytest
 import torch

@@ -1,0 +1,152 @@
+"""Load a model and its tokenizer from what the command line names, with or without Λ-attention."""
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from models.constant import CONSTANT_MODEL, ConstantModel
+from models.identity import model_identity
+from models.lambda_attention import LambdaConfig
+from models.model_base import (
+    check_supported,
+    convert_model,
+    extend_vanilla_positions,
+)
+from models.model_source import Source, find_source
+from models.pretrained import load_config, load_tokenizer, load_weights
+from models.sample import SAMPLE_MODEL
+from utils.errors import SharedError
+
+DTYPES = {
+    "auto": "auto",
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What to load, as the command line names it.
+
+    model: "smollm2" (embedded), "constant_model", a folder, a `.gguf` file, or a hub name.
+    tokenizer_path: where the tokenizer is if not with the model; named as a model is.
+    dtype: "auto" (what the checkpoint was saved in), "float32", "bfloat16" or "float16".
+    device_map: passed on to Transformers, e.g. "auto"; None leaves the model on the CPU.
+    constant_answer: what "constant_model" says.
+    """
+
+    model: str = SAMPLE_MODEL
+    tokenizer_path: str | None = None
+    dtype: str = "auto"
+    load_in_4bit: bool = False
+    device_map: str | None = None
+    constant_answer: str | None = None
+
+
+@dataclass
+class LoadedModel:
+    """A model in eval mode, its tokenizer, and what identifies both in a trial's config.json."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    identity: dict[str, Any]
+
+
+def get_model(spec: ModelSpec, lambda_config: LambdaConfig | None = None) -> LoadedModel:
+    """Load what `spec` names, converted to Λ-attention if `lambda_config` is given.
+
+    Without it the model is the unmodified Hugging Face one, except that it can run past its position tables.
+    Raises UserError, naming the flag, for anything that cannot be found, read, or done on this machine.
+    """
+    load = _load_constant if spec.model == CONSTANT_MODEL else _load_pretrained
+    loaded = load(spec, lambda_config)
+    loaded.model.eval()
+    if lambda_config is not None:
+        convert_model(loaded.model, lambda_config)
+    else:
+        extend_vanilla_positions(loaded.model)
+    return loaded
+
+
+def _load_constant(spec: ModelSpec, lambda_config: LambdaConfig | None) -> LoadedModel:
+    source = find_source("--tokenizer_path", spec.tokenizer_path or SAMPLE_MODEL)
+    tokenizer = load_tokenizer(source)
+    model = ConstantModel.from_tokenizer(tokenizer, spec.constant_answer)
+    _check_supported(model.config, lambda_config)
+    if spec.dtype != "auto":
+        model.to(DTYPES[spec.dtype])
+    return LoadedModel(model, tokenizer, model_identity(spec.model, source.name, model))
+
+
+def _load_pretrained(spec: ModelSpec, lambda_config: LambdaConfig | None) -> LoadedModel:
+    """Cheap checks first: a wrong flag is found before minutes of loading weights."""
+    source = find_source("--model", spec.model)
+    own_tokenizer = spec.tokenizer_path is None
+    tokenizer_source = source if own_tokenizer else find_source("--tokenizer_path", spec.tokenizer_path)
+    _check_machine(spec, source)
+    config = load_config(source)
+    _check_supported(config, lambda_config)
+    tokenizer = load_tokenizer(tokenizer_source)
+    _check_vocabulary(tokenizer.vocab_size, tokenizer_source, config.vocab_size)
+    model = load_weights(source, config, _loading_options(spec))
+    return LoadedModel(model, tokenizer, model_identity(source.name, tokenizer_source.name, model))
+
+
+def _loading_options(spec: ModelSpec) -> dict[str, Any]:
+    """The arguments of Transformers' from_pretrained that the command line decides."""
+    options: dict[str, Any] = {"dtype": DTYPES[spec.dtype]}
+    if spec.device_map:
+        options["device_map"] = spec.device_map
+    if spec.load_in_4bit:
+        options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True)
+    return options
+
+
+def _check_machine(spec: ModelSpec, source: Source) -> None:
+    """Refuse what this machine, or this way of loading, cannot do."""
+    zero3 = is_deepspeed_zero3_enabled()
+    refusals = [
+        (
+            zero3 and source.gguf_file,
+            f"--model {spec.model}: ZeRO-3 cannot shard a GGUF file; convert it to a Hugging Face folder, "
+            "or choose a --deepspeed_config without ZeRO-3",
+        ),
+        (
+            zero3 and spec.device_map,
+            "--device_map cannot be combined with ZeRO-3, which places the model itself: give one of them",
+        ),
+        (
+            zero3 and spec.load_in_4bit,
+            "--load_in_4bit cannot be combined with ZeRO-3, which shards whole weights: give one of them",
+        ),
+        (
+            spec.load_in_4bit and source.gguf_file,
+            f"--load_in_4bit cannot be combined with the GGUF file {spec.model}, which is quantized already",
+        ),
+        (
+            spec.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None,
+            "--load_in_4bit needs the bitsandbytes package, which is missing here: pip install bitsandbytes",
+        ),
+    ]
+    for refused, sentence in refusals:
+        if refused:
+            raise SharedError(sentence)
+
+
+def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | None) -> None:
+    if lambda_config is not None:
+        check_supported(config.model_type)
+
+
+def _check_vocabulary(tokens: int, tokenizer_source: Source, embeddings: int) -> None:
+    """Tokens that the model has no embedding for would fail in the middle of a run."""
+    if tokens > embeddings:
+        raise tokenizer_source.error(
+            f"this tokenizer has {tokens} tokens, the model only {embeddings}; "
+            "name the tokenizer that belongs to the model with --tokenizer_path"
+        )
