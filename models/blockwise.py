@@ -1,0 +1,186 @@
+"""Λ-attention by plain matrix products: per block of queries one score buffer that stays in the processor's cache.
+
+Runs on any device and dtype, for every option of the method. The score columns of a block are `[window | first | middle]`;
+one softmax over them is the whole method. Query heads that share a key head are folded into rows, so grouped-query keys are
+never copied.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from models.lambda_config import AttentionLayer
+from models.segment import Segment
+
+QUERY_BLOCK = 256
+SCORE_BUFFER_BYTES = 16 * 2**20
+"""Scores of a block are kept near this size, so that softmax and both products find them in the cache."""
+
+
+def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
+    """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
+    queries = segment.query.shape[-2]
+    block_size = _block_size(segment, layer)
+    for first in range(0, queries, block_size):
+        last = min(first + block_size, queries)
+        _attend_block(_Block(segment, layer, first, last), output)
+
+
+def _block_size(segment: Segment, layer: AttentionLayer) -> int:
+    """Fewer queries at once where the middle makes each row of scores as long as the sequence."""
+    if segment.history is None:
+        return QUERY_BLOCK
+    group = segment.query.shape[1] // segment.window_key.shape[1]
+    row_bytes = 4 * group * (segment.start + segment.query.shape[-2])
+    return max(1, min(QUERY_BLOCK, SCORE_BUFFER_BYTES // row_bytes))
+
+
+class _Block:
+    """Queries first .. last - 1 of a segment, and which columns they reach."""
+
+    def __init__(self, segment: Segment, layer: AttentionLayer, first: int, last: int) -> None:
+        config = layer.config
+        self.segment, self.layer, self.first, self.last = segment, layer, first, last
+        self.size = last - first
+        self.position = segment.start + first
+        last_position = segment.start + last - 1
+        self.window_first = max(0, self.position - config.local_branch + 1)
+        self.window = slice(self.window_first - segment.window_start, last_position + 1 - segment.window_start)
+        reached = max(0, last_position - config.local_branch + 1)
+        self.sinks = min(config.global_branch, segment.sink_key.shape[-2], reached)
+        self.middle = max(0, reached - config.global_branch) if config.triangle_offset else 0
+        self.columns = self.window.stop - self.window.start + self.sinks + self.middle
+        dtype = segment.query.dtype
+        # A bias of thousands needs float32 scores: bfloat16 would round it by whole units.
+        self.dtype = torch.float32 if layer.positions.slopes is not None else dtype
+
+    def fold(self, query: Tensor) -> Tensor:
+        """`[B, Hq, size, d]` to `[B * Hkv, g * size, d]`, scaled: before the product, so that float16 cannot overflow."""
+        rows, heads, size, width = query.shape
+        key_heads = self.segment.window_key.shape[1]
+        return (query * self.layer.scale).to(self.dtype).reshape(rows * key_heads, heads // key_heads * size, width)
+
+    def distances(self, first_key: int, count: int) -> Tensor:
+        """int64 `[size, count]`: distances of the block's queries to the keys at first_key, first_key + 1, ..."""
+        device = self.segment.query.device
+        return _distances(self.size, count, self.position - first_key, device)
+
+
+@lru_cache(maxsize=8)
+def _distances(size: int, count: int, offset: int, device: torch.device) -> Tensor:
+    return offset + torch.arange(size, device=device)[:, None] - torch.arange(count, device=device)
+
+
+def _attend_block(block: _Block, output: Tensor) -> None:
+    """All heads of a block, as many at once as the score buffer holds."""
+    segment, positions = block.segment, block.layer.positions
+    raw = segment.query[:, :, block.first : block.last]
+    near = block.fold(positions.at(raw, block.position))
+    limit = block.layer.config.limit_distance
+    far = near if limit is None or positions.slopes is not None else block.fold(positions.at_distance(raw, limit))
+    heads, rows = near.shape[0], near.shape[1]
+    at_once = max(1, SCORE_BUFFER_BYTES // (near.element_size() * rows * block.columns))
+    buffer = near.new_empty(min(at_once, heads), rows, block.columns)
+    result = output.new_empty(heads, rows, output.shape[-1])
+    for first in range(0, heads, at_once):
+        part = slice(first, min(first + at_once, heads))
+        scores = buffer[: part.stop - part.start]
+        _score(block, part, near[part], far[part], scores)
+        torch.softmax(scores, -1, out=scores)
+        result[part] = _weigh(block, part, scores)
+    output[:, :, block.first : block.last] = result.view(*raw.shape[:-1], output.shape[-1])
+
+
+def _score(block: _Block, part: slice, near: Tensor, far: Tensor, scores: Tensor) -> None:
+    """Fill scores `[heads of part, g * size, columns]`, -inf where a key is not attended."""
+    window = block.window.stop - block.window.start
+    _score_window(block, part, near, far, scores[:, :, :window])
+    if block.sinks:
+        _score_sinks(block, part, near, far, scores[:, :, window : window + block.sinks])
+    if block.middle:
+        _score_middle(block, part, far, scores[:, :, window + block.sinks :])
+
+
+def _score_window(block: _Block, part: slice, near: Tensor, far: Tensor, scores: Tensor) -> None:
+    config, columns = block.layer.config, scores.shape[-1]
+    shift = block.position - block.window_first
+    torch.bmm(near, _keys(block.segment.window_key[:, :, block.window], part, block.dtype), out=scores)
+    grouped = scores.unflatten(1, (-1, block.size))
+    if config.caps_window and block.layer.positions.slopes is None and columns > config.limit_distance:
+        capped = columns - config.limit_distance
+        raw_key = block.segment.window_raw[:, :, block.window][:, :, :capped]
+        beyond = torch.bmm(far, _keys(raw_key, part, block.dtype)).unflatten(1, (-1, block.size))
+        is_beyond = block.distances(block.window_first, capped) >= config.limit_distance
+        grouped[..., :capped] = torch.where(is_beyond, beyond, grouped[..., :capped])
+    _add_bias(block, part, scores, block.distances(block.window_first, columns))
+    grouped[..., shift:].masked_fill_(block.distances(block.position, block.size) < 0, float("-inf"))
+    leaving = columns - config.local_branch
+    if leaving > 0:
+        too_far = block.distances(block.window_first, leaving) >= config.local_branch
+        grouped[..., :leaving].masked_fill_(too_far, float("-inf"))
+
+
+def _score_sinks(block: _Block, part: slice, near: Tensor, far: Tensor, scores: Tensor) -> None:
+    config, positions = block.layer.config, block.layer.positions
+    raw_key = block.segment.sink_key[:, :, : block.sinks]
+    distance = block.distances(0, block.sinks)
+    nearest = block.position - block.sinks + 1
+    torch.bmm(far, _keys(raw_key, part, block.dtype), out=scores)
+    grouped = scores.unflatten(1, (-1, block.size))
+    if positions.slopes is None and (config.limit_distance is None or nearest < config.limit_distance):
+        true_distance = torch.bmm(near, _keys(positions.at(raw_key, 0), part, block.dtype))
+        within = True if config.limit_distance is None else distance < config.limit_distance
+        within = torch.as_tensor(within, device=scores.device)
+        grouped.copy_(torch.where(within, true_distance.unflatten(1, (-1, block.size)), grouped))
+    _add_bias(block, part, scores, distance)
+    if nearest < config.local_branch:
+        grouped.masked_fill_(distance < config.local_branch, float("-inf"))
+
+
+def _score_middle(block: _Block, part: slice, far: Tensor, scores: Tensor) -> None:
+    config, columns = block.layer.config, scores.shape[-1]
+    middle = slice(config.global_branch, config.global_branch + columns)
+    torch.bmm(far, _keys(block.segment.history[0][:, :, middle], part, block.dtype), out=scores)
+    _add_bias(block, part, scores, torch.full((1, 1), config.limit_distance, device=scores.device))
+    attended = block.distances(middle.start, columns) >= config.local_branch
+    count = attended.sum(-1, keepdim=True).clamp(min=1)
+    grouped = scores.unflatten(1, (-1, block.size))
+    grouped.sub_((config.triangle_offset * count.double().log()).to(scores.dtype))
+    grouped.masked_fill_(~attended, float("-inf"))
+
+
+def _add_bias(block: _Block, part: slice, scores: Tensor, distance: Tensor) -> None:
+    """ALiBi: take `slope * min(distance, D)` off, per query head."""
+    slopes = block.layer.positions.slopes
+    if slopes is None:
+        return
+    if block.layer.config.limit_distance is not None:
+        distance = distance.clamp(max=block.layer.config.limit_distance)
+    rows, key_heads = block.segment.window_key.shape[:2]
+    slopes = slopes.to(scores).view(key_heads, -1, 1, 1).repeat(rows, 1, 1, 1)[part]
+    scores.unflatten(1, (-1, block.size)).addcmul_(slopes, distance.to(scores.dtype), value=-1)
+
+
+def _weigh(block: _Block, part: slice, weights: Tensor) -> Tensor:
+    """Values `[heads of part, g * size, d_v]` weighted by the softmax."""
+    segment, window = block.segment, block.window.stop - block.window.start
+    result = torch.bmm(weights[:, :, :window], _values(segment.window_value[:, :, block.window], part, block.dtype))
+    if block.sinks:
+        values = _values(segment.sink_value[:, :, : block.sinks], part, block.dtype)
+        result.baddbmm_(weights[:, :, window : window + block.sinks], values)
+    if block.middle:
+        first = block.layer.config.global_branch
+        values = _values(segment.history[1][:, :, first : first + block.middle], part, block.dtype)
+        result.baddbmm_(weights[:, :, window + block.sinks :], values)
+    return result
+
+
+def _values(value: Tensor, part: slice, dtype: torch.dtype) -> Tensor:
+    """`[B, Hkv, k, d]` to `[heads of part, k, d]`."""
+    return value.flatten(0, 1)[part].to(dtype)
+
+
+def _keys(key: Tensor, part: slice, dtype: torch.dtype) -> Tensor:
+    """`[B, Hkv, k, d]` to `[heads of part, d, k]`."""
+    return _values(key, part, dtype).transpose(1, 2)

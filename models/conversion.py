@@ -1,0 +1,174 @@
+"""Give a Transformers model Λ-attention in place, and take it back.
+
+A family (`models/llama.py`, ...) says only where its attention modules, their projections and positions are. Converting binds
+one shared forward to each attention module, and one hook before the base model that reads the padding, makes the cache and
+keeps Transformers from building any mask.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MethodType
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+from models.cache import LambdaCache, as_lambda_cache
+from models.lambda_config import AttentionLayer, LambdaConfig
+from models.positions import PositionEncoding
+from models.ragged import RealTokens, attend_batch
+
+logger = logging.getLogger(__name__)
+
+Projections = tuple[Tensor, Tensor, Tensor]
+"""query `[B, Hq, n, d]`, key and value `[B, Hkv, n, d]`, without positions."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """Where one architecture keeps what Λ-attention needs.
+
+    attention_modules: the attention modules of a base model, in layer order.
+    project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
+    output: name of the attention module's output projection.
+    scale: (attention module) -> the factor on `query . key`.
+    positions: (base model, limit_distance) -> its position encoding.
+    extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
+    """
+
+    attention_modules: Callable[[nn.Module], list[nn.Module]]
+    project: Callable[[nn.Module, Tensor], Projections]
+    output: str
+    scale: Callable[[nn.Module], float]
+    positions: Callable[[nn.Module, int | None], PositionEncoding]
+    extend_vanilla: Callable[[nn.Module], None] | None = None
+
+
+class _Conversion:
+    """What the converted modules of one model share: the method, and the padding of the forward that is running."""
+
+    def __init__(self, family: Family, base: nn.Module, config: LambdaConfig) -> None:
+        self.family, self.config = family, config
+        self.modules = family.attention_modules(base)
+        self.signature = list(inspect.signature(type(base).forward).parameters)[1:]
+        self.real = RealTokens()
+        self.hook = base.register_forward_pre_hook(self.before_forward, with_kwargs=True)
+
+    def before_forward(self, base: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Rewrite the base model's arguments: a cache of ours, and a placeholder where the mask was."""
+        inputs = dict(zip(self.signature, args)) | kwargs
+        tokens = inputs.get("input_ids")
+        tokens = inputs["inputs_embeds"] if tokens is None else tokens
+        if inputs.get("output_attentions") or base.config.output_attentions:
+            raise ValueError("Λ-attention never holds attention weights: output_attentions is not available")
+        mask = _new_columns(inputs.get("attention_mask"), tokens.shape[1])
+        _check_positions(inputs.get("position_ids"), mask)
+        self.real = RealTokens.from_mask(mask)
+        inputs["past_key_values"] = self._cache(base.config, inputs)
+        # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
+        inputs["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
+        return (), inputs
+
+    def _cache(self, model_config: PretrainedConfig, inputs: dict):
+        cache, use_cache = inputs.get("past_key_values"), inputs.get("use_cache")
+        if cache is not None:
+            return as_lambda_cache(cache, self.config, len(self.modules))
+        use_cache = model_config.use_cache if use_cache is None else use_cache
+        return LambdaCache(self.config, len(self.modules)) if use_cache else None
+
+
+def _new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
+    """The padding mask `[B, n]` of the new tokens, from one that may also cover the cached ones."""
+    if mask is not None and (mask.dim() != 2 or mask.shape[1] < new_tokens):
+        raise ValueError(
+            f"Λ-attention takes a padding mask of shape [batch, tokens], with at least the {new_tokens} new tokens, "
+            f"not {list(mask.shape)}"
+        )
+    return None if mask is None else mask[:, -new_tokens:]
+
+
+def _check_positions(position_ids: Tensor | None, mask: Tensor | None) -> None:
+    """Positions are counted from a row's first real token, so they must be consecutive: no packed sequences."""
+    if position_ids is None or position_ids.shape[-1] < 2:
+        return
+    steps = position_ids.diff(dim=-1)
+    if mask is not None:
+        steps = steps[(mask[:, 1:] * mask[:, :-1]).bool().expand_as(steps)]
+    if bool((steps != 1).any()):
+        raise ValueError("Λ-attention needs consecutive position_ids within a row: packed sequences are not supported")
+
+
+class _InferenceOnly(torch.autograd.Function):
+    """Runs a function without recording it; differentiating it says why that is not possible."""
+
+    @staticmethod
+    def forward(ctx, run: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+        return run(*tensors)
+
+    @staticmethod
+    def backward(ctx, *gradients: Tensor):
+        raise RuntimeError("Λ-attention is for inference: it has no gradient (revert_model gives the trainable model back)")
+
+
+def _attention_forward(
+    self: nn.Module, hidden_states: Tensor, *_, past_key_values=None, layer_past=None, **__
+) -> tuple[Tensor, None]:
+    """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights."""
+    layer, conversion = self.lambda_layer, self.lambda_conversion
+    cache = past_key_values if past_key_values is not None else layer_past
+    past = None if cache is None else cache.layers[layer.layer_idx]
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return attend_batch(query, key, value, layer, past, conversion.real)
+
+    heads = _InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
+    merged = heads.transpose(1, 2).flatten(2)
+    return getattr(self, conversion.family.output)(merged), None
+
+
+def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig) -> PreTrainedModel:
+    """Give `model` Λ-attention in place and return it. Converting again replaces the configuration."""
+    revert_model(model)
+    base = model.base_model
+    positions = family.positions(base, config.limit_distance)
+    conversion = _Conversion(family, base, config)
+    for layer_idx, module in enumerate(conversion.modules):
+        module.lambda_layer = AttentionLayer(config, positions, family.scale(module), layer_idx)
+        module.lambda_conversion = conversion
+        setattr(module, _forward_name(module), MethodType(_attention_forward, module))
+    base.lambda_conversion = conversion
+    model.config.lambda_attention = config.to_dict()
+    logger.info("Λ-attention in %d layers of %s", len(conversion.modules), type(model).__name__)
+    return model
+
+
+def revert_model(model: PreTrainedModel) -> PreTrainedModel:
+    """Undo a conversion in place and return the model; one that is not converted stays as it is."""
+    base = model.base_model
+    conversion = base.__dict__.pop("lambda_conversion", None)
+    if conversion is None:
+        return model
+    conversion.hook.remove()
+    for module in conversion.family.attention_modules(base):
+        _restore_forward(module)
+        del module.lambda_layer, module.lambda_conversion
+    del model.config.lambda_attention
+    return model
+
+
+def is_converted(model: PreTrainedModel) -> bool:
+    return "lambda_conversion" in model.base_model.__dict__
+
+
+def _forward_name(module: nn.Module) -> str:
+    """Accelerate's device hooks keep the forward that they wrap under another name."""
+    return "_old_forward" if hasattr(module, "_old_forward") else "forward"
+
+
+def _restore_forward(module: nn.Module) -> None:
+    if hasattr(module, "_old_forward"):
+        module._old_forward = MethodType(type(module).forward, module)
+    else:
+        del module.forward

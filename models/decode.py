@@ -1,0 +1,137 @@
+"""Decoding: one query per row against the cache, `[window | first | middle]` columns under one softmax.
+
+The rows of a batch may stand at different positions (left-padded prompts); keys rest in the ring and are never copied.
+"""
+
+import torch
+from torch import Tensor
+
+from models.cache import LambdaLayer
+from models.lambda_config import AttentionLayer
+
+
+def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
+    """`lambda_attention` for n = 1. query `[B, Hq, 1, d]`, key `[B, Hkv, 1, d]`, value `[B, Hkv, 1, d_v]`."""
+    past.begin(key, value)
+    stored = key if layer.config.caps_window else _encode(key, layer, past.seen)
+    past.finish(stored, value, 1)
+    return attend_newest(query, layer, past)
+
+
+def attend_newest(query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
+    """Attention of each row's newest token, already in the cache. query `[B, Hq, 1, d]`; returns `[B, Hq, 1, d_v]`."""
+    newest = _Newest(query, layer, past)
+    columns = [newest.window(), newest.sinks()]
+    if layer.config.triangle_offset:
+        columns.append(newest.middle())
+    elif layer.config.top_k is not None and layer.config.top_k.covers(layer.layer_idx):
+        columns.append(newest.best())
+    columns = [(scores, values) for scores, values in columns if scores.shape[-1]]
+    weights = torch.cat([scores for scores, _ in columns], -1).float().softmax(-1).to(newest.near.dtype)
+    parts = weights.split([scores.shape[-1] for scores, _ in columns], -1)
+    output = sum(_weigh(part, values) for part, (_, values) in zip(parts, columns))
+    return output.flatten(1, 2).unsqueeze(2).to(query.dtype)
+
+
+def _weigh(weights: Tensor, values: Tensor) -> Tensor:
+    """weights `[B, Hkv, g, k]`; values `[B, Hkv, k, d_v]`, or `[B, Hkv, g, k, d_v]` where each query head has its own."""
+    if values.dim() == 4:
+        return weights @ values.to(weights.dtype)
+    return (weights.unsqueeze(-2) @ values.to(weights.dtype)).squeeze(-2)
+
+
+def _encode(x: Tensor, layer: AttentionLayer, seen: list[int]) -> Tensor:
+    """x `[B, H, 1, d]` encoded at each row's position."""
+    if len(set(seen)) == 1:
+        return layer.positions.at(x, seen[0])
+    return layer.positions.at_positions(x, torch.tensor(seen, device=x.device)[:, None, None])
+
+
+class _Newest:
+    """The newest token of each row, folded to `[B, Hkv, g, d]`, and its scores `[B, Hkv, g, k]` with every kind of key."""
+
+    def __init__(self, query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> None:
+        self.layer, self.past, self.raw = layer, past, query
+        self.config, self.positions = layer.config, layer.positions
+        last = [seen - 1 for seen in past.seen]
+        self.last = last[:1] if past.aligned else last
+        self.dtype = torch.float32 if self.positions.slopes is not None else query.dtype
+        self.position = torch.tensor(self.last, device=query.device)[:, None]
+        self.near = self._fold(_encode(query, layer, last))
+        limit = self.config.limit_distance
+        self.far = self.near if limit is None else self._fold(self.positions.at_distance(query, limit))
+
+    def _fold(self, query: Tensor) -> Tensor:
+        rows, heads, _, width = query.shape
+        key_heads = self.past.keys.shape[1]
+        return (query * self.layer.scale).to(self.dtype).view(rows, key_heads, heads // key_heads, width)
+
+    def _score(self, query: Tensor, key: Tensor) -> Tensor:
+        return query @ key.to(self.dtype).transpose(-1, -2)
+
+    def _finish(self, scores: Tensor, distance: Tensor, attended: Tensor | None) -> Tensor:
+        """Add the ALiBi bias for `distance` `[B or 1, k]` and drop keys that are not attended."""
+        if self.positions.slopes is not None:
+            if self.config.limit_distance is not None:
+                distance = distance.clamp(max=self.config.limit_distance)
+            slopes = self.positions.slopes.to(scores).view(scores.shape[1], -1, 1)
+            scores = scores - slopes * distance[:, None, None].to(scores.dtype)
+        return scores if attended is None else scores.masked_fill(~attended[:, None, None], float("-inf"))
+
+    def window(self) -> tuple[Tensor, Tensor]:
+        keys, values = self.past.keys[:, :, : self.past.filled], self.past.values[:, :, : self.past.filled]
+        needs_distance = self.config.caps_window or self.positions.slopes is not None or not self.past.aligned
+        if not needs_distance:
+            return self._score(self.near, keys), values
+        slots = torch.arange(keys.shape[-2], device=keys.device)
+        distance = (self.position - slots) % self.config.local_branch
+        attended = None if self.past.aligned else distance <= self.position
+        if not self.config.caps_window or self.positions.slopes is not None:
+            return self._finish(self._score(self.near, keys), distance, attended), values
+        encoded = self.positions.at_positions(keys, (self.position - distance).clamp(min=0)[:, None])
+        beyond = (distance >= self.config.limit_distance)[:, None, None]
+        scores = torch.where(beyond, self._score(self.far, keys), self._score(self.near, encoded))
+        return self._finish(scores, distance, attended), values
+
+    def sinks(self) -> tuple[Tensor, Tensor]:
+        count = min(self.config.global_branch, max(0, max(self.last) - self.config.local_branch + 1))
+        keys, values = self.past.sink_keys[:, :, :count], self.past.sink_values[:, :, :count]
+        distance = self.position - torch.arange(count, device=keys.device)
+        limit, farthest_window = self.config.limit_distance, self.config.local_branch
+        scores = self._score(self.far, keys)
+        if self.positions.slopes is None and (limit is None or limit > farthest_window):
+            true_distance = self._score(self.near, self.positions.at(keys, 0))
+            within = distance < limit if limit is not None else torch.ones_like(distance, dtype=torch.bool)
+            scores = torch.where(within[:, None, None], true_distance, scores)
+        return self._finish(scores, distance, distance >= farthest_window), values
+
+    def _middle(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Middle keys (as projected) and values, and which of them each row has, `[B or 1, k]`."""
+        first = self.config.global_branch
+        count = max(0, max(self.last) - self.config.local_branch + 1 - first)
+        part = slice(first, first + count)
+        distance = self.position - torch.arange(first, first + count, device=self.near.device)
+        keys, values = self.past.history_keys[:, :, part], self.past.history_values[:, :, part]
+        return keys, values, distance >= self.config.local_branch
+
+    def middle(self) -> tuple[Tensor, Tensor]:
+        """All middle keys at the limit distance, less `t * log(their number)`."""
+        keys, values, attended = self._middle()
+        count = attended.sum(-1).clamp(min=1).double()
+        offset = (self.config.triangle_offset * count.log()).to(self.dtype)[:, None, None, None]
+        distance = torch.full_like(attended, self.config.limit_distance, dtype=torch.int64)
+        return self._finish(self._score(self.far, keys) - offset, distance, attended), values
+
+    def best(self) -> tuple[Tensor, Tensor]:
+        """Per query head the k middle keys that score highest at distance `insert_at`, with those scores."""
+        top_k = self.config.top_k
+        keys, values, attended = self._middle()
+        query = self._fold(self.positions.at_distance(self.raw, top_k.insert_at))
+        scores = self._score(query, keys)
+        if self.positions.slopes is not None:
+            scores = scores - self.positions.slopes.to(scores).view(scores.shape[1], -1, 1) * top_k.insert_at
+        scores = scores.masked_fill(~attended[:, None, None], float("-inf"))
+        scores, chosen = scores.topk(min(top_k.k, keys.shape[-2]), dim=-1)
+        rows = torch.arange(values.shape[0], device=values.device)[:, None, None, None]
+        heads = torch.arange(values.shape[1], device=values.device)[:, None, None]
+        return scores, values[rows, heads, chosen]

@@ -1,0 +1,104 @@
+"""Λ-attention by torch's `flex_attention`: a fused kernel for the window, merged with the few first tokens by log-sum-exp.
+
+Compiled on CUDA, where it is the default; elsewhere it runs uncompiled and dense, which serves the tests only.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
+
+from models.lambda_config import AttentionLayer
+from models.segment import Segment
+
+
+def attend_flex(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
+    """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
+    parts = [_window(segment, layer)]
+    if layer.config.caps_window and layer.positions.slopes is None:
+        parts = [_window(segment, layer, capped=False), _window(segment, layer, capped=True)]
+    last_position = segment.start + segment.query.shape[-2] - 1
+    if layer.config.global_branch and last_position >= layer.config.local_branch:
+        parts.append(_sinks(segment, layer))
+    output.copy_(_merge(parts))
+
+
+def _merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Join attention over disjoint keys: outputs `[B, Hq, m, d_v]` with the log-sum-exp `[B, Hq, m]` of their scores."""
+    total = torch.stack([lse for _, lse in parts]).logsumexp(0)
+    return sum(out.float() * (lse - total).exp().unsqueeze(-1) for out, lse in parts)
+
+
+@lru_cache(maxsize=1)
+def _compiled():
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, block_mask) -> tuple[Tensor, Tensor]:
+    attend = _compiled() if query.is_cuda else flex_attention
+    output, aux = attend(
+        query, key, value, score_mod, block_mask, scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
+    )
+    return output, aux.lse.float()
+
+
+def _window(segment: Segment, layer: AttentionLayer, capped: bool | None = None) -> tuple[Tensor, Tensor]:
+    """The window's attention. capped: only its keys at least (True) or less than (False) the limit away; None for all."""
+    config, positions = layer.config, layer.positions
+    shift = segment.start - segment.window_start
+    nearest = config.limit_distance if capped else 0
+    farthest = config.limit_distance if capped is False else config.local_branch
+
+    def attended(batch, head, row, column):
+        distance = shift + row - column
+        return (distance >= nearest) & (distance < farthest)
+
+    query = segment.query
+    encoded = positions.at_distance(query, nearest) if capped else positions.at(query, segment.start)
+    key = segment.window_raw if capped else segment.window_key
+    mask = create_block_mask(attended, None, None, query.shape[-2], key.shape[-2], device=query.device)
+    bias = _alibi(layer, shift, query.device)
+    return _flex(encoded, key, segment.window_value, layer.scale, bias, mask)
+
+
+def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
+    if layer.positions.slopes is None:
+        return None
+    slopes, limit = layer.positions.slopes.to(device), layer.config.limit_distance
+
+    def bias(score, batch, head, row, column):
+        distance = shift + row - column
+        return score - slopes[head] * (distance if limit is None else distance.clamp(max=limit))
+
+    return bias
+
+
+def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
+    """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing."""
+    config, positions = layer.config, layer.positions
+    rows, heads, size, width = segment.query.shape
+    key_heads, count = segment.sink_key.shape[1:3]
+    query_position = segment.start + torch.arange(size, device=segment.query.device)
+    distance = query_position[:, None] - torch.arange(count, device=segment.query.device)
+
+    def score(query: Tensor, key: Tensor) -> Tensor:
+        grouped = (query * layer.scale).view(rows, key_heads, -1, size, width)
+        return (grouped @ key.unsqueeze(2).transpose(-1, -2)).float()
+
+    limit = config.limit_distance
+    if limit is None or positions.slopes is not None:
+        scores = score(positions.at(segment.query, segment.start), positions.at(segment.sink_key, 0))
+    else:
+        scores = score(positions.at_distance(segment.query, limit), segment.sink_key)
+        if limit > config.local_branch:
+            near = score(positions.at(segment.query, segment.start), positions.at(segment.sink_key, 0))
+            scores = torch.where(distance < limit, near, scores)
+    if positions.slopes is not None:
+        capped = distance if limit is None else distance.clamp(max=limit)
+        scores = scores - positions.slopes.to(scores).view(key_heads, -1, 1, 1) * capped
+    scores = scores.masked_fill(distance < config.local_branch, float("-inf"))
+    lse = scores.logsumexp(-1)
+    weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)
+    output = weights.to(segment.sink_value.dtype) @ segment.sink_value.unsqueeze(2)
+    return output.view(rows, heads, size, -1), lse.view(rows, heads, size)

@@ -1,0 +1,65 @@
+"""GPT-J: separate projections, interleaved rotary embedding on a part of each head, a position table of fixed length."""
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from models.conversion import Family, Projections, convert_family
+from models.lambda_config import SAME_AS_LOCAL, LambdaConfig
+from models.positions import RotaryPositions
+from models.vanilla import before_forward
+
+ROPE_THETA = 10000.0
+
+
+def convert_gpt_j_model(
+    model: PreTrainedModel, local_branch: int, global_branch: int, limit_distance=SAME_AS_LOCAL, **options
+) -> PreTrainedModel:
+    """Give a GPT-J model Λ-attention in place, and return it. Arguments as in `convert_llama_model`."""
+    return convert_family(model, FAMILY, LambdaConfig.drop_in(local_branch, global_branch, limit_distance, **options))
+
+
+def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
+    projections = (module.q_proj, module.k_proj, module.v_proj)
+    return tuple(p(hidden_states).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for p in projections)
+
+
+def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
+    return _rotary(base.config)
+
+
+def _rotary(config) -> RotaryPositions:
+    """Transformers fixes theta at 10,000 for GPT-J; without `rotary_dim` all of the embedding's size counts, as there."""
+    width = config.rotary_dim or config.n_embd
+    exponents = torch.arange(0, width, 2, dtype=torch.float64) / width
+    return RotaryPositions(ROPE_THETA**-exponents, interleaved=True)
+
+
+def _attention_modules(base: nn.Module) -> list[nn.Module]:
+    return [block.attn for block in base.h]
+
+
+def _extend_vanilla(base: nn.Module) -> None:
+    """Before a forward that needs more positions than the table has, append rows to it; those it has stay."""
+
+    def lengthen(length: int) -> None:
+        table = base.h[0].attn.embed_positions
+        if length <= table.shape[0]:
+            return
+        grown = max(length, 2 * table.shape[0])
+        cos, sin = _rotary(base.config).range_table(table.shape[0], grown - table.shape[0], table.device)
+        table = torch.cat([table, torch.cat([sin, cos], dim=1).to(table.dtype)])
+        for module in _attention_modules(base):
+            module.embed_positions = table.to(module.embed_positions.device)
+
+    before_forward(base, lengthen)
+
+
+FAMILY = Family(
+    attention_modules=_attention_modules,
+    project=_project,
+    output="out_proj",
+    scale=lambda module: module.head_dim**-0.5,
+    positions=_positions,
+    extend_vanilla=_extend_vanilla,
+)

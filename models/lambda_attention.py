@@ -1,0 +1,43 @@
+"""Λ-shaped attention (LM-Infinite, arXiv 2308.16137): the method and its one entry point.
+
+Which keys a query attends to (local_branch L = 4, global_branch G = 2), and how far away it feels them (limit_distance D = 4):
+
+              key 0 1 2 3 4 5 6 7 8 9          #  window: i - j < L
+    query 0       #                            +  global: j < G beyond the window, felt at distance min(i - j, D)
+          3       # # # #                      .  middle: not attended (unless triangle_offset or top-k)
+          5       + + # # # #
+          9       + + . . . . # # # #
+
+Dimension legend, used throughout `models/`:
+    B batch rows   Hq query heads   Hkv key/value heads   g = Hq / Hkv   n new tokens   d head_dim
+    L local_branch   G global_branch   D limit_distance   W window columns of a block
+"""
+
+from torch import Tensor
+
+from models.cache import LambdaLayer
+from models.decode import attend_newest, attend_one
+from models.lambda_config import AttentionLayer, LambdaConfig, TopK
+from models.segments import attend_segments
+
+__all__ = ["AttentionLayer", "LambdaConfig", "TopK", "lambda_attention"]
+
+
+def lambda_attention(
+    query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None = None
+) -> Tensor:
+    """Attend n new tokens to themselves and to `past`, and add them to `past`.
+
+    query `[B, Hq, n, d]`, key `[B, Hkv, n, d]`, value `[B, Hkv, n, d_v]`: one floating dtype, before any position encoding.
+    Every row continues at its own position in `past` (0 without one) and holds no padding; rows of different lengths go
+    through `models.ragged`. Returns `[B, Hq, n, d_v]` in the dtype of the query. Time O(n (L + G)), working memory flat in n.
+    """
+    uses_top_k = layer.config.selects_top_k(layer.layer_idx)
+    if past is None and uses_top_k:
+        past = LambdaLayer(layer.config, layer.layer_idx)
+    if past is not None and query.shape[-2] == 1:
+        return attend_one(query, key, value, layer, past)
+    output = attend_segments(query, key, value, layer, past)
+    if uses_top_k:
+        output[:, :, -1:] = attend_newest(query[:, :, -1:], layer, past)
+    return output

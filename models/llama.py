@@ -1,0 +1,92 @@
+"""Llama and every family of Transformers whose attention is Llama's up to projections, norms and the order of rotary pairs."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from models.conversion import Family, Projections, convert_family
+from models.lambda_config import SAME_AS_LOCAL, LambdaConfig
+from models.positions import RotaryPositions, rotary_from_config
+
+
+def convert_llama_model(
+    model: PreTrainedModel, local_branch: int, global_branch: int, limit_distance=SAME_AS_LOCAL, **options
+) -> PreTrainedModel:
+    """Give a Llama, or a model of a family listed below, Λ-attention in place, and return it.
+
+    limit_distance: None is no limit; by default it is local_branch. options: further fields of LambdaConfig.
+    Raises ValueError for another family.
+    """
+    family = FAMILIES.get(model.config.model_type)
+    if family is None:
+        raise ValueError(f"convert_llama_model takes {', '.join(FAMILIES)}, not {model.config.model_type}")
+    return convert_family(model, family, LambdaConfig.drop_in(local_branch, global_branch, limit_distance, **options))
+
+
+def _split_heads(x: Tensor, module: nn.Module) -> Tensor:
+    """`[B, n, H * d]` to `[B, n, H, d]`."""
+    return x.unflatten(-1, (-1, module.head_dim))
+
+
+def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
+    """Separate projections; Qwen3 and Apertus normalise queries and keys per head."""
+    query, key, value = (
+        _split_heads(projection(hidden_states), module) for projection in (module.q_proj, module.k_proj, module.v_proj)
+    )
+    if hasattr(module, "q_norm"):
+        query, key = module.q_norm(query), module.k_norm(key)
+    return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+
+
+def _project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
+    """OLMo 2: queries and keys normalised over all heads together."""
+    query, key = module.q_norm(module.q_proj(hidden_states)), module.k_norm(module.k_proj(hidden_states))
+    return tuple(_split_heads(x, module).transpose(1, 2) for x in (query, key, module.v_proj(hidden_states)))
+
+
+def _project_clipped(module: nn.Module, hidden_states: Tensor) -> Projections:
+    """OLMo: `clip_qkv` bounds all three."""
+    clip, projections = module.config.clip_qkv, (module.q_proj, module.k_proj, module.v_proj)
+    projected = (projection(hidden_states) for projection in projections)
+    if clip is not None:
+        projected = (x.clamp(-clip, clip) for x in projected)
+    return tuple(_split_heads(x, module).transpose(1, 2) for x in projected)
+
+
+def _project_fused(module: nn.Module, hidden_states: Tensor) -> Projections:
+    """Phi-3: one projection for queries, then keys, then values."""
+    heads = _split_heads(module.qkv_proj(hidden_states), module).transpose(1, 2)
+    key_heads = module.num_key_value_heads
+    return heads.split([heads.shape[1] - 2 * key_heads, key_heads, key_heads], dim=1)
+
+
+def _rotary(interleaved: bool) -> Callable[[nn.Module, int | None], RotaryPositions]:
+    def positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
+        return rotary_from_config(base.config, base.rotary_emb, limit_distance, interleaved)
+
+    return positions
+
+
+def _family(project=_project, interleaved: bool = False) -> Family:
+    return Family(
+        attention_modules=lambda base: [layer.self_attn for layer in base.layers],
+        project=project,
+        output="o_proj",
+        scale=lambda module: module.scaling,
+        positions=_rotary(interleaved),
+    )
+
+
+_LLAMA, _LLAMA_INTERLEAVED = _family(), _family(interleaved=True)
+
+FAMILIES = {
+    **dict.fromkeys(("llama", "arcee", "apertus", "gemma", "granite", "granitemoe", "hyperclovax"), _LLAMA),
+    **dict.fromkeys(("mistral", "ministral", "mixtral", "nemotron", "seed_oss", "starcoder2"), _LLAMA),
+    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"), _LLAMA),
+    **dict.fromkeys(("ernie4_5", "glm", "glm4", "helium"), _LLAMA_INTERLEAVED),
+    "olmo": _family(_project_clipped),
+    "olmo2": _family(_project_normed),
+    "phi3": _family(_project_fused),
+}
+"""Per `model_type`. A family that mixes window sizes over its layers has one Λ in all of them once converted."""

@@ -1,0 +1,75 @@
+"""The registry of architectures: which families Λ-attention supports, by `config.model_type`."""
+
+from transformers import PretrainedConfig, PreTrainedModel
+
+from models import gpt_j, gpt_neox, llama, mpt_7b
+from models.conversion import convert_family, is_converted, revert_model
+from models.lambda_config import LambdaConfig
+from utils.errors import UserError
+
+__all__ = [
+    "UnsupportedModelError",
+    "check_supported",
+    "convert_model",
+    "extend_vanilla_positions",
+    "is_converted",
+    "pretraining_length",
+    "revert_model",
+    "supported_model_types",
+]
+
+FAMILIES = {**llama.FAMILIES, "gptj": gpt_j.FAMILY, "mpt": mpt_7b.FAMILY, "gpt_neox": gpt_neox.FAMILY}
+
+
+class UnsupportedModelError(UserError):
+    """The model's family has an attention that Λ-attention does not know."""
+
+    def __init__(self, model_type: str) -> None:
+        super().__init__(
+            f"Λ-attention does not support models of type {model_type!r}; it supports {', '.join(supported_model_types())}"
+        )
+
+
+def supported_model_types() -> list[str]:
+    """Every `config.model_type` that can be converted, sorted."""
+    return sorted(FAMILIES)
+
+
+def check_supported(model_type: str) -> None:
+    """Raise UnsupportedModelError unless models of this type can be converted."""
+    if model_type not in FAMILIES:
+        raise UnsupportedModelError(model_type)
+
+
+def convert_model(model: PreTrainedModel, config: LambdaConfig | None = None) -> PreTrainedModel:
+    """Give a model of any supported family Λ-attention in place, and return it.
+
+    config: None takes the configuration that was saved with a converted model. Raises UnsupportedModelError, and ValueError
+    where there is no saved one.
+    """
+    check_supported(model.config.model_type)
+    if config is None:
+        saved = getattr(model.config, "lambda_attention", None)
+        if saved is None:
+            raise ValueError("this model was not saved after a conversion: give a LambdaConfig")
+        config = LambdaConfig.from_dict(saved)
+    return convert_family(model, FAMILIES[model.config.model_type], config)
+
+
+def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:
+    """Let an unconverted model run past its position tables, where its family has any; returns the model."""
+    family = FAMILIES.get(model.config.model_type)
+    if family is not None and family.extend_vanilla is not None:
+        family.extend_vanilla(model.base_model)
+    return model
+
+
+def pretraining_length(config: PretrainedConfig) -> int | None:
+    """Tokens of context that the model was trained with, before any RoPE scaling of its configuration; None if it does not say."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if isinstance(rope, dict) and rope.get("original_max_position_embeddings"):
+        return rope["original_max_position_embeddings"]
+    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+        if getattr(config, name, None):
+            return getattr(config, name)
+    return None

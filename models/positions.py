@@ -1,0 +1,140 @@
+"""How a model family encodes positions: rotary embeddings (RoPE) or linear biases (ALiBi).
+
+Positions are int64 and angles float64 until after cos/sin: float32 holds integers only to 1.6e7, and `position * inv_freq`
+loses its fraction long before. Tables are kept in float32 and applied in float32 whatever the dtype of the model.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+Table = tuple[Tensor, Tensor]
+"""cos and sin, float32, `[..., positions, rotary_dim / 2]`."""
+
+
+@dataclass(frozen=True, eq=False)
+class RotaryPositions:
+    """RoPE (arXiv 2104.09864) on the first `rotary_dim` features of a head.
+
+    inv_freq: float64 `[rotary_dim / 2]`, radians per position.
+    scaling: factor on cos and sin (YaRN's and LongRoPE's attention factor); a score therefore carries its square.
+    interleaved: feature pairs are (0, 1), (2, 3), ... as in GPT-J, instead of (0, h), (1, h + 1), ... as in Llama.
+    """
+
+    inv_freq: Tensor
+    scaling: float = 1.0
+    interleaved: bool = False
+
+    slopes = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_cached_table", lru_cache(maxsize=16)(self._range_table))
+
+    def __deepcopy__(self, memo: dict) -> "RotaryPositions":
+        return self
+
+    @property
+    def rotary_dim(self) -> int:
+        return 2 * self.inv_freq.numel()
+
+    def table(self, positions: Tensor) -> Table:
+        """cos and sin of `positions` (int64, any shape), on their device, with `scaling` applied."""
+        angles = positions.to(torch.float64).unsqueeze(-1) * self.inv_freq.to(positions.device)
+        return (angles.cos() * self.scaling).float(), (angles.sin() * self.scaling).float()
+
+    def range_table(self, start: int, count: int, device: torch.device) -> Table:
+        """`table` of the positions start .. start + count - 1; the last few ranges are remembered across layers."""
+        return self._cached_table(start, count, device)
+
+    def _range_table(self, start: int, count: int, device: torch.device) -> Table:
+        return self.table(torch.arange(start, start + count, device=device))
+
+    def rotate(self, x: Tensor, table: Table) -> Tensor:
+        """`R x` for x `[..., positions, head_dim]`; the features beyond `rotary_dim` pass through."""
+        cos, sin = table
+        half = cos.shape[-1]
+        if self.interleaved:
+            first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
+        else:
+            first, second = slice(0, half), slice(half, 2 * half)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        a, b = x[..., first], x[..., second]
+        out[..., first] = a * cos - b * sin
+        out[..., second] = b * cos + a * sin
+        if 2 * half < x.shape[-1]:
+            out[..., 2 * half :] = x[..., 2 * half :]
+        return out
+
+    def at(self, x: Tensor, start: int) -> Tensor:
+        """Query or key x `[..., n, head_dim]` rotated to the positions start .. start + n - 1."""
+        return self.rotate(x, self.range_table(start, x.shape[-2], x.device))
+
+    def at_positions(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Query or key x rotated to `positions`, int64, broadcastable to `x.shape[:-1]`."""
+        return self.rotate(x, self.table(positions))
+
+    def at_distance(self, query: Tensor, distance: int) -> Tensor:
+        """`R_distance q`: its product with an unrotated key is the score at that relative distance."""
+        cos, sin = self.range_table(distance, 1, query.device)
+        return self.rotate(query, (cos * self.scaling, sin * self.scaling))
+
+
+@dataclass(frozen=True, eq=False)
+class AlibiPositions:
+    """ALiBi (arXiv 2108.12409): `-slope * distance` is added to a score; queries and keys stay as they are.
+
+    slopes: float32 `[query_heads]`, positive.
+    """
+
+    slopes: Tensor
+
+    def at(self, x: Tensor, start: int) -> Tensor:
+        return x
+
+    def at_positions(self, x: Tensor, positions: Tensor) -> Tensor:
+        return x
+
+    def at_distance(self, query: Tensor, distance: int) -> Tensor:
+        return query
+
+
+PositionEncoding = RotaryPositions | AlibiPositions
+
+
+def rotary_from_config(
+    config, rotary_module, limit_distance: int | None, interleaved: bool = False
+) -> RotaryPositions:
+    """The rotary encoding that a Transformers config describes, with every `rope_type` it knows.
+
+    rotary_module: the model's own rotary embedding module; its class holds the default formula.
+    limit_distance: the farthest distance felt. Types whose frequencies depend on the length ("dynamic", "longrope") are
+    fixed to those of that length, so that a stream is the same however it is cut into chunks.
+    Raises ValueError for a "dynamic" type without a limit: its frequencies would change along the stream.
+    """
+    rope_type = config.rope_parameters["rope_type"]
+    if rope_type == "default":
+        inv_freq, scaling = rotary_module.compute_default_rope_parameters(config)
+    else:
+        inv_freq, scaling = ROPE_INIT_FUNCTIONS[rope_type](config, "cpu", seq_len=_felt_length(rope_type, limit_distance))
+    return RotaryPositions(inv_freq.detach().double().cpu(), float(scaling), interleaved)
+
+
+def _felt_length(rope_type: str, limit_distance: int | None) -> int | None:
+    if limit_distance is not None:
+        return limit_distance
+    if rope_type == "dynamic":
+        raise ValueError("RoPE scaling 'dynamic' needs a limit_distance: without one its frequencies grow with the stream")
+    return 2**31 if rope_type == "longrope" else None
+
+
+def mpt_slopes(heads: int, alibi_bias_max: float = 8) -> Tensor:
+    """ALiBi slopes as MPT defines them, float32 `[heads]`: `2 ** -(bias_max * i / P)` for the power of two P >= heads."""
+    power = 2 ** math.ceil(math.log2(heads))
+    slopes = 2.0 ** -(torch.arange(1, power + 1, dtype=torch.float64) * alibi_bias_max / power)
+    if power != heads:
+        slopes = torch.cat([slopes[1::2], slopes[::2]])[:heads]
+    return slopes.float()

@@ -1,0 +1,118 @@
+"""Prefill: n queries in segments, over a rolling window of position-encoded keys, so that working memory stays flat in n."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from models.blockwise import attend_blockwise
+from models.cache import LambdaLayer
+from models.flex import attend_flex
+from models.lambda_config import AttentionLayer
+from models.segment import Segment
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to attend within a segment. segment: queries at once, what the rolling window grows by."""
+
+    segment: int
+    attend: Callable[[Segment, AttentionLayer, Tensor], None]
+
+
+BACKENDS = {"blockwise": Backend(2048, attend_blockwise), "flex": Backend(32768, attend_flex)}
+
+
+def choose_backend(layer: AttentionLayer, query: Tensor) -> Backend:
+    """The backend that the configuration names, or the fastest one for this device. Middle keys need "blockwise"."""
+    name = layer.config.backend
+    if name == "auto":
+        name = "flex" if query.is_cuda and not layer.config.triangle_offset else "blockwise"
+    return BACKENDS[name]
+
+
+def attend_segments(
+    query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
+) -> Tensor:
+    """`lambda_attention` for any n. Shapes as there; `past` is None or all its rows stand at one position."""
+    backend = choose_backend(layer, query)
+    new_tokens, start = query.shape[-2], 0 if past is None else past.position
+    sinks, history = _beginning(key, value, layer, past)
+    window = _RollingWindow(key, value, layer, past, incoming=min(new_tokens, backend.segment))
+
+    output = query.new_empty(*query.shape[:-1], value.shape[-1])
+    for first in range(0, new_tokens, backend.segment):
+        part = slice(first, first + backend.segment)
+        window.extend(key[:, :, part], value[:, :, part])
+        segment = Segment(query[:, :, part], start + first, *window.views(), *sinks, history)
+        backend.attend(segment, layer, output[:, :, part])
+    if past is not None:
+        past.finish(*window.newest(min(new_tokens, layer.config.local_branch)), new_tokens)
+    return output
+
+
+def _beginning(
+    key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    """The first tokens' keys (not encoded) and values, and where the middle is attended those of all tokens."""
+    sinks, history = (key, value), (key, value)
+    if past is not None:
+        past.begin(key, value)
+        sinks, history = (past.sink_keys, past.sink_values), (past.history_keys, past.history_values)
+    count = layer.config.global_branch
+    return (sinks[0][:, :, :count], sinks[1][:, :, :count]), history if layer.config.triangle_offset else None
+
+
+class _RollingBuffer:
+    """The last `keep` columns of a stream and one more segment, `[B, H, ., d]`, in one allocation."""
+
+    def __init__(self, context: Tensor, keep: int, incoming: int) -> None:
+        rows, heads, columns, width = context.shape
+        self.keep = keep
+        self.storage = context.new_empty(rows, heads, keep + incoming, width)
+        self.storage[:, :, :columns] = context
+        self.filled = columns
+
+    def extend(self, new: Tensor) -> None:
+        if self.filled > self.keep:
+            self.storage[:, :, : self.keep] = self.storage[:, :, self.filled - self.keep : self.filled].clone()
+            self.filled = self.keep
+        self.storage[:, :, self.filled : self.filled + new.shape[-2]] = new
+        self.filled += new.shape[-2]
+
+    def view(self) -> Tensor:
+        return self.storage[:, :, : self.filled]
+
+
+class _RollingWindow:
+    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own."""
+
+    def __init__(
+        self, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, incoming: int
+    ) -> None:
+        self.positions = layer.positions
+        self.next_position = 0 if past is None else past.position
+        old_key, old_value = (key[:, :, :0], value[:, :, :0]) if past is None else past.window()
+        keep = min(layer.config.local_branch - 1, self.next_position + key.shape[-2])
+        self.value = _RollingBuffer(old_value, keep, incoming)
+        self.raw = None
+        if layer.config.caps_window:
+            self.raw = _RollingBuffer(old_key, keep, incoming)
+            old_key = self.positions.at(old_key, self.next_position - old_key.shape[-2])
+        self.key = _RollingBuffer(old_key, keep, incoming)
+
+    def extend(self, key: Tensor, value: Tensor) -> None:
+        self.key.extend(self.positions.at(key, self.next_position))
+        if self.raw is not None:
+            self.raw.extend(key)
+        self.value.extend(value)
+        self.next_position += key.shape[-2]
+
+    def views(self) -> tuple[int, Tensor, Tensor | None, Tensor]:
+        raw = None if self.raw is None else self.raw.view()
+        return self.next_position - self.key.filled, self.key.view(), raw, self.value.view()
+
+    def newest(self, count: int) -> tuple[Tensor, Tensor]:
+        """The last `count` keys, in the form that the cache stores, and values."""
+        stored = self.key if self.raw is None else self.raw
+        return stored.view()[:, :, -count:], self.value.view()[:, :, -count:]

@@ -1,0 +1,60 @@
+"""Λ-attention written out densely from its definition, plain enough to check by eye. Serves the tests and nothing else."""
+
+import torch
+from torch import Tensor
+
+from models.lambda_config import LambdaConfig
+
+
+def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None, slopes=None, scale=1.0) -> Tensor:
+    """One sequence, float64: query `[Hq, n, d]`, key and value `[Hkv, n, d]`; rotary(x, position) rotates `[Hkv, d]` vectors."""
+    query, key, value = query.double(), key.double(), value.double()
+    heads, length, _ = query.shape
+    key, value = (x.repeat_interleave(heads // x.shape[0], 0) for x in (key, value))
+    output = torch.zeros(heads, length, value.shape[-1], dtype=torch.float64)
+    for i in range(length):
+        scores = torch.full((heads, i + 1), -torch.inf, dtype=torch.float64)
+        middle = [j for j in range(i + 1) if j >= config.global_branch and i - j >= config.local_branch]
+        for j in range(i + 1):
+            if j in middle and not config.triangle_offset:
+                continue
+            limit = config.limit_distance
+            capped = limit is not None and (i - j >= limit or j in middle)
+            distance = limit if capped else i - j
+            scores[:, j] = _score(query[:, i], key[:, j], distance, rotary, slopes) * scale
+            if slopes is not None:
+                scores[:, j] -= slopes.double() * distance
+            if j in middle:
+                scores[:, j] -= config.triangle_offset * torch.tensor(float(len(middle))).log()
+        if config.top_k is not None and i == length - 1 and middle:
+            _add_top_k(scores, query[:, i], key, middle, config.top_k, rotary, slopes, scale)
+        output[:, i] = torch.einsum("hj,hjd->hd", scores.softmax(-1), value[:, : i + 1])
+    return output
+
+
+def _score(query, key, distance, rotary, slopes):
+    return ((query if rotary is None else rotary(query, distance)) * key).sum(-1)
+
+
+def _add_top_k(scores, query, key, middle, top_k, rotary, slopes, scale):
+    for head in range(scores.shape[0]):
+        candidates = _score(query[head], key[head, middle], top_k.insert_at, rotary, slopes) * scale
+        if slopes is not None:
+            candidates = candidates - slopes[head].double() * top_k.insert_at
+        best = candidates.topk(min(top_k.k, len(middle))).indices
+        scores[head, torch.tensor(middle)[best]] = candidates[best]
+
+
+def half_split_rotary(inv_freq: Tensor, interleaved: bool = False):
+    """`R_distance x` in float64, from the complex plane."""
+
+    def rotate(x: Tensor, distance: int) -> Tensor:
+        half = inv_freq.numel()
+        rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
+        pairs = rotated.unflatten(-1, (half, 2)) if interleaved else rotated.unflatten(-1, (2, half)).transpose(-1, -2)
+        turned = torch.view_as_complex(pairs.contiguous()) * torch.exp(1j * inv_freq * distance)
+        pairs = torch.view_as_real(turned)
+        back = pairs.flatten(-2) if interleaved else pairs.transpose(-1, -2).flatten(-2)
+        return torch.cat([back, rest], -1)
+
+    return rotate
