@@ -56,6 +56,17 @@ class _Conversion:
         self.real = RealTokens()
         self.hook = base.register_forward_pre_hook(self.before_forward, with_kwargs=True)
 
+    def use_cache_in_generation(self, model: PreTrainedModel) -> None:
+        """MPT's configuration turns the cache of `generate` off; a bounded one has no reason to be."""
+        self.generation_config = getattr(model, "generation_config", None)
+        if self.generation_config is not None:
+            self.generation_used_cache, self.generation_config.use_cache = self.generation_config.use_cache, True
+
+    def remove(self) -> None:
+        self.hook.remove()
+        if self.generation_config is not None:
+            self.generation_config.use_cache = self.generation_used_cache
+
     def before_forward(self, base: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Rewrite the base model's arguments: a cache of ours, and a placeholder where the mask was."""
         inputs = dict(zip(self.signature, args)) | kwargs
@@ -139,6 +150,7 @@ def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig)
         module.lambda_conversion = conversion
         setattr(module, _forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion
+    conversion.use_cache_in_generation(model)
     model.config.lambda_attention = config.to_dict()
     logger.info("Λ-attention in %d layers of %s", len(conversion.modules), type(model).__name__)
     return model
@@ -150,8 +162,8 @@ def revert_model(model: PreTrainedModel) -> PreTrainedModel:
     conversion = base.__dict__.pop("lambda_conversion", None)
     if conversion is None:
         return model
-    conversion.hook.remove()
-    for module in conversion.family.attention_modules(base):
+    conversion.remove()
+    for module in conversion.modules:
         _restore_forward(module)
         del module.lambda_layer, module.lambda_conversion
     del model.config.lambda_attention
