@@ -11,11 +11,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from models.constant import CONSTANT_MODEL, ConstantModel
 from models.identity import model_identity
 from models.lambda_attention import LambdaConfig
-from models.model_base import (
-    check_supported,
-    convert_model,
-    extend_vanilla_positions,
-)
+from models.model_base import check_supported, convert_model, extend_vanilla_positions
 from models.model_source import Source, find_source
 from models.pretrained import load_config, load_tokenizer, load_weights
 from models.sample import SAMPLE_MODEL

@@ -21,7 +21,7 @@ from tests.tiny_models import tiny_input_ids, tiny_model, tiny_tokenizer
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("benchmarks", "data", "models", "scripts", "utils", "visualization")
 
-# Stands for every python that the Makefile calls: it makes empty environments, and logs what pip is to install.
+# Stands for every python that the Makefile calls: makes empty environments, logs what pip is asked for.
 FAKE_PYTHON = """#!/bin/bash
 case "$*" in
     "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" ;;
