@@ -1,17 +1,50 @@
 """Errors that a user can mend, and how a script reports them."""
 
+import errno
+import os
 import sys
+import time
 from collections.abc import Callable
+
+USER_ERROR_STATUS = 2
+INTERRUPTED_STATUS = 130
+FIRST_RANK_SPEAKS_SECONDS = 5.0
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(Exception):
     """Bad input. The message is one sentence: the flag or file, what is wrong, what would be right."""
 
 
+class SharedError(UserError):
+    """A UserError that every rank raises with the same message, so only the first rank reports it."""
+
+
 def run_main(main: Callable[[], None]) -> None:
-    """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback."""
+    """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback.
+
+    A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of several
+    ranks the sentence is said once, unless it concerns one rank alone.
+    """
     try:
         main()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
+    except KeyboardInterrupt:
+        _leave("interrupted; the same command goes on where it stopped", INTERRUPTED_STATUS, shared=True)
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        _leave(f"no space left to write {error.filename or 'a file'}: {error.strerror}", USER_ERROR_STATUS)
+
+
+def _leave(sentence: str, status: int, shared: bool = False) -> None:
+    """Report and exit. A launcher ends every rank as soon as one exits, so the others let the first speak."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 or not shared:
+        where = f" (rank {rank})" if rank else ""
+        print(f"error{where}: {sentence}", file=sys.stderr, flush=True)
+    else:
+        time.sleep(FIRST_RANK_SPEAKS_SECONDS)
+    sys.stdout.flush()
+    os._exit(status)  # an orderly exit would wait for, or abort on, ranks that are in the middle of something
