@@ -1,0 +1,87 @@
+"""Flags: what is accepted, what is refused and with which sentence."""
+
+import pytest
+
+from models.lambda_attention import LambdaConfig
+from utils.arguments import (
+    HarnessParser,
+    add_data_arguments,
+    add_lambda_arguments,
+    add_model_arguments,
+    add_run_arguments,
+    lambda_config,
+)
+from utils.errors import SharedError
+
+
+def parse(*flags):
+    parser = HarnessParser("test")
+    add_model_arguments(parser)
+    add_lambda_arguments(parser)
+    add_data_arguments(parser)
+    add_run_arguments(parser, log_dir="logs/test")
+    return parser.parse_args(flags)
+
+
+def test_the_published_command_parses():
+    arguments = parse(
+        *"--deepspeed_config c.json --model M --tokenizer_path T --use_lambda_attention --local_branch 4096 "
+        "--global_branch 10 --limit_distance 4000 --dataset the_pile --dataset_group ArXiv --split test --dataset_dir D "
+        "--max_length 32770 --log_dir L --start_data_from 3 --max_data_num 7 --batch_size 2 --truncation_side left "
+        "--triangle_offset 0.5 --seed 5 --local_rank=1".split()
+    )
+    assert lambda_config(arguments) == LambdaConfig(4096, 10, 4000, triangle_offset=0.5)
+    assert (arguments.max_length, arguments.seed, arguments.truncation_side) == (32770, 5, "left")
+
+
+def test_aliases_of_other_harnesses():
+    arguments = parse("--limit", "3", "--output_dir", "there")
+    assert (arguments.max_data_num, arguments.log_dir) == (3, "there")
+
+
+def test_lambda_defaults_are_the_published_ones():
+    assert lambda_config(parse("--use_lambda_attention")) == LambdaConfig(2048, 100, 2048)
+    assert lambda_config(parse("--use_lambda_attention", "--local_branch", "64")).limit_distance == 64
+    assert lambda_config(parse("--use_lambda_attention", "--limit_distance", "none")).limit_distance is None
+    assert lambda_config(parse()) is None
+
+
+def test_fp16_is_dtype_float16():
+    assert parse("--fp16").dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ("--use_lambda_attention --local_branch 0", "--local_branch: must be at least 1"),
+        ("--use_lambda_attention --global_branch -1", "--global_branch: must be at least 0"),
+        ("--use_lambda_attention --limit_distance far", "--limit_distance: must be a whole number"),
+        ("--limit_distance 5", "--limit_distance needs --use_lambda_attention"),
+        ("--triangle_offset 0", "--triangle_offset needs --use_lambda_attention"),
+        ("--use_lambda_attention --global_branch 10 --max_length 10", "--global_branch 10 is not smaller than"),
+        ("--fp16 --dtype bfloat16", "--fp16 contradicts --dtype bfloat16"),
+        ("--constant_answer 7", "--constant_answer is for --model constant_model"),
+        ("--device_map auto --deepspeed_config c.json", "--device_map contradicts --deepspeed_config"),
+        ("--max_length 1", "--max_length: must be at least 2"),
+        ("--truncation_side center", "--truncation_side: invalid choice"),
+        ("--lim 3", "unrecognized arguments: --lim"),
+        ("--gamma 3", "unrecognized arguments: --gamma"),
+    ],
+)
+def test_refusals_are_one_sentence_that_names_the_flag(flags, words):
+    with pytest.raises(SharedError) as refusal:
+        parse(*flags.split())
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_impossible_combination_found_by_the_method_is_a_user_error():
+    arguments = parse("--use_lambda_attention", "--limit_distance", "none", "--triangle_offset", "1")
+    with pytest.raises(Exception, match="triangle_offset needs a limit_distance"):
+        lambda_config(arguments)
+
+
+def test_a_group_can_stand_alone():
+    parser = HarnessParser("test")
+    add_run_arguments(parser, log_dir="logs/test")
+    assert parser.parse_args([]).log_dir == "logs/test"

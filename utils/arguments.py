@@ -1,0 +1,230 @@
+"""Command-line flags in groups that each script composes: `add_model_arguments(parser)` and its siblings.
+
+Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
+"""
+
+import argparse
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from utils.errors import SharedError, UserError
+
+if TYPE_CHECKING:
+    from data.get_data import Corpus
+    from models.get_model import ModelSpec
+    from models.lambda_attention import LambdaConfig
+
+LAMBDA_DEFAULTS: dict[str, Any] = {
+    "local_branch": 2048,
+    "global_branch": 100,
+    "limit_distance": None,
+    "triangle_offset": 0.0,
+}
+NO_CAP = "none"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+Check = Callable[[Namespace], None]
+
+
+class HarnessParser(argparse.ArgumentParser):
+    """A parser whose groups bring their own checks, and whose errors are one sentence (SharedError)."""
+
+    def __init__(self, description: str) -> None:
+        super().__init__(description=description, allow_abbrev=False)
+        self.checks: list[Check] = []
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
+        """Parse, then run every group's check. Raises SharedError: every rank reads the same command line."""
+        arguments = super().parse_args(args, namespace)
+        for check in self.checks:
+            try:
+                check(arguments)
+            except UserError as error:
+                self.error(str(error))
+        return arguments
+
+    def error(self, message: str) -> None:
+        raise SharedError(f"{message} (see {self.prog} --help)")
+
+
+def whole_number(minimum: int) -> Callable[[str], int]:
+    """An argparse type: an integer of at least `minimum`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ArgumentTypeError(f"must be a whole number, not {text!r}") from None
+        if value < minimum:
+            raise ArgumentTypeError(f"must be at least {minimum}, not {value}")
+        return value
+
+    return parse
+
+
+def distance(text: str) -> int | str:
+    """An argparse type: a distance of at least 1 token, or 'none' for no cap."""
+    return NO_CAP if text.lower() == NO_CAP else whole_number(1)(text)
+
+
+def add_model_arguments(parser: HarnessParser) -> None:
+    """Which model to load, and in which precision."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default="smollm2",
+        metavar="NAME",
+        help="'smollm2' (the sample), a local folder, a .gguf file, a name on the Hugging Face hub, or "
+        "'constant_model' (default: %(default)s)",
+    )
+    group.add_argument("--tokenizer_path", metavar="NAME", help="tokenizer folder or name (default: the model's)")
+    group.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="precision of the weights (default: auto, the checkpoint's own)"
+    )
+    group.add_argument("--fp16", action="store_true", help="the same as --dtype float16")
+    group.add_argument("--load_in_4bit", action="store_true", help="quantize the weights to 4 bits while loading")
+    group.add_argument("--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ...")
+    group.add_argument("--constant_answer", metavar="TEXT", help="what --model constant_model always says")
+    parser.checks.append(_check_model)
+
+
+def add_lambda_arguments(parser: HarnessParser) -> None:
+    """Λ-attention's settings; they stay None unless --use_lambda_attention is given."""
+    group = parser.add_argument_group("Λ-attention")
+    group.add_argument("--use_lambda_attention", action="store_true", help="convert the model to Λ-attention")
+    group.add_argument(
+        "--local_branch", type=whole_number(1), metavar="TOKENS", help="length of the sliding window (default: 2048)"
+    )
+    group.add_argument(
+        "--global_branch",
+        type=whole_number(0),
+        metavar="TOKENS",
+        help="how many of the first tokens every token attends to (default: 100)",
+    )
+    group.add_argument(
+        "--limit_distance",
+        type=distance,
+        metavar="TOKENS",
+        help="cap on the distance that positions encode, or 'none' (default: --local_branch)",
+    )
+    group.add_argument(
+        "--triangle_offset",
+        type=float,
+        metavar="X",
+        help="not 0: also attend to the tokens in between, with X * log(their number) taken off; O(n²) time "
+        "(default: 0)",
+    )
+    parser.checks.append(_check_lambda)
+
+
+def add_data_arguments(parser: HarnessParser) -> None:
+    """Which documents to take, and how much of each."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        default="plays",
+        metavar="NAME",
+        help="'plays' (the sample), 'the_pile', a .txt, .jsonl or .jsonl.zst file or a folder of them, or a Hugging "
+        "Face data set (default: %(default)s)",
+    )
+    group.add_argument("--dataset_dir", metavar="DIR", help="where the data set's files are")
+    group.add_argument("--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile")
+    group.add_argument("--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)")
+    group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")
+    group.add_argument(
+        "--start_data_from", type=whole_number(0), default=0, metavar="N", help="skip the first N documents (default: 0)"
+    )
+    group.add_argument(
+        "--max_data_num", "--limit", type=whole_number(1), metavar="N", help="take at most N documents (default: all)"
+    )
+    group.add_argument(
+        "--seed", type=whole_number(0), metavar="N", help="shuffle the documents with this seed (default: the data set's order)"
+    )
+    group.add_argument(
+        "--max_length", type=whole_number(2), metavar="TOKENS", help="truncate longer documents to this (default: never)"
+    )
+    group.add_argument(
+        "--truncation_side",
+        choices=("right", "left"),
+        default="right",
+        help="which end of a longer document is cut off (default: %(default)s)",
+    )
+
+
+def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
+    """Where results go and what the work runs on; `log_dir` is the script's default folder."""
+    group = parser.add_argument_group("run")
+    group.add_argument(
+        "--log_dir", "--output_dir", default=log_dir, metavar="DIR", help="folder of the results (default: %(default)s)"
+    )
+    group.add_argument("--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already")
+    group.add_argument("--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)")
+    group.add_argument(
+        "--batch_size", type=whole_number(1), default=1, metavar="N", help="documents in one forward, per rank (default: 1)"
+    )
+    group.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.checks.append(_check_run)
+
+
+def model_spec(arguments: Namespace) -> "ModelSpec":
+    """What `models.get_model.get_model` takes."""
+    from models.get_model import ModelSpec
+
+    fields = ("model", "tokenizer_path", "dtype", "load_in_4bit", "device_map", "constant_answer")
+    return ModelSpec(**{name: getattr(arguments, name) for name in fields})
+
+
+def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
+    """The Λ-attention asked for, None for a vanilla model. Raises UserError on impossible values."""
+    if not arguments.use_lambda_attention:
+        return None
+    from models.lambda_attention import LambdaConfig
+
+    settings = {name: getattr(arguments, name) for name in LAMBDA_DEFAULTS}
+    if settings["limit_distance"] == NO_CAP:
+        settings["limit_distance"] = None
+    try:
+        return LambdaConfig(**settings)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+
+
+def load_corpus(arguments: Namespace) -> "Corpus":
+    """The documents asked for, in their order."""
+    from data.get_data import get_data
+
+    fields = ("dataset_dir", "dataset_group", "split", "text_field", "start_data_from", "max_data_num", "seed")
+    return get_data(arguments.dataset, **{name: getattr(arguments, name) for name in fields})
+
+
+def _check_model(arguments: Namespace) -> None:
+    if arguments.fp16:
+        if arguments.dtype not in ("auto", "float16"):
+            raise UserError(f"--fp16 contradicts --dtype {arguments.dtype}: give one of them")
+        arguments.dtype = "float16"
+    if arguments.constant_answer is not None and arguments.model != "constant_model":
+        raise UserError("--constant_answer is for --model constant_model only")
+
+
+def _check_lambda(arguments: Namespace) -> None:
+    given = [name for name in LAMBDA_DEFAULTS if getattr(arguments, name) is not None]
+    if not arguments.use_lambda_attention:
+        if given:
+            raise UserError(f"--{given[0]} needs --use_lambda_attention: without it the model is not changed")
+        return
+    for name, default in LAMBDA_DEFAULTS.items():
+        if name not in given:
+            setattr(arguments, name, default)
+    if arguments.limit_distance is None:
+        arguments.limit_distance = arguments.local_branch
+    max_length = getattr(arguments, "max_length", None)
+    if max_length is not None and arguments.global_branch >= max_length:
+        raise UserError(
+            f"--global_branch {arguments.global_branch} is not smaller than --max_length {max_length}: every token "
+            "would be global, so give a smaller one"
+        )
+
+
+def _check_run(arguments: Namespace) -> None:
+    if arguments.deepspeed_config and getattr(arguments, "device_map", None):
+        raise UserError("--device_map contradicts --deepspeed_config: each places the model, give one of them")
