@@ -1,0 +1,56 @@
+"""What the user sees: lines, mirrored into a log file, and one status line that is overwritten."""
+
+import sys
+from pathlib import Path
+
+CLEAR_LINE = "\r\x1b[2K"
+
+
+class Console:
+    """Lines go to stdout and the log file; the status goes to stderr. A silent console (ranks > 0) shows nothing."""
+
+    def __init__(self, silent: bool = False) -> None:
+        self.silent = silent
+        self.interactive = sys.stderr.isatty()
+        self._log: Path | None = None
+        self._backlog: list[str] = []
+        self._status_shown = False
+
+    def log_to(self, path: Path) -> None:
+        """Mirror every line into `path` from now on, those already said included."""
+        self._log = path
+        for line in self._backlog:
+            self._mirror(line)
+        self._backlog.clear()
+
+    def say(self, text: str = "") -> None:
+        """Show and log one or more lines."""
+        if self.silent:
+            return
+        self.clear_status()
+        print(text, flush=True)
+        self._mirror(text)
+
+    def status(self, text: str) -> None:
+        """Replace the status line on a terminal; elsewhere write a plain, logged line."""
+        if self.silent:
+            return
+        if self.interactive:
+            print(f"{CLEAR_LINE}{text}", end="", file=sys.stderr, flush=True)
+            self._status_shown = True
+        else:
+            print(text, file=sys.stderr, flush=True)
+            self._mirror(text)
+
+    def clear_status(self) -> None:
+        """Take the status line off the terminal."""
+        if self._status_shown:
+            print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
+            self._status_shown = False
+
+    def _mirror(self, text: str) -> None:
+        if self._log is None:
+            self._backlog.append(text)
+            return
+        with open(self._log, "a", encoding="utf-8") as file:
+            file.write(text + "\n")

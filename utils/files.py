@@ -1,0 +1,61 @@
+"""Files that are replaced whole or not at all, and survive a power cut once the call has returned."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+TEMPORARY_SUFFIX = ".partial"
+
+
+def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
+    """Have `write` fill a temporary file beside `path`, then rename it over `path`. Raises OSError."""
+    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    with open(temporary, "wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def replace_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, atomically. NaN is refused with a ValueError: JSON has none."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    replace_file(path, lambda file: file.write(text.encode()))
+
+
+def replace_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write named arrays as .npz, atomically and without pickle."""
+    replace_file(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file. Raises OSError or ValueError (zipfile.BadZipFile too) on a damaged one."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def append_lines(path: Path, lines: list[str]) -> None:
+    """Append lines and have them on disk when this returns."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last; some file systems cannot sync a folder, and then there is nothing to do."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,171 @@
+"""A trial: the log dir that says what was run and holds what came out, whenever the run was stopped."""
+
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from utils.console import Console
+from utils.errors import UserError
+from utils.files import TEMPORARY_SUFFIX, append_lines, read_arrays, replace_arrays, replace_file, replace_json
+
+CONFIG, RESULTS, SAMPLES, ARRAYS, LOG = "config.json", "results.json", "samples.jsonl", "nll.npz", "log.txt"
+OWN_FILES = (CONFIG, RESULTS, SAMPLES, ARRAYS, "stats.npz", LOG)
+FREE_ARGUMENTS = frozenset({"log_dir", "overwrite", "batch_size", "deepspeed_config", "device_map", "local_rank", "fp16"})
+"""Arguments that may change when a trial goes on: where it lies and how the work is spread, not what is computed."""
+FIXED_FACTS = ("script", "lambda_attention", "model", "corpus")
+
+
+class Trial:
+    """The files of one log dir. Only the first rank holds one. Every failure to write is a UserError."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: IO[str] | None = None
+
+    @classmethod
+    def open(cls, log_dir: str, script: str, arguments: Mapping[str, Any], console: Console) -> "Trial":
+        """Open `log_dir` for a run with these arguments: new, to be gone on with, or finished.
+
+        With arguments["overwrite"] the trial there is removed. Raises UserError where the folder cannot be written,
+        holds a trial with other arguments, or is in use by another run.
+        """
+        trial = cls(Path(log_dir))
+        with trial._writing():
+            trial.folder.mkdir(parents=True, exist_ok=True)
+            trial._take_lock()
+            if arguments.get("overwrite"):
+                trial._remove_files()
+            console.log_to(trial.folder / LOG)
+        trial._refuse_changes({"script": script}, arguments)
+        return trial
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """What config.json holds, None before `begin`."""
+        return self._read_json(CONFIG)
+
+    @property
+    def results(self) -> dict[str, Any] | None:
+        """What results.json holds, None where the trial is not finished."""
+        return self._read_json(RESULTS)
+
+    def begin(self, config: dict[str, Any]) -> None:
+        """Write config.json, or, where the trial goes on, check that the same is being computed (UserError)."""
+        if self.config is None:
+            with self._writing():
+                replace_json(self.folder / CONFIG, config)
+        else:
+            self._refuse_changes({fact: config[fact] for fact in FIXED_FACTS}, config["arguments"])
+
+    def finish(self, results: dict[str, Any]) -> None:
+        """Write results.json: the trial is finished."""
+        with self._writing():
+            replace_json(self.folder / RESULTS, results)
+
+    def append_samples(self, samples: list[dict[str, Any]]) -> None:
+        """Append one line per document to samples.jsonl."""
+        with self._writing():
+            append_lines(self.folder / SAMPLES, [json.dumps(sample, ensure_ascii=False) for sample in samples])
+
+    def samples(self) -> list[dict[str, Any]]:
+        """The lines of samples.jsonl up to the first that is torn."""
+        path = self.folder / SAMPLES
+        samples = []
+        for line in path.read_bytes().split(b"\n") if path.exists() else []:
+            try:
+                sample = json.loads(line)
+            except ValueError:
+                break
+            samples.append(sample)
+        return samples
+
+    def replace_samples(self, samples: list[dict[str, Any]]) -> None:
+        """Have samples.jsonl hold exactly these lines."""
+        text = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+        with self._writing():
+            replace_file(self.folder / SAMPLES, lambda file: file.write(text.encode()))
+
+    def arrays(self) -> dict[str, np.ndarray] | None:
+        """What nll.npz holds, None where there is none yet. Raises UserError on a damaged file."""
+        path = self.folder / ARRAYS
+        if not path.exists():
+            return None
+        try:
+            return read_arrays(path)
+        except Exception as error:  # numpy and zipfile raise many kinds
+            raise UserError(f"{path} is damaged ({error}): start afresh with --overwrite") from None
+
+    def replace_arrays(self, arrays: dict[str, np.ndarray]) -> None:
+        """Replace nll.npz."""
+        with self._writing():
+            replace_arrays(self.folder / ARRAYS, arrays)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(
+                f"--log_dir {self.folder} cannot be written ({reason}): what is there is kept, so mend that and give "
+                "the same command again, or give another folder"
+            ) from None
+
+    def _take_lock(self) -> None:
+        """Keep a second run out of this folder for as long as this process lives."""
+        self._lock = open(self.folder / LOG, "a", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--log_dir {self.folder} is in use by another run: wait for it or give another folder") from None
+        except OSError:
+            pass  # a file system without locks
+
+    def _remove_files(self) -> None:
+        for name in OWN_FILES:
+            (self.folder / (name + TEMPORARY_SUFFIX)).unlink(missing_ok=True)
+            if name == LOG:
+                self._lock.truncate(0)  # unlinking it would give up the lock
+            else:
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _read_json(self, name: str) -> dict[str, Any] | None:
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({error}): start afresh with --overwrite") from None
+
+    def _refuse_changes(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> None:
+        config = self.config
+        if config is None:
+            return
+        old, new = config["arguments"], dict(arguments)
+        changes = [
+            f"--{name} was {old.get(name)!r} and is {new.get(name)!r} now"
+            for name in sorted(old.keys() | new.keys())
+            if name not in FREE_ARGUMENTS and old.get(name) != new.get(name)
+        ]
+        changes += [
+            f"{fact} was {before!r} and is {now!r} now"
+            for fact, value in facts.items()
+            for fact, before, now in _differences(fact, config.get(fact), value)
+        ]
+        if changes:
+            raise UserError(
+                f"--log_dir {self.folder} holds a trial with other arguments ({'; '.join(changes)}): give another "
+                "--log_dir, or --overwrite to start afresh"
+            )
+
+
+def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
+    """Where two JSON values differ: (name, old, new), one level into objects."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        return [(f"{name} {key}", old.get(key), new.get(key)) for key in keys]
+    return [(name, old, new)] if old != new else []
