@@ -1,0 +1,93 @@
+"""From a script's flags to a model that runs: DeepSpeed or not, precision, device."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers.utils.logging import disable_progress_bar
+
+from utils.arguments import lambda_config, model_spec
+from utils.deepspeed_setup import DeepSpeedSetup, choose_precision, join_deepspeed, read_deepspeed_config
+from utils.errors import UserError
+from utils.runtime import Runtime
+
+if TYPE_CHECKING:
+    from models.get_model import ModelSpec
+
+
+@dataclass
+class RunnableModel:
+    """A loaded model. `place` puts the module that a script calls (the model or a wrapper of it) on the device.
+
+    `identity` and `lambda_attention` are what config.json records of it.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    identity: dict[str, Any]
+    lambda_attention: dict[str, Any] | None
+    place: Callable[[nn.Module], nn.Module]
+
+
+def load_model(arguments: Namespace, runtime: Runtime) -> RunnableModel:
+    """Load --model as the flags say, under --deepspeed_config if given. Raises UserError."""
+    _check_placement(arguments, runtime)
+    if not (runtime.is_main and runtime.console.interactive):
+        disable_progress_bar()
+    if not arguments.deepspeed_config:
+        return _load(arguments, model_spec(arguments), _placer(arguments, runtime))
+    setup = read_deepspeed_config(arguments.deepspeed_config, runtime)
+    if setup.sharded and arguments.load_in_4bit:
+        raise UserError("--load_in_4bit contradicts ZeRO-3, which shards whole weights: give one of them")
+    dtype, note = choose_precision(arguments.dtype, setup.precision, runtime.device)
+    if note:
+        runtime.console.say(note)
+    spec = replace(model_spec(arguments), dtype=dtype)
+    join_deepspeed(runtime)
+    setup = setup.with_precision(_checkpoint_dtype(spec) if setup.sharded and dtype == "auto" else dtype)
+    sharded_loading = setup.prepare_loading()
+    runnable = _load(arguments, spec, setup.wrap)
+    del sharded_loading  # it must live until here
+    return runnable
+
+
+def _load(arguments: Namespace, spec: "ModelSpec", place: Callable[[nn.Module], nn.Module]) -> RunnableModel:
+    from models.get_model import get_model
+
+    config = lambda_config(arguments)
+    loaded = get_model(spec, config)
+    return RunnableModel(
+        loaded.model, loaded.tokenizer, loaded.identity, config.to_dict() if config is not None else None, place
+    )
+
+
+def _check_placement(arguments: Namespace, runtime: Runtime) -> None:
+    if arguments.device_map and runtime.world_size > 1:
+        raise UserError(
+            f"--device_map spreads one model over this machine's devices and cannot be used by {runtime.world_size} "
+            "ranks: start one rank, or use ZeRO-3"
+        )
+
+
+def _placer(arguments: Namespace, runtime: Runtime) -> Callable[[nn.Module], nn.Module]:
+    """Without DeepSpeed: move the module to the device, unless loading has placed it already."""
+    if arguments.device_map or arguments.load_in_4bit:
+        return lambda module: module
+    return lambda module: module.to(runtime.device)
+
+
+def _checkpoint_dtype(spec: "ModelSpec") -> str:
+    """The precision a checkpoint says it was saved in; float32 where it says nothing or is not there to be asked."""
+    from models.constant import CONSTANT_MODEL
+    from models.model_source import find_source
+
+    if spec.model == CONSTANT_MODEL:
+        return "float32"
+    try:
+        config = AutoConfig.from_pretrained(**find_source("--model", spec.model).files)
+    except (OSError, ValueError):
+        return "float32"
+    return str(config.dtype or "float32").removeprefix("torch.")

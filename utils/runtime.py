@@ -1,0 +1,161 @@
+"""Ranks and devices: which process this is, what it computes on, and how ranks tell each other things."""
+
+import json
+import os
+import platform
+import random
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from utils.console import Console
+from utils.errors import SharedError, UserError
+
+RANK_TIMEOUT = timedelta(days=2)  # a rank may wait for the longest document of another
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """This process among `world_size`. `device`: what it computes on. `console`: silent but on rank 0."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    console: Console
+    messages: dist.ProcessGroup | None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the rank that writes results and talks to the user."""
+        return self.rank == 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's JSON value, in rank order, on the first rank; an empty list elsewhere."""
+        if self.messages is None:
+            return [value]
+        payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
+        dist.all_gather(sizes, torch.tensor([len(payload)]), group=self.messages)
+        longest = int(max(sizes))
+        payload = torch.nn.functional.pad(payload, (0, longest - len(payload)))
+        received = [torch.empty(longest, dtype=torch.uint8) for _ in sizes] if self.is_main else None
+        dist.gather(payload, received, group=self.messages)
+        return [json.loads(bytes(data[:size].numpy())) for data, size in zip(received or [], sizes)]
+
+    def broadcast(self, value: Any) -> Any:
+        """The first rank's JSON value, on every rank."""
+        if self.messages is None:
+            return value
+        payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        size = torch.tensor([len(payload)])
+        dist.broadcast(size, 0, group=self.messages)
+        if not self.is_main:
+            payload = torch.empty(int(size), dtype=torch.uint8)
+        dist.broadcast(payload, 0, group=self.messages)
+        return json.loads(bytes(payload.numpy()))
+
+    def on_main(self, action: Callable[[], T]) -> T | None:
+        """Run `action` on the first rank; the others get None, and every rank its UserError as a SharedError."""
+        value, error = _attempt(action) if self.is_main else (None, None)
+        error = self.broadcast(error)
+        if error is not None:
+            raise SharedError(error)
+        return value
+
+    def together(self, action: Callable[[], T]) -> T:
+        """Run `action` on every rank; if it is a UserError on one, it becomes one on all, so that none waits."""
+        value, error = _attempt(action)
+        errors = self.broadcast([error for error in self.gather(error) if error is not None])
+        if errors:
+            raise SharedError(errors[0])
+        return value
+
+
+@contextmanager
+def joined_ranks(seed: int | None) -> Iterator[Runtime]:
+    """Join the ranks that a launcher announces in the environment (none: this process is the only one).
+
+    Chooses the device (a GPU per local rank, else the CPU) and seeds Python, numpy and torch (None counts as 0).
+    Ranks leave together, unless one leaves with an exception.
+    """
+    os.environ.setdefault("RANK", "0")
+    os.environ.setdefault("WORLD_SIZE", "1")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    device = _choose_device(int(os.environ["LOCAL_RANK"]))
+    _seed_everything(seed or 0)
+    _share_cores(device, world_size)
+    messages = _join_ranks(device, world_size)
+    yield Runtime(rank, world_size, device, Console(silent=rank != 0), messages)
+    if messages is not None:
+        dist.barrier(group=messages)
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Most bytes in use so far: on the GPU what torch allocated, on the CPU this process's resident memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def describe_device(device: torch.device) -> str:
+    """The device in words."""
+    if device.type == "cuda":
+        return f"cuda ({torch.cuda.get_device_name(device)})"
+    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+
+def _choose_device(local_rank: int) -> torch.device:
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed searches, and warns of what it finds
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise UserError(f"rank {local_rank} of this machine has no GPU: start at most {torch.cuda.device_count()} ranks")
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+def _share_cores(device: torch.device, world_size: int) -> None:
+    """Ranks that compute on the same processor must not each take all of its cores."""
+    if device.type == "cpu" and world_size > 1 and "OMP_NUM_THREADS" not in os.environ:
+        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world_size)
+        torch.set_num_threads(max(1, torch.get_num_threads() // ranks_here))
+
+
+def _join_ranks(device: torch.device, world_size: int) -> dist.ProcessGroup | None:
+    """The group for messages between ranks: on the CPU, whatever the tensors of the model are on."""
+    if world_size == 1:
+        return None
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=RANK_TIMEOUT)
+    return dist.new_group(backend="gloo", timeout=RANK_TIMEOUT)
+
+
+def _attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
+    try:
+        return action(), None
+    except UserError as error:
+        return None, str(error)

@@ -1,0 +1,49 @@
+"""Small things that every script records or prints."""
+
+import subprocess
+import sys
+from argparse import Namespace
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from utils.runtime import Runtime, describe_device
+
+PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def describe_run(script: str, arguments: Namespace, runtime: Runtime) -> dict[str, Any]:
+    """What config.json says of any trial; the script adds its model and data."""
+    return {
+        "script": script,
+        "arguments": vars(arguments),
+        "command": [sys.executable, *sys.argv],
+        "versions": {"python": sys.version.split()[0], **package_versions()},
+        "git_commit": git_commit(),
+        "device": describe_device(runtime.device),
+        "world_size": runtime.world_size,
+        "seed": arguments.seed,
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on, of those that are installed."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions
+
+
+def git_commit() -> str | None:
+    """The commit this code is at; None outside a git checkout."""
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return result.stdout.strip()
