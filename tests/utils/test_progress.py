@@ -1,0 +1,61 @@
+"""The bar's numbers, and that it moves inside a document."""
+
+import torch
+
+from tests.tiny_models import tiny_input_ids, tiny_model
+from utils.console import Console
+from utils.progress import Progress, layer_progress
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+def make(capsys=None, **options):
+    clock = Clock()
+    return Progress(Console(), memory=lambda: 2**30, clock=clock, **{"documents": 4} | options), clock
+
+
+def test_counts_tokens_within_a_step_and_estimates_the_rest():
+    progress, clock = make(longest=1000)
+    assert "of about 4,000 tokens" in progress.describe()
+    progress.begin_step(1000)
+    clock.now += 10
+    progress.within_step(0.5)
+    assert "500 of about 4,000 tokens | document 1 of 4 | nll - | 50 tokens/s | 1.00 GiB" in progress.describe()
+    progress.end_step(600, 1, 3.25)
+    assert "600 of about 2,400 tokens | document 2 of 4 | nll 3.2500 | 60 tokens/s" in progress.describe()
+    assert progress.describe().endswith("0:30 left")
+
+
+def test_speed_leaves_out_what_an_earlier_session_did():
+    progress, clock = make(done_documents=2, done_tokens=1000)
+    progress.begin_step(100)
+    clock.now += 10
+    progress.end_step(100, 1, 1.0)
+    assert "1,100 of about 1,467 tokens | document 4 of 4" in progress.describe()
+    assert "| 10 tokens/s" in progress.describe()
+
+
+def test_plain_lines_are_rare_without_a_terminal(capsys):
+    progress, clock = make(longest=1000)
+    progress.begin_step(1000)
+    for _ in range(100):
+        clock.now += 0.1
+        progress.within_step(0.1)
+    lines = capsys.readouterr().err.splitlines()
+    assert 2 <= len(lines) <= 4
+    assert "\r" not in "".join(lines)
+
+
+def test_layers_report_their_share_and_hooks_go_away():
+    model, shares = tiny_model("llama"), []
+    with layer_progress(model, shares.append), torch.no_grad():
+        model(tiny_input_ids(1, 4))
+    assert shares == [0.5, 1.0]
+    with torch.no_grad():
+        model(tiny_input_ids(1, 4))
+    assert shares == [0.5, 1.0]

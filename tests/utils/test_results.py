@@ -1,0 +1,143 @@
+"""A trial's files: what is refused, what survives, what goes on."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from utils.console import Console
+from utils.document_scoring import ScoredDocument
+from utils.errors import UserError
+from utils.nll_journal import NllJournal
+from utils.results import Trial
+
+ARGUMENTS = {"model": "m", "max_length": 8, "batch_size": 1, "overwrite": False}
+MODEL = {"name": "m", "dtype": "float32"}
+
+
+def open_trial(folder, **changes):
+    return Trial.open(str(folder), "script", ARGUMENTS | changes, Console())
+
+
+def config(**changes):
+    facts = {"script": "script", "arguments": ARGUMENTS, "model": MODEL, "lambda_attention": None, "corpus": {}}
+    return facts | changes
+
+
+def scored(index, length=6):
+    nll = np.random.default_rng(index).random(length - 1).astype(np.float32)
+    return ScoredDocument({"index": index, "id": f"d{index}", "tokens": length, "scored": length - 1}, nll)
+
+
+@pytest.fixture
+def begun(tmp_path):
+    trial = open_trial(tmp_path)
+    trial.begin(config())
+    return tmp_path
+
+
+def test_same_arguments_go_on_and_free_ones_may_change(begun):
+    open_trial(begun, batch_size=4).begin(config())
+
+
+def test_other_arguments_are_refused_by_name_with_both_values(begun):
+    with pytest.raises(UserError, match=r"--max_length was 8 and is 9 now.*--overwrite"):
+        open_trial(begun, max_length=9)
+
+
+def test_another_model_under_the_same_name_is_refused(begun):
+    trial = open_trial(begun)
+    with pytest.raises(UserError, match="model dtype was 'float32' and is 'bfloat16' now"):
+        trial.begin(config(model=MODEL | {"dtype": "bfloat16"}))
+
+
+def test_overwrite_removes_our_files_only(begun):
+    (begun / "notes.md").write_text("mine")
+    NllJournal(open_trial(begun)).commit([scored(0)], 1.0, 1)
+    trial = open_trial(begun, max_length=9, overwrite=True)
+    assert sorted(os.listdir(begun)) == ["log.txt", "notes.md"]
+    assert trial.config is None and trial.arrays() is None and trial.samples() == []
+
+
+def test_a_second_run_in_the_same_folder_is_refused(begun):
+    running = open_trial(begun)
+    with pytest.raises(UserError, match="in use by another run"):
+        open_trial(begun)
+    del running
+    open_trial(begun)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--log_dir .*file/logs cannot be written"):
+        open_trial(tmp_path / "file" / "logs")
+
+
+def test_full_disk_is_a_user_error_and_keeps_what_is_there(begun):
+    journal = NllJournal(open_trial(begun))
+    journal.commit([scored(0)], 1.0, 1)
+    (begun / "samples.jsonl").unlink()
+    (begun / "samples.jsonl").symlink_to("/dev/full")
+    with pytest.raises(UserError, match="No space left on device"):
+        journal.commit([scored(1)], 1.0, 1)
+    assert Trial(begun).arrays()["documents"].tolist() == [0]
+
+
+def test_a_kill_between_samples_and_arrays_loses_one_step(begun, monkeypatch):
+    journal = NllJournal(open_trial(begun))
+    journal.commit([scored(0), scored(1)], 2.0, 10)
+    with monkeypatch.context() as patch:
+        patch.setattr(Trial, "replace_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            journal.commit([scored(2)], 1.0, 20)
+    with open(begun / "samples.jsonl", "a") as file:
+        file.write('{"index": 3, "id"')  # a torn line
+    again = NllJournal(Trial(begun))
+    assert [sample["index"] for sample in again.samples] == [0, 1]
+    assert (again.seconds, again.peak_memory) == (2.0, 10)
+    again.commit([scored(2)], 1.0, 5)
+
+    whole = Trial(begun / "whole")
+    whole.folder.mkdir()
+    NllJournal(whole).commit([scored(0), scored(1), scored(2)], 3.0, 10)
+    for name, array in whole.arrays().items():
+        np.testing.assert_array_equal(array, Trial(begun).arrays()[name], err_msg=name)
+    assert whole.samples() == Trial(begun).samples()
+
+
+def test_a_lost_sample_is_named(begun):
+    NllJournal(Trial(begun)).commit([scored(0), scored(4)], 1.0, 1)
+    lines = (begun / "samples.jsonl").read_text().splitlines()
+    (begun / "samples.jsonl").write_text(lines[0] + "\n")
+    with pytest.raises(UserError, match="lacks document 4"):
+        NllJournal(Trial(begun))
+
+
+@pytest.mark.parametrize("name", ["config.json", "nll.npz"])
+def test_a_damaged_file_is_named(begun, name):
+    (begun / name).write_bytes(b"{")
+    with pytest.raises(UserError, match=name):
+        NllJournal(open_trial(begun))
+
+
+def test_arrays_hold_no_pickle_and_leave_no_temporary_file(begun):
+    NllJournal(Trial(begun)).commit([scored(0)], 1.0, 1)
+    with np.load(begun / "nll.npz", allow_pickle=False) as arrays:
+        assert arrays["count"].tolist() == [0, 1, 1, 1, 1, 1]
+    assert not [name for name in os.listdir(begun) if name.endswith(".partial")]
+
+
+def test_log_mirrors_the_console(tmp_path, capsys):
+    console = Console()
+    console.say("before")
+    Trial.open(str(tmp_path), "script", ARGUMENTS, console)
+    console.say("after")
+    assert (tmp_path / "log.txt").read_text() == capsys.readouterr().out == "before\nafter\n"
+
+
+def test_scored_documents_travel_bit_for_bit():
+    document = scored(3)
+    received = ScoredDocument.from_json(json.loads(json.dumps(document.to_json())))
+    assert received.sample == document.sample
+    assert received.nll.tobytes() == document.nll.tobytes()

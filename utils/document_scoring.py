@@ -1,0 +1,135 @@
+"""Scoring whole documents: text in, NLL per token and a line for samples.jsonl out."""
+
+import base64
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from data.document import Document
+from utils.errors import UserError
+from utils.progress import Progress, layer_progress
+from utils.runtime import Runtime
+from utils.tokenization import EncodedText, encode_text
+
+SHORTEST = 2  # tokens: the first of a document is never scored
+NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)
+
+
+@dataclass
+class ScoredDocument:
+    """One document's line of samples.jsonl and the NLL of its tokens 1 to n - 1 (float32 [n - 1], nats).
+
+    `error`: the sentence that says why it could not be scored; its `nll` is then empty.
+    """
+
+    sample: dict[str, Any]
+    nll: np.ndarray
+    error: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """For sending to another rank, bit for bit."""
+        nll = base64.b64encode(self.nll.astype("<f4").tobytes()).decode()
+        return {"sample": self.sample, "nll": nll, "error": self.error}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "ScoredDocument":
+        return cls(value["sample"], np.frombuffer(base64.b64decode(value["nll"]), dtype="<f4"), value["error"])
+
+
+class DocumentScorer:
+    """Scores batches of documents with `scorer`, an NllScorer that may be wrapped by DeepSpeed."""
+
+    def __init__(
+        self,
+        scorer: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        arguments: Namespace,
+        runtime: Runtime,
+        progress: Progress,
+    ) -> None:
+        self.scorer, self.tokenizer, self.runtime, self.progress = scorer, tokenizer, runtime, progress
+        self.max_length, self.truncation_side = arguments.max_length, arguments.truncation_side
+
+    def score(self, documents: Sequence[Document]) -> list[ScoredDocument]:
+        """Score documents in one forward; one that cannot be scored comes back with its error.
+
+        There is always a forward, with a text of no meaning if need be: under ZeRO-3 the other ranks need this one's
+        share of the weights. Raises UserError when memory runs out.
+        """
+        encoded = [encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side) for document in documents]
+        batch = [text for text in encoded if len(text.input_ids) >= SHORTEST] or [NO_DOCUMENT]
+        self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch))
+        started = time.monotonic()
+        with layer_progress(self.scorer, self.progress.within_step):
+            nll = iter(self._forward(batch))
+        seconds = (time.monotonic() - started) / len(batch)
+        return [
+            self._describe(document, text, next(nll), seconds)
+            if len(text.input_ids) >= SHORTEST
+            else _too_short(document, text)
+            for document, text in zip(documents, encoded)
+        ]
+
+    def _forward(self, batch: Sequence[EncodedText]) -> list[np.ndarray]:
+        input_ids = pad_right([text.input_ids for text in batch]).to(self.runtime.device)
+        try:
+            with torch.no_grad():
+                nll = self.scorer(input_ids).cpu().numpy()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"memory ran out over {len(batch)} documents of up to {input_ids.shape[1]} tokens: what is scored is "
+                "kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that offloads parameters"
+            ) from None
+        return [row[: len(text.input_ids) - 1] for row, text in zip(nll, batch)]
+
+    def _describe(self, document: Document, text: EncodedText, nll: np.ndarray, seconds: float) -> ScoredDocument:
+        broken = np.flatnonzero(~np.isfinite(nll))
+        if len(broken):
+            place = int(broken[0])
+            return _failed(document, f"the NLL of document {document.id!r} is {nll[place]} at position {place + 1}: "
+                           "the model's logits are no numbers there; try --dtype float32")
+        sample = {
+            "index": document.index,
+            "id": document.id,
+            "tokens": len(text.input_ids),
+            "scored": len(nll),
+            "nll": float(nll.mean(dtype=np.float64)),
+            "bytes": text.bytes,
+            "seconds": round(seconds, 6),
+            "rank": self.runtime.rank,
+        }
+        return ScoredDocument(sample, nll)
+
+
+def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
+    """int64 [batch, longest]; the padding is token 0, which no real token attends to, since it comes after."""
+    padded = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    for row, ids in zip(padded, rows):
+        row[: len(ids)] = torch.tensor(ids)
+    return padded
+
+
+def _too_short(document: Document, text: EncodedText) -> ScoredDocument:
+    return _failed(
+        document,
+        f"document {document.id!r} (number {document.index}) has {len(text.input_ids)} tokens, and perplexity needs at "
+        f"least {SHORTEST}: take it out of the data, or pass it by with --start_data_from and --max_data_num",
+    )
+
+
+def _failed(document: Document, sentence: str) -> ScoredDocument:
+    sample = {"index": document.index, "id": document.id}
+    return ScoredDocument(sample, np.empty(0, dtype=np.float32), sentence)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,118 @@
+"""One progress bar in tokens, with the running NLL, speed and memory; it moves inside a long document too."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from torch import nn
+
+from utils.console import Console
+
+BAR_WIDTH = 24
+TERMINAL_SECONDS = 0.2
+PLAIN_SECONDS = 5.0
+PLAIN_SHARE = 0.05  # plain lines come ever more rarely: one per 5 % of the time that has passed
+
+
+class Progress:
+    """Counts tokens and documents of this session and shows them.
+
+    `documents` is how many are to be done in all, `done_documents` and `done_tokens` what an earlier session did;
+    `longest` (tokens) bounds a document's length, None where nothing does; `memory` returns bytes.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        documents: int,
+        done_documents: int = 0,
+        done_tokens: int = 0,
+        longest: int | None = None,
+        memory: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.console, self.documents, self.longest = console, documents, longest
+        self.memory, self.clock = memory, clock
+        self.done_documents, self.done_tokens = done_documents, done_tokens
+        self.nll: float | None = None
+        self._earlier_tokens = done_tokens
+        self._step_tokens, self._step_share = 0, 0.0
+        self._started, self._shown = clock(), float("-inf")
+
+    def begin_step(self, tokens: int) -> None:
+        """A step that will score about `tokens` tokens begins."""
+        self._step_tokens, self._step_share = tokens, 0.0
+        self._show()
+
+    def within_step(self, share: float) -> None:
+        """So much of the step (0 to 1) is done."""
+        self._step_share = share
+        self._show()
+
+    def end_step(self, tokens: int, documents: int, nll: float | None) -> None:
+        """A step is done: what it scored, and the mean NLL so far in nats."""
+        self.done_tokens += tokens
+        self.done_documents += documents
+        self.nll = nll
+        self._step_tokens, self._step_share = 0, 0.0
+        self._show(force=self.done_documents >= self.documents)
+
+    def describe(self) -> str:
+        """The status line."""
+        tokens = self.done_tokens + self._step_share * self._step_tokens
+        seconds = max(self.clock() - self._started, 1e-9)
+        speed = (tokens - self._earlier_tokens) / seconds
+        total = self._expected_tokens()
+        parts = [
+            _bar(tokens / total if total else self.done_documents / max(self.documents, 1)),
+            f"{tokens:,.0f}" + (f" of about {total:,.0f}" if total else "") + " tokens",
+            f"document {min(self.done_documents + 1, self.documents)} of {self.documents}",
+            f"nll {self.nll:.4f}" if self.nll is not None else "nll -",
+            f"{speed:,.0f} tokens/s",
+            f"{self.memory() / 2**30:.2f} GiB",
+        ]
+        if total and speed > 0:
+            parts.append(f"{_clock_time((total - tokens) / speed)} left")
+        return " | ".join(parts)
+
+    def _expected_tokens(self) -> float | None:
+        """Tokens in all: what is known, and for the documents to come the mean so far or the bound."""
+        left = max(self.documents - self.done_documents, 0)
+        if self.done_documents:
+            each = self.done_tokens / self.done_documents
+            return max(self.done_tokens + left * each, self.done_tokens + self._step_tokens)
+        return left * self.longest if self.longest else None
+
+    def _show(self, force: bool = False) -> None:
+        now = self.clock()
+        plain = max(PLAIN_SECONDS, PLAIN_SHARE * (now - self._started))
+        if force or now - self._shown >= (TERMINAL_SECONDS if self.console.interactive else plain):
+            self._shown = now
+            self.console.status(self.describe())
+
+
+@contextmanager
+def layer_progress(model: nn.Module, report: Callable[[float], None]) -> Iterator[None]:
+    """Call `report(share)` after each layer of `model` during a forward; the layers are its longest ModuleList."""
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    layers = max(lists, key=len, default=[])
+    handles = [
+        layer.register_forward_hook(lambda *_, share=(place + 1) / len(layers): report(share))
+        for place, layer in enumerate(layers)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _bar(share: float) -> str:
+    filled = min(max(round(share * BAR_WIDTH), 0), BAR_WIDTH)
+    return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {min(share, 1.0):4.0%}"
+
+
+def _clock_time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -1,0 +1,52 @@
+"""From a document's text to token ids, and how many bytes of text the scored tokens stand for."""
+
+from dataclasses import dataclass
+
+from transformers import PreTrainedTokenizerBase
+
+Offsets = list[tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """input_ids: a text's tokens, special ones included. bytes: UTF-8 length of the text of all but the first token."""
+
+    input_ids: list[int]
+    bytes: int
+
+
+def encode_text(
+    tokenizer: PreTrainedTokenizerBase, text: str, max_length: int | None, truncation_side: str = "right"
+) -> EncodedText:
+    """Tokenize, and cut what goes beyond `max_length` tokens off the given side ("right" or "left").
+
+    Where the tokenizer puts a beginning-of-sequence token first, that is the one token that is not scored, so all of
+    the text counts. A tokenizer that does not say where its tokens lie has the bytes counted on the decoded text.
+    """
+    tokenizer.truncation_side = truncation_side
+    encoding = tokenizer(
+        text,
+        truncation=max_length is not None,
+        max_length=max_length,
+        return_offsets_mapping=tokenizer.is_fast,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    input_ids = encoding["input_ids"]
+    if tokenizer.is_fast:
+        cut = truncation_side if max_length is not None and len(input_ids) >= max_length else None
+        scored = _scored_text(text, encoding["offset_mapping"], cut)
+    else:
+        scored = tokenizer.decode(input_ids[1:], skip_special_tokens=True)
+    return EncodedText(input_ids, len(scored.encode("utf-8", errors="replace")))
+
+
+def _scored_text(text: str, offsets: Offsets, cut: str | None) -> str:
+    """The text after the first token, up to where it was cut; special tokens have offsets (0, 0)."""
+    if len(offsets) < 2:
+        return ""
+    begin = offsets[0][1]
+    if begin == 0 and cut == "left":
+        begin = offsets[1][0]
+    end = max(stop for _, stop in offsets) if cut == "right" else len(text)
+    return text[begin:end]
