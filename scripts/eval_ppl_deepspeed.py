@@ -1,0 +1,141 @@
+"""Perplexity against position: the NLL of every token but the first of every document, one forward per document.
+
+    deepspeed scripts/eval_ppl_deepspeed.py --model MODEL --use_lambda_attention --dataset plays --max_length 16384
+"""
+
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.arguments import (  # noqa: E402
+    HarnessParser,
+    add_data_arguments,
+    add_lambda_arguments,
+    add_model_arguments,
+    add_run_arguments,
+    load_corpus,
+)
+from utils.errors import UserError, run_main  # noqa: E402
+
+if TYPE_CHECKING:
+    from utils.nll_journal import NllJournal
+    from utils.progress import Progress
+    from utils.results import Trial
+    from utils.runtime import Runtime
+
+SCRIPT = "eval_ppl_deepspeed"
+
+
+def parse_arguments() -> Namespace:
+    """The command line, checked."""
+    parser = HarnessParser(__doc__.splitlines()[0])
+    add_model_arguments(parser)
+    add_lambda_arguments(parser)
+    add_data_arguments(parser)
+    add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Score what is not scored yet, then write and show the results."""
+    arguments = parse_arguments()
+    from utils.runtime import joined_ranks  # torch and Transformers take seconds to import: not for a wrong flag
+
+    with joined_ranks(arguments.seed) as runtime:
+        evaluate(arguments, runtime)
+
+
+def evaluate(arguments: Namespace, runtime: "Runtime") -> None:
+    """One trial, from where it stands to its end."""
+    from utils.nll_report import describe, summarise
+    from utils.results import Trial
+    from utils.runtime import describe_device
+
+    say = runtime.console.say
+    trial = runtime.on_main(lambda: Trial.open(arguments.log_dir, SCRIPT, vars(arguments), runtime.console))
+    results = runtime.on_main(lambda: trial.results)
+    if runtime.broadcast(results is not None):
+        runtime.on_main(lambda: say(f"{arguments.log_dir} holds this trial, finished:\n{describe(results)}"))
+        return
+    journal = score_corpus(trial, arguments, runtime)
+    runtime.on_main(lambda: check_text_reaches_past_global_branch(journal, arguments))
+    results = runtime.on_main(lambda: summarise(journal, describe_device(runtime.device)))
+    runtime.on_main(lambda: trial.finish(results))
+    runtime.on_main(lambda: say(describe(results)))
+
+
+def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "NllJournal | None":
+    """Score the documents that the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
+    from models.nll_scorer import NllScorer
+    from utils.document_scoring import DocumentScorer
+    from utils.model_loading import load_model
+    from utils.nll_journal import NllJournal
+    from utils.progress import Progress
+    from utils.runtime import peak_memory
+    from utils.utils import describe_run
+    from utils.work import steps
+
+    corpus = runtime.together(lambda: load_corpus(arguments))
+    model = runtime.together(lambda: load_model(arguments, runtime))
+    config = describe_run(SCRIPT, arguments, runtime) | {
+        "model": model.identity,
+        "lambda_attention": model.lambda_attention,
+        "corpus": {"name": corpus.name, "documents": len(corpus)},
+    }
+    runtime.on_main(lambda: trial.begin(config))
+    journal = runtime.on_main(lambda: NllJournal(trial))
+    done = set(runtime.broadcast([sample["index"] for sample in journal.samples] if journal else None))
+    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
+
+    scorer = model.place(NllScorer(model.model))
+    progress = Progress(
+        runtime.console,
+        documents=len(corpus),
+        done_documents=len(done),
+        done_tokens=journal.statistics.tokens if journal else 0,
+        longest=arguments.max_length,
+        memory=lambda: peak_memory(runtime.device),
+    )
+    document_scorer = DocumentScorer(scorer, model.tokenizer, arguments, runtime, progress)
+    left = [place for place in range(len(corpus)) if arguments.start_data_from + place not in done]
+    for step in steps(left, runtime.world_size, arguments.batch_size):
+        started = time.monotonic()
+        documents = runtime.together(lambda: [corpus[place] for place in step[runtime.rank]])
+        scored = [document.to_json() for document in document_scorer.score(documents)]
+        gathered = runtime.gather({"scored": scored, "peak_memory": peak_memory(runtime.device)})
+        seconds = time.monotonic() - started
+        runtime.on_main(lambda: commit(gathered, seconds, journal, progress))
+    return journal
+
+
+def commit(gathered: list[dict], seconds: float, journal: "NllJournal", progress: "Progress") -> None:
+    """Keep what all ranks scored in a step of `seconds`; then raise the first document's error, if there is one."""
+    from utils.document_scoring import ScoredDocument
+
+    documents = [ScoredDocument.from_json(value) for rank in gathered for value in rank["scored"]]
+    documents.sort(key=lambda document: document.sample["index"])
+    scored = [document for document in documents if document.error is None]
+    journal.commit(scored, seconds, max(rank["peak_memory"] for rank in gathered))
+    tokens = sum(document.sample["scored"] for document in scored)
+    progress.end_step(tokens, len(scored), journal.statistics.mean())
+    for document in documents:
+        if document.error is not None:
+            raise UserError(document.error)
+
+
+def check_text_reaches_past_global_branch(journal: "NllJournal", arguments: Namespace) -> None:
+    """Refuse results in which Λ-attention was full attention because every token was global."""
+    longest = max(sample["tokens"] for sample in journal.samples)
+    if arguments.use_lambda_attention and arguments.global_branch >= longest:
+        raise UserError(
+            f"--global_branch {arguments.global_branch} is not smaller than the longest text ({longest} tokens), so "
+            "Λ-attention was full attention: give a smaller one, or longer texts"
+        )
+
+
+if __name__ == "__main__":
+    run_main(main)
