@@ -1,0 +1,79 @@
+"""Files of one JSON document a line, plain or Zstandard-compressed, and random access to their lines."""
+
+import io
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+from data.text import explained, parse_json, pick_text, reading
+from data.zstd_reader import ZstdReader
+
+
+def read_lines(
+    path: Path, on_progress: Callable[[int], object] | None = None
+) -> Iterator[tuple[int, bytes]]:
+    """(line number from 1, line with its end) of a file; a name in .zst is decompressed on the way.
+
+    on_progress: called at each line with the bytes of the file read so far, compressed ones if it is.
+    Raises UserError if the file cannot be read.
+    """
+    with reading(path), open(path, "rb") as file:
+        lines = io.BufferedReader(ZstdReader(file), io.DEFAULT_BUFFER_SIZE) if path.suffix == ".zst" else file
+        for number, line in enumerate(lines, start=1):
+            if on_progress:
+                on_progress(file.tell())
+            yield number, line
+
+
+class LineFile:
+    """A Source: one document a line, a JSON string or an object with a text field; blank lines are skipped.
+
+    One scan notes where each line lies (24 bytes a document), and stops at the first `needed` documents.
+    A .zst file cannot be read from the middle: the scan decompresses what it passes into a temporary
+    file without a name, which needs that much room (TMPDIR says where) and vanishes with the process.
+    """
+
+    def __init__(self, path: Path, label: str, text_field: str, needed: int | None = None):
+        """label: what document ids begin with. Raises UserError if the file cannot be read."""
+        self._path = path
+        self._label = label
+        self._text_field = text_field
+        self._starts, self._ends, self._numbers = array("q"), array("q"), array("q")
+        with explained(f"{path} cannot be decompressed into a temporary file (TMPDIR says where)"):
+            self._copy = tempfile.TemporaryFile() if path.suffix == ".zst" else None
+            self._scan(needed)
+
+    def _scan(self, needed: int | None) -> None:
+        start = 0
+        for number, line in read_lines(self._path):
+            end = start + len(line)
+            if not line.isspace():
+                self._starts.append(start)
+                self._ends.append(end)
+                self._numbers.append(number)
+            if self._copy:
+                self._copy.write(line)
+            start = end
+            if len(self) == needed:
+                break
+        if self._copy:
+            self._copy.flush()
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def read(self, place: int) -> tuple[str, str]:
+        """(id, text); the id is "LABEL:LINE". Raises UserError."""
+        number = self._numbers[place]
+        where = f"{self._path} line {number}"
+        value = parse_json(self._line(place), where)
+        return f"{self._label}:{number}", pick_text(value, self._text_field, where)
+
+    def _line(self, place: int) -> bytes:
+        start, end = self._starts[place], self._ends[place]
+        # A plain file is opened for each document: a folder may hold more files than can be open at once.
+        with reading(self._path), nullcontext(self._copy) if self._copy else open(self._path, "rb") as file:
+            file.seek(start)
+            return file.read(end - start)

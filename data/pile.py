@@ -1,0 +1,49 @@
+"""`the_pile`: DIR/SPLIT/GROUP.jsonl, one JSON string a line, sorted by length, shortest first.
+
+`python data/split_pile_file.py DIR/SPLIT.jsonl DIR/SPLIT` writes such a folder; documents come in the
+order of the file, so `--start_data_from N` skips the N shortest.
+"""
+
+from pathlib import Path
+
+from data.lines import LineFile
+from data.source import DataRequest, check_group
+from data.text import reading
+from utils.errors import UserError
+
+SUFFIXES = (".jsonl", ".jsonl.zst")
+
+
+def open_pile(request: DataRequest) -> LineFile:
+    """One group of one split. Raises UserError that says what is there instead."""
+    if request.dataset_dir is None:
+        raise UserError("--dataset the_pile needs --dataset_dir, the folder that holds SPLIT/GROUP.jsonl")
+    folder = split_folder(request.dataset_dir, request.split)
+    with reading(folder):
+        names = sorted(path.name for path in folder.iterdir() if path.name.endswith(SUFFIXES))
+    # Reversed, GROUP.jsonl comes after GROUP.jsonl.zst: of a group kept both ways the plain file is read.
+    groups = {name.removesuffix(".zst").removesuffix(".jsonl"): name for name in reversed(names)}
+    if request.dataset_group is None:
+        there = ", ".join(sorted(groups)) or "none"
+        raise UserError(f"--dataset the_pile needs --dataset_group, the groups of {folder} are: {there}")
+    check_group(request.dataset_group, set(groups), folder)
+    path = folder / groups[request.dataset_group]
+    return LineFile(path, request.dataset_group, request.text_field, request.needed)
+
+
+def split_folder(root: Path, split: str) -> Path:
+    """ROOT/SPLIT, which must be there. Raises UserError."""
+    folder = root / split
+    if not root.is_dir():
+        raise UserError(f"--dataset_dir {root} is not a folder: give the one that holds SPLIT/GROUP.jsonl")
+    if folder.is_dir():
+        return folder
+    with reading(root):
+        names = sorted(path.name for path in root.iterdir())
+    for suffix in SUFFIXES:
+        if split + suffix in names:
+            whole = root / (split + suffix)
+            command = f"python data/split_pile_file.py {whole} {folder}"
+            raise UserError(f"{folder} is not there, but {whole.name} is: run `{command}` first")
+    there = ", ".join(name for name in names if (root / name).is_dir()) or "none"
+    raise UserError(f"--split {split} is not a folder in {root}, whose folders are: {there}")

@@ -1,0 +1,69 @@
+"""From bytes to checked text, with errors that say where. `where` is a file, or "FILE line N"."""
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from utils.errors import UserError
+
+
+@contextmanager
+def explained(failure: str) -> Iterator[None]:
+    """Report an OSError within as a UserError: `failure`, the first half of a sentence, and the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{failure}: {error.strerror or error}") from error
+
+
+def reading(path: object) -> AbstractContextManager[None]:
+    """Report an OSError within as a UserError that names `path`."""
+    return explained(f"{path} cannot be read")
+
+
+def decode(raw: bytes, where: str) -> str:
+    """UTF-8 text, line ends as they are, without a byte order mark. Raises UserError."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+
+
+def parse_json(raw: bytes, where: str) -> Any:
+    """The JSON value of one line. Raises UserError."""
+    line = decode(raw, where)
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is malformed JSON: {error.msg} at character {error.pos + 1}") from error
+    except (ValueError, RecursionError) as error:  # numbers of 5,000 digits, brackets nested 1,000 deep
+        raise UserError(f"{where} is JSON that cannot be read: {error}") from error
+
+
+def pick_text(value: Any, text_field: str, where: str) -> str:
+    """The text of a JSON line: the value itself if a string, else its field. Raises UserError."""
+    if isinstance(value, dict):
+        if text_field not in value:
+            there = ", ".join(value) or "none"
+            raise UserError(f"{where} has no field '{text_field}' (--text_field); it has: {there}")
+        value = value[text_field]
+        where = f"{where}, field '{text_field}',"
+    return check_text(value, where)
+
+
+def check_text(value: Any, where: str) -> str:
+    """`value`, which must be a string of valid Unicode. Raises UserError."""
+    if not isinstance(value, str):
+        raise UserError(f"{where} must be a string of text, not {json_type(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # "\ud800" is legal JSON, but no tokenizer takes it
+        raise UserError(f"{where} holds half a surrogate pair at character {error.start + 1}") from error
+    return value
+
+
+def json_type(value: Any) -> str:
+    """What a reader of JSON calls this value."""
+    names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null", str: "a string"}
+    return names.get(type(value), "a number")
