@@ -14,11 +14,15 @@ TEMPORARY_SUFFIX = ".partial"
 def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     """Have `write` fill a temporary file beside `path`, then rename it over `path`. Raises OSError."""
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)  # half a file must not take the room that is lacking
+        raise
     _sync_folder(path.parent)
 
 
