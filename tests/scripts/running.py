@@ -1,0 +1,59 @@
+"""Calling a script as a user does, and comparing the trials that it leaves."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+def environment():
+    """The user's environment with this Python's programs first, few threads and no network."""
+    rank_variables = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if name not in rank_variables}
+    return kept | {"PATH": f"{BIN}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+
+def command(script, *flags, ranks=None):
+    """`python SCRIPT`, or `deepspeed --num_gpus RANKS SCRIPT`."""
+    launcher = ["python"] if ranks is None else ["deepspeed", "--num_gpus", str(ranks), "--master_port", free_port()]
+    return [*launcher, f"scripts/{script}.py", *map(str, flags)]
+
+
+def run_script(script, *flags, ranks=None, prefix=(), timeout=240):
+    """Run it to its end, behind another program if `prefix` names one; returncode, stdout and stderr."""
+    line = [*prefix, *command(script, *flags, ranks=ranks)]
+    return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def start_script(script, *flags):
+    """Start it under plain Python and return the process."""
+    quiet = subprocess.DEVNULL
+    return subprocess.Popen(command(script, *flags), cwd=ROOT, env=environment(), stdout=quiet, stderr=quiet)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
+
+
+def arrays(log_dir):
+    with np.load(log_dir / "nll.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def samples(log_dir):
+    """The lines of samples.jsonl without what differs from run to run."""
+    lines = [json.loads(line) for line in (log_dir / "samples.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "rank")} for line in lines]
+
+
+def results(log_dir):
+    return json.loads((log_dir / "results.json").read_text())
