@@ -1,0 +1,37 @@
+"""What every benchmark needs: the machine in words, and its results on disk."""
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def describe_machine(device: str) -> dict[str, Any]:
+    """The processor or accelerator, threads and versions that a number was measured with."""
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        name = f"{_processor()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    return {"device": name, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _processor() -> str:
+    """The model name that Linux gives, or the architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def save_results(name: str, device: str, results: dict[str, Any]) -> Path:
+    """Write `results` with the machine's description to benchmarks/results/NAME_DEVICE.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}_{device}.json"
+    path.write_text(json.dumps({"machine": describe_machine(device), **results}, indent=2) + "\n")
+    return path

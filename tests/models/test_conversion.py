@@ -1,0 +1,194 @@
+"""Converting a Transformers model of every family, and everything that happens to a model afterwards."""
+
+import copy
+
+import pytest
+import torch
+from accelerate import dispatch_model
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+
+from models.cache import LambdaCache
+from models.gpt_j import convert_gpt_j_model
+from models.gpt_neox import convert_gpt_neox_model
+from models.lambda_attention import LambdaConfig
+from models.llama import convert_llama_model
+from models.model_base import (
+    UnsupportedModelError,
+    convert_model,
+    extend_vanilla_positions,
+    is_converted,
+    pretraining_length,
+    revert_model,
+    supported_model_types,
+)
+from models.mpt_7b import convert_mpt_model
+from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
+
+CONFIG, WIDE = LambdaConfig(8, 3, 8), LambdaConfig(64, 4, 64)
+IDS = tiny_input_ids(2, 40)
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+@torch.no_grad()
+def logits(model, ids=IDS, **inputs) -> torch.Tensor:
+    return model(ids, **inputs).logits
+
+
+def scale(expected: torch.Tensor) -> dict[str, float]:
+    """1e-5 relative to the largest logit."""
+    return {"rtol": 0, "atol": 1e-5 * expected.abs().max().item()}
+
+
+@pytest.mark.parametrize("model_type", supported_model_types())
+def test_every_family_below_the_window_in_chunks_and_reverted(model_type):
+    model = tiny_model(model_type)
+    vanilla = logits(model)
+    wide = logits(convert_model(model, WIDE))
+    torch.testing.assert_close(wide, vanilla, **scale(vanilla))
+
+    whole = logits(convert_model(model, CONFIG))
+    assert (whole - vanilla)[:, 8:].abs().max() > 1e-2
+    torch.testing.assert_close(whole[:, :8], vanilla[:, :8], **scale(vanilla))
+    cache, parts = LambdaCache(CONFIG, 2), []
+    for start, stop in ((0, 5), (5, 6), (6, 30), (30, 31), (31, 40)):
+        parts.append(logits(model, IDS[:, start:stop], past_key_values=cache))
+    torch.testing.assert_close(torch.cat(parts, 1), whole, **scale(vanilla))
+
+    assert torch.equal(logits(revert_model(model)), vanilla)
+
+
+@pytest.mark.parametrize(
+    ("convert", "model_type"),
+    [
+        (convert_llama_model, "llama"),
+        (convert_mpt_model, "mpt"),
+        (convert_gpt_j_model, "gptj"),
+        (convert_gpt_neox_model, "gpt_neox"),
+    ],
+)
+def test_the_published_drop_ins_word_for_word(convert, model_type):
+    model = tiny_model(model_type)
+    assert convert(model, 4096, 10) is model
+    config = LambdaConfig.from_dict(model.config.lambda_attention)
+    assert (config.local_branch, config.global_branch, config.limit_distance) == (4096, 10, 4096)
+    assert model.generate(IDS, max_new_tokens=3, pad_token_id=0, eos_token_id=None).shape == (2, 43)
+    assert LambdaConfig.from_dict(convert(model, 8, 2, None).config.lambda_attention).limit_distance is None
+
+
+def test_a_drop_in_refuses_another_family():
+    with pytest.raises(ValueError, match="gptj"):
+        convert_llama_model(tiny_model("gptj"), 8, 2)
+
+
+def test_unsupported_models_are_refused_by_name_with_the_supported_ones():
+    with pytest.raises(UnsupportedModelError, match="'gpt2'.*gptj.*llama.*mpt"):
+        convert_model(tiny_model("gpt2"), CONFIG)
+
+
+def test_converting_again_replaces_and_reverting_twice_is_harmless():
+    model = tiny_model()
+    vanilla = logits(model)
+    once = logits(convert_model(model, CONFIG))
+    convert_model(convert_model(model, WIDE), CONFIG)
+    assert torch.equal(logits(model), once)
+    assert torch.equal(logits(revert_model(revert_model(model))), vanilla)
+    assert not is_converted(model) and not hasattr(model.config, "lambda_attention")
+
+
+def test_saving_loading_and_converting_with_the_saved_configuration(tmp_path):
+    model = convert_model(tiny_model(), CONFIG)
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(loaded) is LlamaForCausalLM and not is_converted(loaded)
+    torch.testing.assert_close(logits(convert_model(loaded)), logits(model), **CLOSE)
+    with pytest.raises(ValueError, match="LambdaConfig"):
+        convert_model(tiny_model())
+
+
+def test_a_copy_is_independent():
+    model = tiny_model()
+    vanilla = logits(model)
+    converted = logits(convert_model(model, CONFIG))
+    twin = copy.deepcopy(model)
+    assert torch.equal(logits(revert_model(twin)), vanilla)
+    assert torch.equal(logits(model), converted)
+
+
+def test_moving_to_another_dtype_after_conversion():
+    model = convert_model(tiny_model(), CONFIG)
+    exact = logits(model)
+    half = logits(model.to(torch.bfloat16))
+    assert half.dtype == torch.bfloat16
+    assert (half.float() - exact).abs().mean() < 0.02 * exact.abs().mean() + 0.05
+
+
+@pytest.mark.parametrize("dispatch_first", [True, False])
+def test_accelerate_device_maps_before_and_after_conversion(dispatch_first):
+    expected = logits(convert_model(tiny_model(), CONFIG))
+    model, device_map = tiny_model(), {"": "cpu"}
+    if dispatch_first:
+        model = convert_model(dispatch_model(model, device_map, force_hooks=True), CONFIG)
+    else:
+        model = dispatch_model(convert_model(model, CONFIG), device_map, force_hooks=True)
+    torch.testing.assert_close(logits(model), expected, **CLOSE)
+
+
+def test_gradients_are_refused_with_a_reason_and_none_are_needed():
+    model = convert_model(tiny_model(), CONFIG)
+    output = model(IDS).logits
+    torch.testing.assert_close(output.detach(), logits(model), **CLOSE)
+    with pytest.raises(RuntimeError, match="inference"):
+        output.sum().backward()
+    with torch.inference_mode():
+        torch.testing.assert_close(model(IDS).logits, logits(model), **CLOSE)
+
+
+def test_no_mask_is_built_by_transformers(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise AssertionError("a mask was built")
+
+    for name in ("sdpa", "eager"):
+        monkeypatch.setitem(ALL_MASK_ATTENTION_FUNCTIONS._global_mapping, name, refuse)
+    padded = torch.ones_like(IDS)
+    padded[0, :5] = 0
+    for model_type in ("llama", "mistral", "qwen2", "gptj", "mpt", "gpt_neox"):
+        logits(convert_model(tiny_model(model_type), CONFIG), attention_mask=padded)
+    with pytest.raises(AssertionError, match="mask"):
+        logits(tiny_model("gptj"))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "named"),
+    [
+        ({"output_attentions": True}, "output_attentions"),
+        ({"attention_mask": torch.ones(2, 1, 40, 40)}, "padding mask"),
+        ({"attention_mask": torch.ones(2, 30)}, "padding mask"),
+        ({"position_ids": torch.arange(20).repeat(2, 2)}, "packed"),
+    ],
+)
+def test_inputs_that_would_be_wrong_silently_are_refused(inputs, named):
+    model = convert_model(tiny_model(), CONFIG)
+    with pytest.raises(ValueError, match=named):
+        logits(model, **inputs)
+
+
+@pytest.mark.parametrize("model_type", ["gptj", "mpt", "llama"])
+def test_vanilla_models_run_past_their_position_tables(model_type):
+    ids, length = tiny_input_ids(1, 5 * PRETRAINING_LENGTH), PRETRAINING_LENGTH
+    unextended = logits(tiny_model(model_type), ids[:, :length])
+    model = extend_vanilla_positions(tiny_model(model_type))
+    whole = logits(model, ids)
+    torch.testing.assert_close(whole[:, :length], unextended, **scale(unextended))
+    with torch.no_grad():
+        cache = model(ids[:, :100], use_cache=True).past_key_values
+    continued = logits(model, ids[:, 100:], past_key_values=cache)
+    torch.testing.assert_close(continued, whole[:, 100:], **scale(whole))
+
+
+def test_pretraining_length_is_that_before_scaling():
+    assert pretraining_length(tiny_config("llama")) == PRETRAINING_LENGTH
+    assert pretraining_length(tiny_config("mpt")) == PRETRAINING_LENGTH
+    assert pretraining_length(tiny_config("gptj")) == PRETRAINING_LENGTH
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
+    assert pretraining_length(tiny_config("llama", rope_parameters=yarn)) == 16

@@ -1,0 +1,144 @@
+"""Every way to compute Λ-attention against its dense definition."""
+
+import dataclasses
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models import blockwise, segments
+from models.cache import LambdaLayer
+from models.lambda_attention import LambdaConfig, TopK
+from tests.models.attention_cases import make_case
+
+ENCODINGS = ("rotary", "interleaved", "alibi")
+TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 5e-3}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and segments far smaller than the tests' sequences, and dividing none of them."""
+    monkeypatch.setattr(blockwise, "QUERY_BLOCK", 7)
+    small = {name: dataclasses.replace(backend, segment=16) for name, backend in segments.BACKENDS.items()}
+    monkeypatch.setattr(segments, "BACKENDS", small)
+
+
+@st.composite
+def cases(draw):
+    local = draw(st.sampled_from([1, 2, 5, 8, 16]))
+    limit = draw(st.sampled_from([None, local, 1, 3, local + 4, 100]))
+    middle = draw(st.sampled_from(["none", "triangle", "top_k"]))
+    config = LambdaConfig(
+        local_branch=local,
+        global_branch=draw(st.sampled_from([0, 1, 3, 20])),
+        limit_distance=limit,
+        triangle_offset=0.7 if middle == "triangle" and limit is not None else 0.0,
+        top_k=TopK(draw(st.sampled_from([1, 3])), draw(st.sampled_from([0, 5]))) if middle == "top_k" else None,
+        backend=draw(st.sampled_from(["blockwise", "flex"])) if middle == "none" else "auto",
+    )
+    length = draw(st.sampled_from([1, 2, local, local + 1, max(1, local - 1), 2 * local + 3, 37, 50]))
+    shape = {name: draw(st.sampled_from([1, 2])) for name in ("batch", "key_heads")}
+    shape["group"] = draw(st.sampled_from([1, 3]))
+    return make_case(config, length, draw(st.sampled_from(ENCODINGS)), seed=draw(st.integers(0, 99)), **shape)
+
+
+def chunks(length: int, sizes: list[int]) -> list[slice]:
+    """Cut `length` into chunks of the given sizes, over and over."""
+    cuts, start = [], 0
+    while start < length:
+        size = sizes[len(cuts) % len(sizes)]
+        cuts.append(slice(start, min(start + size, length)))
+        start += size
+    return cuts
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(cases(), st.lists(st.sampled_from([1, 2, 5, 17]), min_size=1, max_size=4))
+def test_equals_the_dense_definition_at_once_and_in_chunks(case, sizes):
+    expected = case.expected()
+    torch.testing.assert_close(case.attend().double(), expected, rtol=0, atol=2e-6)
+    past = LambdaLayer(case.layer.config)
+    parts = [case.attend(columns, past).double() for columns in chunks(expected.shape[2], sizes)]
+    checked = slice(-1, None) if case.layer.config.top_k else slice(None)  # only a forward's last query takes the top k
+    torch.testing.assert_close(torch.cat(parts, 2)[:, :, checked], expected[:, :, checked], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_every_dtype(dtype, encoding):
+    case = make_case(LambdaConfig(8, 3, 8), 40, encoding, batch=2, key_heads=2, group=2, dtype=dtype)
+    output, past = case.attend(), LambdaLayer(case.layer.config)
+    steps = torch.cat([case.attend(columns, past) for columns in chunks(40, [11, 1])], 2)
+    for result in (output, steps):
+        assert result.dtype == dtype
+        torch.testing.assert_close(result.double(), case.expected(), rtol=0, atol=TOLERANCE[dtype])
+
+
+def test_float16_scores_do_not_overflow():
+    case = make_case(LambdaConfig(8, 3, 8), 20, dtype=torch.float16)
+    large = dataclasses.replace(case, query=case.query * 150, key=case.key * 150)
+    assert large.attend().isfinite().all()
+
+
+def test_below_the_window_it_is_full_causal_attention():
+    case = make_case(LambdaConfig(64, 4, 64), 40, key_heads=2, group=2)
+    positions = case.layer.positions
+    full = torch.nn.functional.scaled_dot_product_attention(
+        positions.at(case.query, 0), positions.at(case.key, 0), case.value, is_causal=True, enable_gqa=True
+    )
+    torch.testing.assert_close(case.attend(), full, rtol=0, atol=2e-6)
+
+
+class _LargestTensor(TorchDispatchMode):
+    numel = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.numel = max(self.numel, result.numel())
+        return result
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_no_tensor_grows_with_the_square_of_the_length(offset, monkeypatch):
+    monkeypatch.setattr(blockwise, "QUERY_BLOCK", 256)
+    monkeypatch.setattr(blockwise, "SCORE_BUFFER_BYTES", 2**20)
+    length = 4096
+    case = make_case(LambdaConfig(16, 2, 16, triangle_offset=offset), length)
+    with _LargestTensor() as largest:
+        case.attend()
+    assert largest.numel <= length**2 // 10
+
+
+def test_the_triangle_is_the_middle_at_the_limit_less_the_offset():
+    """Two middle keys, both branches empty but for the query itself: worked out by hand."""
+    config = LambdaConfig(local_branch=1, global_branch=0, limit_distance=1, triangle_offset=2.0)
+    case = make_case(config, 3, "alibi")
+    query, key, slope = case.query[0, 0, 2], case.key[0, 0], case.layer.positions.slopes[0]
+    scores = key @ query * case.layer.scale
+    scores[:2] -= slope + 2.0 * torch.tensor(2.0).log()
+    torch.testing.assert_close(case.attend()[0, 0, 2], scores.softmax(0) @ case.value[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"local_branch": 0}, "local_branch"),
+        ({"global_branch": -1}, "global_branch"),
+        ({"limit_distance": 0}, "limit_distance"),
+        ({"limit_distance": None, "triangle_offset": 1.0}, "triangle_offset"),
+        ({"triangle_offset": 1.0, "backend": "flex"}, "triangle_offset"),
+        ({"triangle_offset": 1.0, "top_k": TopK(1, 1)}, "top-k"),
+        ({"backend": "fastest"}, "backend"),
+    ],
+)
+def test_impossible_configurations_are_refused_by_name(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        LambdaConfig(**{"local_branch": 8, "global_branch": 2, "limit_distance": 8, **arguments})
+
+
+def test_configuration_survives_json():
+    config = LambdaConfig(8, 2, None, top_k=TopK(3, 5, 1, 4))
+    assert LambdaConfig.from_dict(config.to_dict()) == config
