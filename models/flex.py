@@ -7,10 +7,12 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxRequest, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from models.lambda_config import AttentionLayer
 from models.segment import Segment
+
+BLOCK = 128
 
 
 def attend_flex(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
@@ -45,30 +47,51 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, bl
 
 def _window(segment: Segment, layer: AttentionLayer, capped: bool | None = None) -> tuple[Tensor, Tensor]:
     """The window's attention. capped: only its keys at least (True) or less than (False) the limit away; None for all."""
-    config, positions = layer.config, layer.positions
-    shift = segment.start - segment.window_start
+    config, positions, query = layer.config, layer.positions, segment.query
     nearest = config.limit_distance if capped else 0
     farthest = config.limit_distance if capped is False else config.local_branch
-
-    def attended(batch, head, row, column):
-        distance = shift + row - column
-        return (distance >= nearest) & (distance < farthest)
-
-    query = segment.query
     encoded = positions.at_distance(query, nearest) if capped else positions.at(query, segment.start)
     key = segment.window_raw if capped else segment.window_key
-    mask = create_block_mask(attended, None, None, query.shape[-2], key.shape[-2], device=query.device)
-    bias = _alibi(layer, shift, query.device)
-    return _flex(encoded, key, segment.window_value, layer.scale, bias, mask)
+    shift = segment.start - segment.window_start
+    mask = band_mask(query.shape[-2], key.shape[-2], shift, nearest, farthest, query.device)
+    return _flex(encoded, key, segment.window_value, layer.scale, _alibi(layer, shift, query.device), mask)
+
+
+def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, device: torch.device) -> BlockMask:
+    """Attend where `nearest <= shift + row - column < farthest`, with the blocks worked out from the band's edges.
+
+    `create_block_mask` would evaluate the band on a dense rows x columns mask first.
+    """
+    offset = torch.tensor(shift, device=device)  # a tensor, so that another offset compiles nothing anew
+
+    def attended(batch, head, row, column):
+        distance = offset + row - column
+        return (distance >= nearest) & (distance < farthest)
+
+    top = BLOCK * torch.arange(-(-rows // BLOCK), device=device)[:, None]
+    left = BLOCK * torch.arange(-(-columns // BLOCK), device=device)
+    bottom, right = (top + BLOCK - 1).clamp(max=rows - 1), (left + BLOCK - 1).clamp(max=columns - 1)
+    longest, shortest = shift + bottom - left, shift + top - right
+    touched = (longest >= nearest) & (shortest < farthest)
+    whole = (shortest >= nearest) & (longest < farthest) & (top + BLOCK <= rows) & (left + BLOCK <= columns)
+    blocks = [*_block_list(touched & ~whole), *_block_list(whole)]
+    return BlockMask.from_kv_blocks(*blocks, BLOCK_SIZE=BLOCK, mask_mod=attended, seq_lengths=(rows, columns))
+
+
+def _block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks are chosen per row of blocks, int32 `[1, 1, R]`, and their columns first, int32 `[1, 1, R, C]`."""
+    order = chosen.int().argsort(dim=-1, descending=True, stable=True)
+    return chosen.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
 
 
 def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
     if layer.positions.slopes is None:
         return None
     slopes, limit = layer.positions.slopes.to(device), layer.config.limit_distance
+    offset = torch.tensor(shift, device=device)
 
     def bias(score, batch, head, row, column):
-        distance = shift + row - column
+        distance = offset + row - column
         return score - slopes[head] * (distance if limit is None else distance.clamp(max=limit))
 
     return bias
