@@ -22,7 +22,9 @@ def environment():
 
 def command(script, *flags, ranks=None):
     """`python SCRIPT`, or `deepspeed --num_gpus RANKS SCRIPT`."""
-    launcher = ["python"] if ranks is None else ["deepspeed", "--num_gpus", str(ranks), "--master_port", free_port()]
+    launcher = (
+        ["python"] if ranks is None else ["deepspeed", "--num_gpus", str(ranks), "--master_port", free_port()]
+    )
     return [*launcher, f"scripts/{script}.py", *map(str, flags)]
 
 
@@ -45,14 +47,21 @@ def free_port():
 
 
 def arrays(log_dir):
+    """The arrays per position of nll.npz."""
     with np.load(log_dir / "nll.npz", allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        return {name: file[name] for name in file.files if name != "state"}
 
 
 def samples(log_dir):
     """The lines of samples.jsonl without what differs from run to run."""
     lines = [json.loads(line) for line in (log_dir / "samples.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key not in ("seconds", "rank")} for line in lines]
+
+
+def covered_documents(log_dir):
+    """The documents that nll.npz says its sums cover."""
+    with np.load(log_dir / "nll.npz", allow_pickle=False) as file:
+        return json.loads(str(file["state"]))["documents"]
 
 
 def results(log_dir):

@@ -16,14 +16,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.llama import convert_llama_model
 from scripts import eval_ppl_deepspeed
-from tests.scripts.running import ROOT, arrays, results, run_script, samples, start_script
+from tests.scripts.running import ROOT, arrays, covered_documents, results, run_script, samples, start_script
 from utils.errors import UserError
 from utils.nll_journal import NllJournal
 
 SCRIPT = "eval_ppl_deepspeed"
 LENGTHS = (90, 20, 150, 3, 60)  # words: an odd number of documents, unequal, two of them truncated
 LAMBDA = ("--use_lambda_attention", "--local_branch", 24, "--global_branch", 4, "--limit_distance", 24)
-VOLATILE = ("seconds", "peak_memory_bytes")
+VOLATILE = ("seconds", "tokens_per_second", "peak_memory_bytes")
 CONFIGS = ROOT / "configs"
 
 
@@ -84,9 +84,10 @@ def nll_by_hand(model_dir, texts, max_length, convert=lambda model: model):
 
 def assert_same_trial(log_dir, other, rtol):
     for name, array in arrays(other).items():
-        if name not in VOLATILE:
-            np.testing.assert_allclose(arrays(log_dir)[name], array, rtol=rtol, atol=0 if rtol == 0 else 1e-6, err_msg=name)
-    assert len(samples(log_dir)) == len(samples(other))
+        np.testing.assert_allclose(arrays(log_dir)[name], array, rtol=rtol, atol=rtol, err_msg=name)
+    assert (
+        covered_documents(log_dir) == covered_documents(other) == [line["index"] for line in samples(log_dir)]
+    )
     for ours, theirs in zip(samples(log_dir), samples(other)):
         assert ours == theirs | {"nll": pytest.approx(theirs["nll"], rel=rtol, abs=0)}
 
@@ -113,7 +114,9 @@ def test_numbers_are_those_of_the_full_logits(method, flags, tiny_llama_dir, tex
     reached = [nll[49] for nll in nlls if len(nll) > 49]
     assert arrays(tmp_path)["count"][50] == len(reached)
     assert arrays(tmp_path)["mean"][50] == pytest.approx(np.mean(reached), rel=1e-5)
-    assert [line["nll"] for line in samples(tmp_path)] == pytest.approx([nll.mean() for nll in nlls], rel=1e-5)
+    assert [line["nll"] for line in samples(tmp_path)] == pytest.approx(
+        [nll.mean() for nll in nlls], rel=1e-5
+    )
 
 
 def test_what_a_trial_leaves(flags, tmp_path, capsys):
@@ -146,7 +149,13 @@ def test_two_ranks_replicated_go_on_where_one_stopped(flags, tmp_path):
         run_here(*flags, "--log_dir", tmp_path / "two")
     assert len(samples(tmp_path / "two")) == 2
     run = run_script(
-        SCRIPT, *flags, "--log_dir", tmp_path / "two", "--deepspeed_config", CONFIGS / "replicated_config.json", ranks=2
+        SCRIPT,
+        *flags,
+        "--log_dir",
+        tmp_path / "two",
+        "--deepspeed_config",
+        CONFIGS / "replicated_config.json",
+        ranks=2,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert_same_trial(tmp_path / "two", tmp_path / "one", rtol=1e-6)
@@ -155,7 +164,9 @@ def test_two_ranks_replicated_go_on_where_one_stopped(flags, tmp_path):
 def test_two_ranks_sharded_with_lambda_attention(flags, tmp_path):
     run_here(*flags, *LAMBDA, "--log_dir", tmp_path / "one")
     config = CONFIGS / "zero3_efficient_config.json"
-    run = run_script(SCRIPT, *flags, *LAMBDA, "--log_dir", tmp_path / "two", "--deepspeed_config", config, ranks=2)
+    run = run_script(
+        SCRIPT, *flags, *LAMBDA, "--log_dir", tmp_path / "two", "--deepspeed_config", config, ranks=2
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     assert_same_trial(tmp_path / "two", tmp_path / "one", rtol=1e-6)
     lines = (tmp_path / "two" / "samples.jsonl").read_text().splitlines()
@@ -184,12 +195,13 @@ def test_killed_and_started_again_ends_as_if_never_stopped(tiny_llama_dir, tmp_p
     for log_dir in ("killed", "whole"):
         assert run_script(SCRIPT, *flags, "--log_dir", tmp_path / log_dir).returncode == 0
     assert_same_trial(tmp_path / "killed", tmp_path / "whole", rtol=0)
-    volatile = ("seconds", "tokens_per_second", "peak_memory_bytes")
-    stable = [{k: v for k, v in results(tmp_path / name).items() if k not in volatile} for name in ("killed", "whole")]
-    assert stable[0] == stable[1]
+    killed, whole = (results(tmp_path / name) for name in ("killed", "whole"))
+    assert {**killed, **dict.fromkeys(VOLATILE)} == {**whole, **dict.fromkeys(VOLATILE)}
 
 
-def test_a_finished_trial_shows_its_results_without_the_model(flags, tiny_llama_dir, tmp_path, capsys, monkeypatch):
+def test_a_finished_trial_shows_its_results_without_the_model(
+    flags, tiny_llama_dir, tmp_path, capsys, monkeypatch
+):
     run_here(*flags, "--log_dir", tmp_path)
     before = capsys.readouterr().out
     monkeypatch.setattr("utils.model_loading.load_model", lambda *_: pytest.fail("the model was loaded"))
@@ -221,7 +233,16 @@ def test_nan_logits_are_named_and_the_rest_is_kept(flags, tiny_llama_dir, tmp_pa
     texts = write_texts(tmp_path / "texts", (30, 30, 30))
     (texts / "001.txt").write_text("aaaazaaaa")
     with pytest.raises(UserError, match=r"the NLL of document '001.txt' is nan at position"):
-        run_here("--model", tmp_path / "model", "--dataset", texts, "--log_dir", tmp_path / "log", "--batch_size", 3)
+        run_here(
+            "--model",
+            tmp_path / "model",
+            "--dataset",
+            texts,
+            "--log_dir",
+            tmp_path / "log",
+            "--batch_size",
+            3,
+        )
     assert [line["index"] for line in samples(tmp_path / "log")] == [0, 2]
 
 
@@ -233,7 +254,10 @@ def test_nan_logits_are_named_and_the_rest_is_kept(flags, tiny_llama_dir, tmp_pa
         (("--dataset", "./nowhere.txt"), "--dataset nowhere.txt"),
         (("--deepspeed_config", "./nowhere.json"), "--deepspeed_config ./nowhere.json cannot be read"),
         (("--log_dir", "/proc/nowhere"), "--log_dir /proc/nowhere cannot be written"),
-        (("--use_lambda_attention", "--global_branch", "500", "--max_length", "1000"), "--global_branch 500 is not"),
+        (
+            ("--use_lambda_attention", "--global_branch", "500", "--max_length", "1000"),
+            "--global_branch 500 is not",
+        ),
         (("--local_branch", "0"), "--local_branch: must be at least 1"),
         (("--limit_distance", "8"), "--limit_distance needs --use_lambda_attention"),
     ],
@@ -245,8 +269,8 @@ def test_bad_input_is_one_sentence(changes, words, flags, tmp_path):
 
 
 def test_bad_input_under_the_launcher_ends_it_with_an_error(flags, tmp_path):
-    run = run_script(SCRIPT, *flags, "--log_dir", tmp_path, "--limit_distance", 8, ranks=1)
-    assert_one_sentence(run, "--limit_distance needs --use_lambda_attention")
+    run = run_script(SCRIPT, *flags, "--log_dir", tmp_path, "--model", "./nowhere", ranks=2)
+    assert_one_sentence(run, "--model ./nowhere")
 
 
 def test_full_disk_while_writing_loses_nothing(flags, tmp_path):
@@ -259,7 +283,9 @@ def test_full_disk_while_writing_loses_nothing(flags, tmp_path):
 
 
 def test_constant_model_has_the_perplexity_of_its_vocabulary(flags, tiny_tokenizer_dir, tmp_path):
-    run_here(*flags, "--model", "constant_model", "--tokenizer_path", tiny_tokenizer_dir, "--log_dir", tmp_path)
+    run_here(
+        *flags, "--model", "constant_model", "--tokenizer_path", tiny_tokenizer_dir, "--log_dir", tmp_path
+    )
     vocabulary = len(AutoTokenizer.from_pretrained(tiny_tokenizer_dir))
     assert results(tmp_path)["perplexity"] == pytest.approx(vocabulary, rel=1e-5)
 
@@ -268,6 +294,13 @@ def test_help_is_quick_and_complete():
     started = time.monotonic()
     run = run_script(SCRIPT, "--help")
     assert run.returncode == 0 and time.monotonic() - started < 20
-    for flag in ("--model", "--use_lambda_attention", "--dataset_group", "--limit", "--output_dir", "--deepspeed_config"):
+    for flag in (
+        "--model",
+        "--use_lambda_attention",
+        "--dataset_group",
+        "--limit",
+        "--output_dir",
+        "--deepspeed_config",
+    ):
         assert flag in run.stdout
     assert "--local_rank" not in run.stdout

@@ -21,7 +21,13 @@ def open_trial(folder, **changes):
 
 
 def config(**changes):
-    facts = {"script": "script", "arguments": ARGUMENTS, "model": MODEL, "lambda_attention": None, "corpus": {}}
+    facts = {
+        "script": "script",
+        "arguments": ARGUMENTS,
+        "model": MODEL,
+        "lambda_attention": None,
+        "corpus": {},
+    }
     return facts | changes
 
 
@@ -81,7 +87,7 @@ def test_full_disk_is_a_user_error_and_keeps_what_is_there(begun):
     (begun / "samples.jsonl").symlink_to("/dev/full")
     with pytest.raises(UserError, match="No space left on device"):
         journal.commit([scored(1)], 1.0, 1)
-    assert Trial(begun).arrays()["documents"].tolist() == [0]
+    assert json.loads(str(Trial(begun).arrays()["state"]))["documents"] == [0]
 
 
 def test_a_kill_between_samples_and_arrays_loses_one_step(begun, monkeypatch):
@@ -103,7 +109,7 @@ def test_a_kill_between_samples_and_arrays_loses_one_step(begun, monkeypatch):
     NllJournal(whole).commit([scored(0), scored(1), scored(2)], 3.0, 10)
     for name, array in whole.arrays().items():
         np.testing.assert_array_equal(array, Trial(begun).arrays()[name], err_msg=name)
-    assert whole.samples() == Trial(begun).samples()
+    assert (whole.folder / "samples.jsonl").read_bytes() == (begun / "samples.jsonl").read_bytes()
 
 
 def test_a_lost_sample_is_named(begun):
