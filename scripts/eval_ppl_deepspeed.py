@@ -1,6 +1,6 @@
-"""Perplexity against position: the NLL of every token but the first of every document, one forward per document.
+"""Perplexity against position: the NLL of every token but the first, one forward per document.
 
-    deepspeed scripts/eval_ppl_deepspeed.py --model MODEL --use_lambda_attention --dataset plays --max_length 16384
+deepspeed scripts/eval_ppl_deepspeed.py --use_lambda_attention --dataset plays --max_length 16384
 """
 
 import sys
@@ -43,7 +43,9 @@ def parse_arguments() -> Namespace:
 def main() -> None:
     """Score what is not scored yet, then write and show the results."""
     arguments = parse_arguments()
-    from utils.runtime import joined_ranks  # torch and Transformers take seconds to import: not for a wrong flag
+    from utils.runtime import (
+        joined_ranks,
+    )  # torch and Transformers take seconds to import: not for a wrong flag
 
     with joined_ranks(arguments.seed) as runtime:
         evaluate(arguments, runtime)
@@ -69,7 +71,7 @@ def evaluate(arguments: Namespace, runtime: "Runtime") -> None:
 
 
 def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "NllJournal | None":
-    """Score the documents that the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
+    """Score what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
     from models.nll_scorer import NllScorer
     from utils.document_scoring import DocumentScorer
     from utils.model_loading import load_model
@@ -80,7 +82,7 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     from utils.work import steps
 
     corpus = runtime.together(lambda: load_corpus(arguments))
-    model = runtime.together(lambda: load_model(arguments, runtime))
+    model = load_model(arguments, runtime)
     config = describe_run(SCRIPT, arguments, runtime) | {
         "model": model.identity,
         "lambda_attention": model.lambda_attention,
@@ -89,7 +91,9 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     runtime.on_main(lambda: trial.begin(config))
     journal = runtime.on_main(lambda: NllJournal(trial))
     done = set(runtime.broadcast([sample["index"] for sample in journal.samples] if journal else None))
-    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
+    runtime.console.say(
+        f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}"
+    )
 
     scorer = model.place(NllScorer(model.model))
     progress = Progress(
@@ -113,7 +117,7 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
 
 
 def commit(gathered: list[dict], seconds: float, journal: "NllJournal", progress: "Progress") -> None:
-    """Keep what all ranks scored in a step of `seconds`; then raise the first document's error, if there is one."""
+    """Keep what all ranks scored in a step of `seconds`; then raise the first document's error, if any."""
     from utils.document_scoring import ScoredDocument
 
     documents = [ScoredDocument.from_json(value) for rank in gathered for value in rank["scored"]]
@@ -132,8 +136,8 @@ def check_text_reaches_past_global_branch(journal: "NllJournal", arguments: Name
     longest = max(sample["tokens"] for sample in journal.samples)
     if arguments.use_lambda_attention and arguments.global_branch >= longest:
         raise UserError(
-            f"--global_branch {arguments.global_branch} is not smaller than the longest text ({longest} tokens), so "
-            "Λ-attention was full attention: give a smaller one, or longer texts"
+            f"--global_branch {arguments.global_branch} is not smaller than the longest text ({longest} "
+            "tokens), so Λ-attention was full attention: give a smaller one, or longer texts"
         )
 
 

@@ -27,7 +27,7 @@ TRAINING_KEYS = (
 
 @dataclass(frozen=True)
 class DeepSpeedSetup:
-    """What `read_deepspeed_config` made of a file. `config` is what DeepSpeed gets; `precision` what it names."""
+    """A DeepSpeed configuration fit for evaluation: what DeepSpeed gets, and the precision it named."""
 
     config: dict[str, Any]
     precision: str | None
@@ -42,6 +42,18 @@ class DeepSpeedSetup:
         names = {"bfloat16": "bf16", "float16": "fp16"}
         extra = {names[dtype]: {"enabled": True}} if self.sharded and dtype in names else {}
         return DeepSpeedSetup({**self.config, **extra}, self.precision)
+
+    def check(self, path: str) -> None:
+        """Have DeepSpeed judge what it will get. Raises UserError naming the file `path` it came from."""
+        from deepspeed.runtime.config import DeepSpeedConfig
+
+        try:
+            DeepSpeedConfig(self.config)
+        except Exception as error:  # pydantic's, assertions, ValueError: they have no common base
+            lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
+            raise UserError(
+                f"--deepspeed_config {path} is refused by DeepSpeed: {' '.join(lines[:3])}"
+            ) from None
 
     def prepare_loading(self) -> object | None:
         """Make `from_pretrained` load sharded, for as long as the returned object is kept alive."""
@@ -63,17 +75,21 @@ class DeepSpeedSetup:
 def read_deepspeed_config(path: str, runtime: Runtime) -> DeepSpeedSetup:
     """Read a DeepSpeed JSON and fit it to evaluation on this machine, at any number of ranks.
 
-    What only training uses is left out, values "auto" become DeepSpeed's defaults, ZeRO stages that shard only
-    training state become stage 0. Raises UserError naming the file.
+    What only training uses is left out, values "auto" become DeepSpeed's defaults, ZeRO stages that shard
+    only training state become stage 0. Raises UserError naming the file.
     """
     config = _without_auto(_read_json(path))
     precision = _named_precision(config, path)
     zero = config.get("zero_optimization", {})
     stage = zero.get("stage", 0) if isinstance(zero, dict) else None
     if stage not in (0, 1, 2, SHARDED_STAGE):
-        raise UserError(f"--deepspeed_config {path}: zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}")
+        raise UserError(
+            f"--deepspeed_config {path}: zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}"
+        )
     kept = {key: value for key, value in config.items() if key not in (*TRAINING_KEYS, *PRECISIONS)}
-    kept["train_micro_batch_size_per_gpu"] = 1  # DeepSpeed insists on a batch size; evaluation does not use it
+    kept["train_micro_batch_size_per_gpu"] = (
+        1  # DeepSpeed insists on a batch size; evaluation does not use it
+    )
     kept["zero_optimization"] = _sharding(zero, runtime.device) if stage == SHARDED_STAGE else {"stage": 0}
     return DeepSpeedSetup(kept, precision)
 
@@ -89,14 +105,19 @@ def join_deepspeed(runtime: Runtime) -> None:
 def choose_precision(requested: str, named: str | None, device: torch.device) -> tuple[str, str | None]:
     """The dtype to load in, and a sentence for the user where the device lacks what the configuration names.
 
-    `requested` is --dtype, `named` what the DeepSpeed configuration enables. The nearest to a 16-bit precision is
-    float32, which holds every value of it. Raises UserError where the two contradict each other.
+    `requested` is --dtype, `named` what the DeepSpeed configuration enables. The nearest to a 16-bit
+    precision is float32, which holds every value of it. Raises UserError where the two contradict each other.
     """
     if requested != "auto" and named not in (None, requested):
-        raise UserError(f"--dtype {requested} contradicts --deepspeed_config, which enables {named}: change one of them")
+        raise UserError(
+            f"--dtype {requested} contradicts --deepspeed_config, which enables {named}: change one of them"
+        )
     if named is None or _supports(device, named):
         return named or requested, None
-    return "float32", f"{named}, which --deepspeed_config enables, is not supported by {device}: taking float32"
+    return (
+        "float32",
+        f"{named}, which --deepspeed_config enables, is not supported by {device}: taking float32",
+    )
 
 
 def _read_json(path: str) -> dict[str, Any]:

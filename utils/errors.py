@@ -23,15 +23,19 @@ class SharedError(UserError):
 def run_main(main: Callable[[], None]) -> None:
     """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback.
 
-    A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of several
-    ranks the sentence is said once, unless it concerns one rank alone.
+    A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
+    several ranks the sentence is said once, unless it concerns one rank alone.
     """
     try:
         main()
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:
-        _leave("interrupted; the same command goes on where it stopped", INTERRUPTED_STATUS, shared=True)
+        _leave(
+            "interrupted; the same command without --overwrite goes on where it stopped",
+            INTERRUPTED_STATUS,
+            shared=True,
+        )
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
@@ -41,10 +45,10 @@ def run_main(main: Callable[[], None]) -> None:
 def _leave(sentence: str, status: int, shared: bool = False) -> None:
     """Report and exit. A launcher ends every rank as soon as one exits, so the others let the first speak."""
     rank = int(os.environ.get("RANK", "0"))
+    if rank:
+        time.sleep(FIRST_RANK_SPEAKS_SECONDS)
     if rank == 0 or not shared:
         where = f" (rank {rank})" if rank else ""
         print(f"error{where}: {sentence}", file=sys.stderr, flush=True)
-    else:
-        time.sleep(FIRST_RANK_SPEAKS_SECONDS)
     sys.stdout.flush()
     os._exit(status)  # an orderly exit would wait for, or abort on, ranks that are in the middle of something

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from utils.arguments import lambda_config, model_spec
-from utils.deepspeed_setup import DeepSpeedSetup, choose_precision, join_deepspeed, read_deepspeed_config
+from utils.deepspeed_setup import choose_precision, join_deepspeed, read_deepspeed_config
 from utils.errors import UserError
 from utils.runtime import Runtime
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunnableModel:
-    """A loaded model. `place` puts the module that a script calls (the model or a wrapper of it) on the device.
+    """A loaded model. `place` puts the module that a script calls (the model or a wrapper of it) on the
+    device.
 
     `identity` and `lambda_attention` are what config.json records of it.
     """
@@ -48,6 +49,7 @@ def load_model(arguments: Namespace, runtime: Runtime) -> RunnableModel:
     spec = replace(model_spec(arguments), dtype=dtype)
     join_deepspeed(runtime)
     setup = setup.with_precision(_checkpoint_dtype(spec) if setup.sharded and dtype == "auto" else dtype)
+    setup.check(arguments.deepspeed_config)
     sharded_loading = setup.prepare_loading()
     runnable = _load(arguments, spec, setup.wrap)
     del sharded_loading  # it must live until here
@@ -60,15 +62,19 @@ def _load(arguments: Namespace, spec: "ModelSpec", place: Callable[[nn.Module], 
     config = lambda_config(arguments)
     loaded = get_model(spec, config)
     return RunnableModel(
-        loaded.model, loaded.tokenizer, loaded.identity, config.to_dict() if config is not None else None, place
+        loaded.model,
+        loaded.tokenizer,
+        loaded.identity,
+        config.to_dict() if config is not None else None,
+        place,
     )
 
 
 def _check_placement(arguments: Namespace, runtime: Runtime) -> None:
     if arguments.device_map and runtime.world_size > 1:
         raise UserError(
-            f"--device_map spreads one model over this machine's devices and cannot be used by {runtime.world_size} "
-            "ranks: start one rank, or use ZeRO-3"
+            f"--device_map spreads one model over this machine's devices and cannot be used by "
+            f"{runtime.world_size} ranks: start one rank, or use ZeRO-3"
         )
 
 
@@ -80,7 +86,7 @@ def _placer(arguments: Namespace, runtime: Runtime) -> Callable[[nn.Module], nn.
 
 
 def _checkpoint_dtype(spec: "ModelSpec") -> str:
-    """The precision a checkpoint says it was saved in; float32 where it says nothing or is not there to be asked."""
+    """The precision a checkpoint says it was saved in; float32 where it cannot be asked."""
     from models.constant import CONSTANT_MODEL
     from models.model_source import find_source
 

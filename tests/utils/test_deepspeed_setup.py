@@ -46,7 +46,11 @@ def test_a_training_configuration_is_stripped(tmp_path):
         {
             "fp16": {"enabled": True, "initial_scale_power": 12},
             "bf16": {"enabled": "auto"},
-            "zero_optimization": {"stage": 3, "offload_optimizer": {"device": "cpu"}, "reduce_bucket_size": "auto"},
+            "zero_optimization": {
+                "stage": 3,
+                "offload_optimizer": {"device": "cpu"},
+                "reduce_bucket_size": "auto",
+            },
             "optimizer": {"type": "AdamW"},
             "train_batch_size": 4,
             "gradient_accumulation_steps": 4,
@@ -83,10 +87,21 @@ def test_an_absent_configuration_is_named(tmp_path):
         read_deepspeed_config(str(tmp_path / "nowhere.json"), RUNTIME)
 
 
+def test_what_deepspeed_itself_refuses_is_named_too(tmp_path):
+    setup = read(tmp_path, {"zero_optimization": {"stage": 3, "offload_param": {"device": "moon"}}})
+    with pytest.raises(
+        UserError, match="--deepspeed_config c.json is refused by DeepSpeed: .*offload_param"
+    ) as refusal:
+        setup.check("c.json")
+    assert "\n" not in str(refusal.value)
+
+
 def test_precision(monkeypatch):
     assert choose_precision("auto", None, CPU) == ("auto", None)
     assert choose_precision("float32", None, CPU) == ("float32", None)
-    with pytest.raises(UserError, match="--dtype float32 contradicts --deepspeed_config, which enables float16"):
+    with pytest.raises(
+        UserError, match="--dtype float32 contradicts --deepspeed_config, which enables float16"
+    ):
         choose_precision("float32", "float16", CPU)
     monkeypatch.setattr("utils.deepspeed_setup._supports", lambda device, dtype: dtype == "bfloat16")
     assert choose_precision("auto", "bfloat16", CPU) == ("bfloat16", None)
