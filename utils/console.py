@@ -1,5 +1,6 @@
 """What the user sees: lines, mirrored into a log file, and one status line that is overwritten."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ CLEAR_LINE = "\r\x1b[2K"
 
 
 class Console:
-    """Lines go to stdout and the log file; the status goes to stderr. A silent console (ranks > 0) shows nothing."""
+    """Lines go to stdout and the log file; the status to stderr. A silent one (rank > 0) shows nothing."""
 
     def __init__(self, silent: bool = False) -> None:
         self.silent = silent
@@ -36,7 +37,8 @@ class Console:
         if self.silent:
             return
         if self.interactive:
-            print(f"{CLEAR_LINE}{text}", end="", file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be overwritten
+            print(f"{CLEAR_LINE}{text[:width]}", end="", file=sys.stderr, flush=True)
             self._status_shown = True
         else:
             print(text, file=sys.stderr, flush=True)

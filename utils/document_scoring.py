@@ -40,7 +40,9 @@ class ScoredDocument:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ScoredDocument":
-        return cls(value["sample"], np.frombuffer(base64.b64decode(value["nll"]), dtype="<f4"), value["error"])
+        return cls(
+            value["sample"], np.frombuffer(base64.b64decode(value["nll"]), dtype="<f4"), value["error"]
+        )
 
 
 class DocumentScorer:
@@ -60,16 +62,19 @@ class DocumentScorer:
     def score(self, documents: Sequence[Document]) -> list[ScoredDocument]:
         """Score documents in one forward; one that cannot be scored comes back with its error.
 
-        There is always a forward, with a text of no meaning if need be: under ZeRO-3 the other ranks need this one's
-        share of the weights. Raises UserError when memory runs out.
+        There is always a forward, with a text of no meaning if need be: under ZeRO-3 the other ranks need
+        this one's share of the weights. Raises UserError when memory runs out.
         """
-        encoded = [encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side) for document in documents]
-        batch = [text for text in encoded if len(text.input_ids) >= SHORTEST] or [NO_DOCUMENT]
-        self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch))
+        encoded = [
+            encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side)
+            for document in documents
+        ]
+        batch = [text for text in encoded if len(text.input_ids) >= SHORTEST]
+        self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch), len(batch))
         started = time.monotonic()
         with layer_progress(self.scorer, self.progress.within_step):
-            nll = iter(self._forward(batch))
-        seconds = (time.monotonic() - started) / len(batch)
+            nll = iter(self._forward(batch or [NO_DOCUMENT]))
+        seconds = (time.monotonic() - started) / max(len(batch), 1)
         return [
             self._describe(document, text, next(nll), seconds)
             if len(text.input_ids) >= SHORTEST
@@ -86,17 +91,23 @@ class DocumentScorer:
             if not _is_out_of_memory(error):
                 raise
             raise UserError(
-                f"memory ran out over {len(batch)} documents of up to {input_ids.shape[1]} tokens: what is scored is "
-                "kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that offloads parameters"
+                f"memory ran out over {len(batch)} documents of up to {input_ids.shape[1]} tokens: what is "
+                "scored is kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that "
+                "offloads parameters"
             ) from None
         return [row[: len(text.input_ids) - 1] for row, text in zip(nll, batch)]
 
-    def _describe(self, document: Document, text: EncodedText, nll: np.ndarray, seconds: float) -> ScoredDocument:
+    def _describe(
+        self, document: Document, text: EncodedText, nll: np.ndarray, seconds: float
+    ) -> ScoredDocument:
         broken = np.flatnonzero(~np.isfinite(nll))
         if len(broken):
             place = int(broken[0])
-            return _failed(document, f"the NLL of document {document.id!r} is {nll[place]} at position {place + 1}: "
-                           "the model's logits are no numbers there; try --dtype float32")
+            return _failed(
+                document,
+                f"the NLL of document {document.id!r} is {nll[place]} at position {place + 1}: the model's "
+                "logits are no numbers there; try --dtype float32",
+            )
         sample = {
             "index": document.index,
             "id": document.id,
@@ -111,7 +122,7 @@ class DocumentScorer:
 
 
 def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
-    """int64 [batch, longest]; the padding is token 0, which no real token attends to, since it comes after."""
+    """int64 [batch, longest]; padded with token 0, which no real token attends to, since it comes after."""
     padded = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
     for row, ids in zip(padded, rows):
         row[: len(ids)] = torch.tensor(ids)
@@ -121,8 +132,9 @@ def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
 def _too_short(document: Document, text: EncodedText) -> ScoredDocument:
     return _failed(
         document,
-        f"document {document.id!r} (number {document.index}) has {len(text.input_ids)} tokens, and perplexity needs at "
-        f"least {SHORTEST}: take it out of the data, or pass it by with --start_data_from and --max_data_num",
+        f"document {document.id!r} (number {document.index}) has {len(text.input_ids)} tokens, and "
+        f"perplexity needs at least {SHORTEST}: take it out of the data, or pass it by with "
+        "--start_data_from and --max_data_num",
     )
 
 

@@ -17,8 +17,8 @@ PLAIN_SHARE = 0.05  # plain lines come ever more rarely: one per 5 % of the time
 class Progress:
     """Counts tokens and documents of this session and shows them.
 
-    `documents` is how many are to be done in all, `done_documents` and `done_tokens` what an earlier session did;
-    `longest` (tokens) bounds a document's length, None where nothing does; `memory` returns bytes.
+    `documents` is how many are to be done in all, `done_documents` and `done_tokens` what an earlier session
+    did; `longest` (tokens) bounds a document's length, None where nothing does; `memory` returns bytes.
     """
 
     def __init__(
@@ -36,12 +36,12 @@ class Progress:
         self.done_documents, self.done_tokens = done_documents, done_tokens
         self.nll: float | None = None
         self._earlier_tokens = done_tokens
-        self._step_tokens, self._step_share = 0, 0.0
+        self._step_tokens, self._step_documents, self._step_share = 0, 0, 0.0
         self._started, self._shown = clock(), float("-inf")
 
-    def begin_step(self, tokens: int) -> None:
-        """A step that will score about `tokens` tokens begins."""
-        self._step_tokens, self._step_share = tokens, 0.0
+    def begin_step(self, tokens: int, documents: int) -> None:
+        """A step that will score so many tokens of so many documents begins."""
+        self._step_tokens, self._step_documents, self._step_share = tokens, documents, 0.0
         self._show()
 
     def within_step(self, share: float) -> None:
@@ -54,7 +54,7 @@ class Progress:
         self.done_tokens += tokens
         self.done_documents += documents
         self.nll = nll
-        self._step_tokens, self._step_share = 0, 0.0
+        self._step_tokens, self._step_documents, self._step_share = 0, 0, 0.0
         self._show(force=self.done_documents >= self.documents)
 
     def describe(self) -> str:
@@ -76,12 +76,12 @@ class Progress:
         return " | ".join(parts)
 
     def _expected_tokens(self) -> float | None:
-        """Tokens in all: what is known, and for the documents to come the mean so far or the bound."""
-        left = max(self.documents - self.done_documents, 0)
-        if self.done_documents:
-            each = self.done_tokens / self.done_documents
-            return max(self.done_tokens + left * each, self.done_tokens + self._step_tokens)
-        return left * self.longest if self.longest else None
+        """Tokens in all: documents not tokenized yet count as the mean of those that are, or as the bound."""
+        known = self.done_documents + self._step_documents
+        if not known:
+            return self.documents * self.longest if self.longest else None
+        tokens = self.done_tokens + self._step_tokens
+        return tokens + max(self.documents - known, 0) * tokens / known
 
     def _show(self, force: bool = False) -> None:
         now = self.clock()
@@ -93,7 +93,8 @@ class Progress:
 
 @contextmanager
 def layer_progress(model: nn.Module, report: Callable[[float], None]) -> Iterator[None]:
-    """Call `report(share)` after each layer of `model` during a forward; the layers are its longest ModuleList."""
+    """Call `report(share)` after each layer of `model` during a forward; the layers are its longest
+    ModuleList."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     layers = max(lists, key=len, default=[])
     handles = [

@@ -14,26 +14,34 @@ class Clock:
         return self.now
 
 
-def make(capsys=None, **options):
+def make(**options):
     clock = Clock()
     return Progress(Console(), memory=lambda: 2**30, clock=clock, **{"documents": 4} | options), clock
 
 
 def test_counts_tokens_within_a_step_and_estimates_the_rest():
     progress, clock = make(longest=1000)
-    assert "of about 4,000 tokens" in progress.describe()
-    progress.begin_step(1000)
+    assert "0 of about 4,000 tokens" in progress.describe()
+    progress.begin_step(600, documents=1)
     clock.now += 10
     progress.within_step(0.5)
-    assert "500 of about 4,000 tokens | document 1 of 4 | nll - | 50 tokens/s | 1.00 GiB" in progress.describe()
+    assert (
+        "300 of about 2,400 tokens | document 1 of 4 | nll - | 30 tokens/s | 1.00 GiB" in progress.describe()
+    )
     progress.end_step(600, 1, 3.25)
     assert "600 of about 2,400 tokens | document 2 of 4 | nll 3.2500 | 60 tokens/s" in progress.describe()
     assert progress.describe().endswith("0:30 left")
 
 
+def test_one_document_of_unknown_length_moves():
+    progress, _ = make(documents=1)
+    progress.begin_step(1000, documents=1)
+    progress.within_step(0.25)
+    assert progress.describe().startswith("[######..................]  25% | 250 of about 1,000 tokens")
+
+
 def test_speed_leaves_out_what_an_earlier_session_did():
     progress, clock = make(done_documents=2, done_tokens=1000)
-    progress.begin_step(100)
     clock.now += 10
     progress.end_step(100, 1, 1.0)
     assert "1,100 of about 1,467 tokens | document 4 of 4" in progress.describe()
@@ -42,7 +50,7 @@ def test_speed_leaves_out_what_an_earlier_session_did():
 
 def test_plain_lines_are_rare_without_a_terminal(capsys):
     progress, clock = make(longest=1000)
-    progress.begin_step(1000)
+    progress.begin_step(1000, documents=1)
     for _ in range(100):
         clock.now += 0.1
         progress.within_step(0.1)
