@@ -1,4 +1,4 @@
-"""The NLL of every token of a text without ever holding all logits: the LM head works on slices of positions."""
+"""The NLL of every token of a text without ever holding all logits: the LM head works on slices."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ SLICE_LOGITS = 2**25  # float32 logits alive at once: 128 MiB
 class NllScorer(nn.Module):
     """Wraps a causal LM of Transformers; `forward` gives the NLL of every token but the first.
 
-    Beyond what the base model itself needs, memory is the hidden states [batch, n, hidden] and one slice of logits.
-    Under ZeRO-3 the base model and the head are each called as modules exactly once per forward, whatever the length,
-    so ranks with texts of different lengths gather the same weights in the same order.
+    Beyond what the base model itself needs, memory is the hidden states [batch, n, hidden] and one slice of
+    logits. Under ZeRO-3 the base model and the head are each called as modules exactly once per forward,
+    whatever the length, so ranks with texts of different lengths gather the same weights in the same order.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -40,9 +40,11 @@ class NllScorer(nn.Module):
 
 @contextmanager
 def _scoring_head(head: nn.Module, targets: Tensor, transform: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """For one call, `head` maps hidden states [batch, m, hidden] to the NLL [batch, m] of `targets` [batch, m].
+    """For one call, `head` maps hidden states [batch, m, hidden] to the NLL [batch, m] of `targets` [batch,
+    m].
 
-    Only its forward is replaced, so hooks on the module (ZeRO-3 gathers its weight in one) run once around all slices.
+    Only its forward is replaced, so hooks on the module (ZeRO-3 gathers its weight in one) run once around
+    all slices.
     """
     project = head.forward
 
@@ -67,11 +69,13 @@ def _scoring_head(head: nn.Module, targets: Tensor, transform: Callable[[Tensor]
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy per token, in float32: logits [batch, m, vocab], targets [batch, m] -> [batch, m]."""
     logits = logits.float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.to(logits.device).flatten(), reduction="none").view_as(targets)
+    return F.cross_entropy(
+        logits.flatten(0, 1), targets.to(logits.device).flatten(), reduction="none"
+    ).view_as(targets)
 
 
 def _logit_transform(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
-    """What a family does to its logits after the head: Granite divides, Cohere multiplies, Gemma 2 squashes."""
+    """What a family does to its logits after the head: Granite divides, Cohere multiplies, Gemma 2 caps."""
     scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
     cap = getattr(config, "final_logit_softcapping", None)
 

@@ -77,13 +77,22 @@ def add_model_arguments(parser: HarnessParser) -> None:
         help="'smollm2' (the sample), a local folder, a .gguf file, a name on the Hugging Face hub, or "
         "'constant_model' (default: %(default)s)",
     )
-    group.add_argument("--tokenizer_path", metavar="NAME", help="tokenizer folder or name (default: the model's)")
     group.add_argument(
-        "--dtype", choices=DTYPES, default="auto", help="precision of the weights (default: auto, the checkpoint's own)"
+        "--tokenizer_path", metavar="NAME", help="tokenizer folder or name (default: the model's)"
+    )
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="precision of the weights (default: auto, the checkpoint's own)",
     )
     group.add_argument("--fp16", action="store_true", help="the same as --dtype float16")
-    group.add_argument("--load_in_4bit", action="store_true", help="quantize the weights to 4 bits while loading")
-    group.add_argument("--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ...")
+    group.add_argument(
+        "--load_in_4bit", action="store_true", help="quantize the weights to 4 bits while loading"
+    )
+    group.add_argument(
+        "--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ..."
+    )
     group.add_argument("--constant_answer", metavar="TEXT", help="what --model constant_model always says")
     parser.checks.append(_check_model)
 
@@ -93,7 +102,10 @@ def add_lambda_arguments(parser: HarnessParser) -> None:
     group = parser.add_argument_group("Λ-attention")
     group.add_argument("--use_lambda_attention", action="store_true", help="convert the model to Λ-attention")
     group.add_argument(
-        "--local_branch", type=whole_number(1), metavar="TOKENS", help="length of the sliding window (default: 2048)"
+        "--local_branch",
+        type=whole_number(1),
+        metavar="TOKENS",
+        help="length of the sliding window (default: 2048)",
     )
     group.add_argument(
         "--global_branch",
@@ -124,24 +136,44 @@ def add_data_arguments(parser: HarnessParser) -> None:
         "--dataset",
         default="plays",
         metavar="NAME",
-        help="'plays' (the sample), 'the_pile', a .txt, .jsonl or .jsonl.zst file or a folder of them, or a Hugging "
-        "Face data set (default: %(default)s)",
+        help="'plays' (the sample), 'the_pile', a .txt, .jsonl or .jsonl.zst file or a folder of them, or a "
+        "Hugging Face data set (default: %(default)s)",
     )
     group.add_argument("--dataset_dir", metavar="DIR", help="where the data set's files are")
-    group.add_argument("--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile")
-    group.add_argument("--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)")
-    group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     group.add_argument(
-        "--start_data_from", type=whole_number(0), default=0, metavar="N", help="skip the first N documents (default: 0)"
+        "--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile"
     )
     group.add_argument(
-        "--max_data_num", "--limit", type=whole_number(1), metavar="N", help="take at most N documents (default: all)"
+        "--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)"
     )
     group.add_argument(
-        "--seed", type=whole_number(0), metavar="N", help="shuffle the documents with this seed (default: the data set's order)"
+        "--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)"
     )
     group.add_argument(
-        "--max_length", type=whole_number(2), metavar="TOKENS", help="truncate longer documents to this (default: never)"
+        "--start_data_from",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help="skip the first N documents (default: 0)",
+    )
+    group.add_argument(
+        "--max_data_num",
+        "--limit",
+        type=whole_number(1),
+        metavar="N",
+        help="take at most N documents (default: all)",
+    )
+    group.add_argument(
+        "--seed",
+        type=whole_number(0),
+        metavar="N",
+        help="shuffle the documents with this seed (default: the data set's order)",
+    )
+    group.add_argument(
+        "--max_length",
+        type=whole_number(2),
+        metavar="TOKENS",
+        help="truncate longer documents to this (default: never)",
     )
     group.add_argument(
         "--truncation_side",
@@ -155,12 +187,24 @@ def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
     """Where results go and what the work runs on; `log_dir` is the script's default folder."""
     group = parser.add_argument_group("run")
     group.add_argument(
-        "--log_dir", "--output_dir", default=log_dir, metavar="DIR", help="folder of the results (default: %(default)s)"
+        "--log_dir",
+        "--output_dir",
+        default=log_dir,
+        metavar="DIR",
+        help="folder of the results (default: %(default)s)",
     )
-    group.add_argument("--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already")
-    group.add_argument("--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)")
     group.add_argument(
-        "--batch_size", type=whole_number(1), default=1, metavar="N", help="documents in one forward, per rank (default: 1)"
+        "--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already"
+    )
+    group.add_argument(
+        "--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)"
+    )
+    group.add_argument(
+        "--batch_size",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="documents in one forward, per rank (default: 1)",
     )
     group.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.checks.append(_check_run)
@@ -193,7 +237,15 @@ def load_corpus(arguments: Namespace) -> "Corpus":
     """The documents asked for, in their order."""
     from data.get_data import get_data
 
-    fields = ("dataset_dir", "dataset_group", "split", "text_field", "start_data_from", "max_data_num", "seed")
+    fields = (
+        "dataset_dir",
+        "dataset_group",
+        "split",
+        "text_field",
+        "start_data_from",
+        "max_data_num",
+        "seed",
+    )
     return get_data(arguments.dataset, **{name: getattr(arguments, name) for name in fields})
 
 
@@ -220,11 +272,13 @@ def _check_lambda(arguments: Namespace) -> None:
     max_length = getattr(arguments, "max_length", None)
     if max_length is not None and arguments.global_branch >= max_length:
         raise UserError(
-            f"--global_branch {arguments.global_branch} is not smaller than --max_length {max_length}: every token "
-            "would be global, so give a smaller one"
+            f"--global_branch {arguments.global_branch} is not smaller than --max_length {max_length}: every "
+            "token would be global, so give a smaller one"
         )
 
 
 def _check_run(arguments: Namespace) -> None:
     if arguments.deepspeed_config and getattr(arguments, "device_map", None):
-        raise UserError("--device_map contradicts --deepspeed_config: each places the model, give one of them")
+        raise UserError(
+            "--device_map contradicts --deepspeed_config: each places the model, give one of them"
+        )

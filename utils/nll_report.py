@@ -36,12 +36,13 @@ def describe(results: dict[str, Any]) -> str:
     if reach[-1] < reach[0]:
         first = next(bucket for bucket in results["buckets"] if bucket["documents"] < reach[0])
         lines.append(
-            f"from position {first['start']:,} on fewer documents are averaged ({reach[-1]} of {reach[0]} in the last "
-            "row), so rows differ in text as well"
+            f"from position {first['start']:,} on fewer documents are averaged ({reach[-1]} of {reach[0]} in "
+            "the last row), so rows differ in text as well"
         )
     lines += [
         f"nll {results['nll']:.4f} nats/token | perplexity {_number(results['perplexity'])} | "
-        f"{_number(results['bits_per_byte'])} bits/byte | {results['tokens']:,} tokens of {results['documents']} documents",
+        f"{_number(results['bits_per_byte'])} bits/byte | {results['tokens']:,} tokens of "
+        f"{results['documents']} documents",
         f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | "
         f"peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | {results['device']}",
     ]
@@ -51,7 +52,8 @@ def describe(results: dict[str, Any]) -> str:
 def _row(bucket: dict[str, Any]) -> str:
     positions = f"{bucket['start']:,} - {bucket['end'] - 1:,}"
     nll = f"{bucket['nll']:8.4f}" if bucket["nll"] is not None else f"{'-':>8}"
-    return f"{positions:>19} {bucket['documents']:>9} {bucket['tokens']:>11,} {nll} {_number(bucket['perplexity']):>11}"
+    ppl = _number(bucket["perplexity"])
+    return f"{positions:>19} {bucket['documents']:>9} {bucket['tokens']:>11,} {nll} {ppl:>11}"
 
 
 def _number(value: float | None) -> str:

@@ -11,12 +11,21 @@ import numpy as np
 
 from utils.console import Console
 from utils.errors import UserError
-from utils.files import TEMPORARY_SUFFIX, append_lines, read_arrays, replace_arrays, replace_file, replace_json
+from utils.files import (
+    TEMPORARY_SUFFIX,
+    append_lines,
+    read_arrays,
+    replace_arrays,
+    replace_file,
+    replace_json,
+)
 
 CONFIG, RESULTS, SAMPLES, ARRAYS, LOG = "config.json", "results.json", "samples.jsonl", "nll.npz", "log.txt"
 OWN_FILES = (CONFIG, RESULTS, SAMPLES, ARRAYS, "stats.npz", LOG)
-FREE_ARGUMENTS = frozenset({"log_dir", "overwrite", "batch_size", "deepspeed_config", "device_map", "local_rank", "fp16"})
-"""Arguments that may change when a trial goes on: where it lies and how the work is spread, not what is computed."""
+FREE_ARGUMENTS = frozenset(
+    {"log_dir", "overwrite", "batch_size", "deepspeed_config", "device_map", "local_rank", "fp16"}
+)
+"""Arguments that may change when a trial goes on: how the work is spread, not what is computed."""
 FIXED_FACTS = ("script", "lambda_attention", "model", "corpus")
 
 
@@ -31,8 +40,8 @@ class Trial:
     def open(cls, log_dir: str, script: str, arguments: Mapping[str, Any], console: Console) -> "Trial":
         """Open `log_dir` for a run with these arguments: new, to be gone on with, or finished.
 
-        With arguments["overwrite"] the trial there is removed. Raises UserError where the folder cannot be written,
-        holds a trial with other arguments, or is in use by another run.
+        With arguments["overwrite"] the trial there is removed. Raises UserError where the folder cannot be
+        written, holds a trial with other arguments, or is in use by another run.
         """
         trial = cls(Path(log_dir))
         with trial._writing():
@@ -55,7 +64,7 @@ class Trial:
         return self._read_json(RESULTS)
 
     def begin(self, config: dict[str, Any]) -> None:
-        """Write config.json, or, where the trial goes on, check that the same is being computed (UserError)."""
+        """Write config.json; where the trial goes on, raise UserError if something else is being computed."""
         if self.config is None:
             with self._writing():
                 replace_json(self.folder / CONFIG, config)
@@ -70,7 +79,9 @@ class Trial:
     def append_samples(self, samples: list[dict[str, Any]]) -> None:
         """Append one line per document to samples.jsonl."""
         with self._writing():
-            append_lines(self.folder / SAMPLES, [json.dumps(sample, ensure_ascii=False) for sample in samples])
+            append_lines(
+                self.folder / SAMPLES, [json.dumps(sample, ensure_ascii=False) for sample in samples]
+            )
 
     def samples(self) -> list[dict[str, Any]]:
         """The lines of samples.jsonl up to the first that is torn."""
@@ -112,8 +123,8 @@ class Trial:
         except OSError as error:
             reason = error.strerror or str(error)
             raise UserError(
-                f"--log_dir {self.folder} cannot be written ({reason}): what is there is kept, so mend that and give "
-                "the same command again, or give another folder"
+                f"--log_dir {self.folder} cannot be written ({reason}): what is there is kept, so mend that "
+                "and give the same command again, or give another folder"
             ) from None
 
     def _take_lock(self) -> None:
@@ -122,7 +133,9 @@ class Trial:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"--log_dir {self.folder} is in use by another run: wait for it or give another folder") from None
+            raise UserError(
+                f"--log_dir {self.folder} is in use by another run: wait for it or give another folder"
+            ) from None
         except OSError:
             pass  # a file system without locks
 
@@ -158,8 +171,8 @@ class Trial:
         ]
         if changes:
             raise UserError(
-                f"--log_dir {self.folder} holds a trial with other arguments ({'; '.join(changes)}): give another "
-                "--log_dir, or --overwrite to start afresh"
+                f"--log_dir {self.folder} holds a trial with other arguments ({'; '.join(changes)}): give "
+                "another --log_dir, or --overwrite to start afresh"
             )
 
 

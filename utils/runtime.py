@@ -64,7 +64,8 @@ class Runtime:
         return json.loads(bytes(payload.numpy()))
 
     def on_main(self, action: Callable[[], T]) -> T | None:
-        """Run `action` on the first rank; the others get None, and every rank its UserError as a SharedError."""
+        """Run `action` on the first rank; the others get None, and every rank its UserError as a
+        SharedError."""
         value, error = _attempt(action) if self.is_main else (None, None)
         error = self.broadcast(error)
         if error is not None:
@@ -72,7 +73,7 @@ class Runtime:
         return value
 
     def together(self, action: Callable[[], T]) -> T:
-        """Run `action` on every rank; if it is a UserError on one, it becomes one on all, so that none waits."""
+        """Run `action` (which must not itself wait for ranks) on all; a UserError of one is raised on all."""
         value, error = _attempt(action)
         errors = self.broadcast([error for error in self.gather(error) if error is not None])
         if errors:
@@ -84,8 +85,8 @@ class Runtime:
 def joined_ranks(seed: int | None) -> Iterator[Runtime]:
     """Join the ranks that a launcher announces in the environment (none: this process is the only one).
 
-    Chooses the device (a GPU per local rank, else the CPU) and seeds Python, numpy and torch (None counts as 0).
-    Ranks leave together, unless one leaves with an exception.
+    Chooses the device (a GPU per local rank, else the CPU) and seeds Python, numpy and torch (None counts as
+    0). Ranks leave together, unless one leaves with an exception.
     """
     os.environ.setdefault("RANK", "0")
     os.environ.setdefault("WORLD_SIZE", "1")
@@ -103,7 +104,7 @@ def joined_ranks(seed: int | None) -> Iterator[Runtime]:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Most bytes in use so far: on the GPU what torch allocated, on the CPU this process's resident memory."""
+    """Most bytes in use so far: what torch allocated on a GPU, on the CPU this process's resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
@@ -126,7 +127,9 @@ def _choose_device(local_rank: int) -> torch.device:
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed searches, and warns of what it finds
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
-        raise UserError(f"rank {local_rank} of this machine has no GPU: start at most {torch.cuda.device_count()} ranks")
+        raise UserError(
+            f"rank {local_rank} of this machine has no GPU: start at most {torch.cuda.device_count()} ranks"
+        )
     device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device

@@ -9,7 +9,7 @@ Offsets = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class EncodedText:
-    """input_ids: a text's tokens, special ones included. bytes: UTF-8 length of the text of all but the first token."""
+    """input_ids: a text's tokens, special ones included. bytes: of the UTF-8 text of all but the first."""
 
     input_ids: list[int]
     bytes: int
@@ -20,8 +20,9 @@ def encode_text(
 ) -> EncodedText:
     """Tokenize, and cut what goes beyond `max_length` tokens off the given side ("right" or "left").
 
-    Where the tokenizer puts a beginning-of-sequence token first, that is the one token that is not scored, so all of
-    the text counts. A tokenizer that does not say where its tokens lie has the bytes counted on the decoded text.
+    Where the tokenizer puts a beginning-of-sequence token first, that is the one token that is not scored, so
+    all of the text counts. A tokenizer that does not say where its tokens lie has the bytes counted on the
+    decoded text.
     """
     tokenizer.truncation_side = truncation_side
     encoding = tokenizer(

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from argparse import Namespace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def describe_run(script: str, arguments: Namespace, runtime: Runtime) -> dict[st
         "device": describe_device(runtime.device),
         "world_size": runtime.world_size,
         "seed": arguments.seed,
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 
@@ -43,7 +43,9 @@ def package_versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """The commit this code is at; None outside a git checkout."""
     try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+        result = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
     return result.stdout.strip()

@@ -26,9 +26,9 @@ def parse(*flags):
 def test_the_published_command_parses():
     arguments = parse(
         *"--deepspeed_config c.json --model M --tokenizer_path T --use_lambda_attention --local_branch 4096 "
-        "--global_branch 10 --limit_distance 4000 --dataset the_pile --dataset_group ArXiv --split test --dataset_dir D "
-        "--max_length 32770 --log_dir L --start_data_from 3 --max_data_num 7 --batch_size 2 --truncation_side left "
-        "--triangle_offset 0.5 --seed 5 --local_rank=1".split()
+        "--global_branch 10 --limit_distance 4000 --dataset the_pile --dataset_group ArXiv --split test "
+        "--dataset_dir D --max_length 32770 --log_dir L --start_data_from 3 --max_data_num 7 --batch_size 2 "
+        "--truncation_side left --triangle_offset 0.5 --seed 5 --local_rank=1".split()
     )
     assert lambda_config(arguments) == LambdaConfig(4096, 10, 4000, triangle_offset=0.5)
     assert (arguments.max_length, arguments.seed, arguments.truncation_side) == (32770, 5, "left")
@@ -58,7 +58,10 @@ def test_fp16_is_dtype_float16():
         ("--use_lambda_attention --limit_distance far", "--limit_distance: must be a whole number"),
         ("--limit_distance 5", "--limit_distance needs --use_lambda_attention"),
         ("--triangle_offset 0", "--triangle_offset needs --use_lambda_attention"),
-        ("--use_lambda_attention --global_branch 10 --max_length 10", "--global_branch 10 is not smaller than"),
+        (
+            "--use_lambda_attention --global_branch 10 --max_length 10",
+            "--global_branch 10 is not smaller than",
+        ),
         ("--fp16 --dtype bfloat16", "--fp16 contradicts --dtype bfloat16"),
         ("--constant_answer 7", "--constant_answer is for --model constant_model"),
         ("--device_map auto --deepspeed_config c.json", "--device_map contradicts --deepspeed_config"),
