@@ -59,11 +59,14 @@ def _scoring_head(head: nn.Module, targets: Tensor, transform: Callable[[Tensor]
             step = max(1, min(SLICE_POSITIONS, SLICE_LOGITS // logits[:, 0].numel()))
         return nll
 
+    replaced = head.__dict__.get("forward")  # Accelerate's device hooks keep theirs on the instance
     head.forward = score
     try:
         yield
     finally:
         del head.forward
+        if replaced is not None:
+            head.forward = replaced
 
 
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
@@ -75,8 +78,9 @@ def _nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _logit_transform(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
-    """What a family does to its logits after the head: Granite divides, Cohere multiplies, Gemma 2 caps."""
-    scale = (getattr(config, "logit_scale", None) or 1.0) / (getattr(config, "logits_scaling", None) or 1.0)
+    """What a family does to its logits after the head: Granite divides, HyperCLOVA X and Cohere multiply, Gemma 2 caps."""
+    scale, scaling = getattr(config, "logit_scale", None) or 1.0, getattr(config, "logits_scaling", None) or 1.0
+    scale *= scaling if config.model_type == "hyperclovax" else 1 / scaling
     cap = getattr(config, "final_logit_softcapping", None)
 
     def transform(logits: Tensor) -> Tensor:

@@ -4,23 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from torch.nn import functional as F
 
 from models import nll_scorer
 from models.constant import ConstantConfig, ConstantModel
+from models.model_base import supported_model_types
 from models.nll_scorer import NllScorer
 from tests.tiny_models import tiny_input_ids, tiny_model
 from utils.document_scoring import pad_right
 from utils.runtime import peak_memory
 
-CASES = [
-    ("llama", {}),
-    ("gpt_neox", {}),
-    ("gptj", {}),
-    ("mpt", {}),
-    ("gpt2", {}),
-    ("granite", {"logits_scaling": 8.0}),
-]
+SCALED = {"logits_scaling": 8.0}
+OVERRIDES = {"granite": SCALED, "granitemoe": SCALED, "hyperclovax": SCALED}
+CASES = [(model_type, OVERRIDES.get(model_type, {})) for model_type in (*supported_model_types(), "gpt2")]
 
 
 def nll_from_full_logits(model, input_ids):
@@ -37,7 +34,7 @@ def score(model, input_ids):
 
 
 @pytest.mark.parametrize("model_type, overrides", CASES)
-@pytest.mark.parametrize("length", [2, 3, 40])
+@pytest.mark.parametrize("length", [2, 40])
 def test_equals_the_models_own_logits(model_type, overrides, length, monkeypatch):
     monkeypatch.setattr(nll_scorer, "SLICE_POSITIONS", 7)
     model, input_ids = tiny_model(model_type, **overrides), tiny_input_ids(2, length)
@@ -74,6 +71,15 @@ def test_the_head_is_one_module_call_and_its_forward_comes_back(monkeypatch):
     handle.remove()
     assert "forward" not in vars(model.lm_head)
     assert model(tiny_input_ids(1, 5)).logits.shape[-1] == model.config.vocab_size
+
+
+def test_a_head_with_device_hooks_keeps_them():
+    model, input_ids = tiny_model("llama"), tiny_input_ids(1, 9)
+    expected = score(model, input_ids)
+    hooked = dispatch_model(model, {"": "cpu"}, force_hooks=True)
+    before = hooked.lm_head.forward
+    torch.testing.assert_close(score(hooked, input_ids), expected)
+    assert hooked.lm_head.forward is before
 
 
 def test_no_slice_holds_more_logits_than_its_budget(monkeypatch):
