@@ -4,7 +4,6 @@ import hashlib
 import json
 from typing import Any
 
-from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from models.model_base import pretraining_length
@@ -20,7 +19,7 @@ def model_identity(name: str, tokenizer: str, model: PreTrainedModel) -> dict[st
         "name": name,
         "model_type": config.model_type,
         "pretraining_length": pretraining_length(config),
-        "parameters": sum(_size(parameter) for parameter in model.parameters()),
+        "parameters": _parameter_count(model),
         "dtype": str(model.dtype).removeprefix("torch."),
         "config_sha256": _digest(config),
         "tokenizer": tokenizer,
@@ -28,9 +27,11 @@ def model_identity(name: str, tokenizer: str, model: PreTrainedModel) -> dict[st
     }
 
 
-def _size(parameter: nn.Parameter) -> int:
-    """The number of elements, also where ZeRO-3 keeps only a rank's share in memory."""
-    return getattr(parameter, "ds_numel", parameter.numel())
+def _parameter_count(model: PreTrainedModel) -> int:
+    """Whole parameters, also where ZeRO-3 keeps only a rank's share or 4-bit weights share a byte."""
+    sharded = [parameter for parameter in model.parameters() if hasattr(parameter, "ds_numel")]
+    elsewhere = sum(parameter.ds_numel - parameter.numel() for parameter in sharded)
+    return model.num_parameters() + elsewhere
 
 
 def _digest(config: PretrainedConfig) -> str:

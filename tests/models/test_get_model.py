@@ -14,6 +14,7 @@ from transformers.integrations import deepspeed as hf_deepspeed
 from models import get_model as get_model_module
 from models import model_source, sample
 from models.get_model import ModelSpec, get_model
+from models.identity import model_identity
 from models.lambda_attention import LambdaConfig
 from models.model_base import UnsupportedModelError, supported_model_types
 from tests.tiny_gguf import write_tiny_gguf
@@ -106,6 +107,13 @@ class TestLoading:
             "tokenizer": str(tiny_llama_dir),
             "vocab_size": VOCAB_SIZE,
         }
+
+    def test_parameters_that_zero3_keeps_elsewhere_are_counted(self):
+        model = tiny_model("llama")
+        whole = model_identity("m", "t", model)["parameters"]
+        weight = model.lm_head.weight
+        weight.ds_numel, weight.data = weight.numel(), torch.empty(0)
+        assert model_identity("m", "t", model)["parameters"] == whole
 
     def test_digest_tells_configurations_apart(self, tiny_llama_dir, folder):
         same = get_model(ModelSpec(str(folder))).identity["config_sha256"]
@@ -250,7 +258,7 @@ class TestMachineCannot:
         message = refusal(ModelSpec(str(tiny_llama_dir), load_in_4bit=True))
         assert message.startswith("--load_in_4bit") and "bitsandbytes" in message
 
-    def test_4bit_is_passed_on(self, tiny_llama_dir, monkeypatch):
+    def test_4bit_is_passed_on(self):
         assert get_model_module._loading_options(ModelSpec(load_in_4bit=True))["quantization_config"].load_in_4bit
 
     def test_4bit_of_a_gguf_file(self, gguf_file):
