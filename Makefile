@@ -1,5 +1,5 @@
-# `make demo` and `make test` each do all their set-up: a virtual environment, the packages, the sample model and text.
-# Every step leaves a stamp inside .venv once it is whole, so a later call starts at once, and an interrupted step is redone.
+# `make demo` and `make test` each do all their set-up: a virtual environment, the packages, the sample.
+# Every step leaves a stamp inside .venv once it is whole: a later call starts at once, an interrupted step is redone.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +16,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PIP_FLAGS_requirements-sample := --no-deps
 
 DEMO := logs/demo
-DEMO_RUN := deepspeed --num_gpus 1 scripts/eval_ppl_deepspeed.py --model smollm2 --dataset plays --max_data_num 1 --max_length 16384
+DEMO_RUN := deepspeed --num_gpus 1 scripts/eval_ppl_deepspeed.py \
+	--model smollm2 --dataset plays --max_data_num 1 --max_length 16384
 LAMBDA := --use_lambda_attention --local_branch 4096 --global_branch 10 --limit_distance 4096
 
 help:  ## list the targets

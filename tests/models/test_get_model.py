@@ -259,7 +259,8 @@ class TestMachineCannot:
         assert message.startswith("--load_in_4bit") and "bitsandbytes" in message
 
     def test_4bit_is_passed_on(self):
-        assert get_model_module._loading_options(ModelSpec(load_in_4bit=True))["quantization_config"].load_in_4bit
+        options = get_model_module._loading_options(ModelSpec(load_in_4bit=True))
+        assert options["quantization_config"].load_in_4bit
 
     def test_4bit_of_a_gguf_file(self, gguf_file):
         assert "quantized already" in refusal(ModelSpec(str(gguf_file), load_in_4bit=True))
