@@ -60,7 +60,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "stablelm": {**_GROUPED, "rope_parameters": _HALF_ROTARY},
     "arcee": _GROUPED,
     "apertus": {**_GROUPED, "head_dim": 8},
-    "granitemoe": {**_GROUPED, "num_local_experts": 4, "num_experts_per_tok": 2, "attention_multiplier": 0.25},
+    "granitemoe": {
+        **_GROUPED,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "attention_multiplier": 0.25,
+    },
     "hyperclovax": {**_GROUPED, "attention_multiplier": 0.25},
     "nemotron": {**_GROUPED, "rope_parameters": _HALF_ROTARY},
     "seed_oss": {**_GROUPED, "head_dim": 8},
