@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup sample test demo clean
+.PHONY: help setup sample test lint demo clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +29,10 @@ sample: $(SAMPLE)  ## the sample model and text, ready to load
 
 test: $(STAMPS)/requirements-test $(SAMPLE)  ## the test suite; PYTEST_ARGS="-k cache" narrows it
 	python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMPS)/requirements-test  ## style: ruff, as pyproject.toml sets it
+	ruff check .
+	ruff format --check .
 
 demo: $(SAMPLE)  ## perplexity at 16,384 tokens, vanilla beside Λ-attention: a table and a picture in logs/demo
 	$(DEMO_RUN) --log_dir $(DEMO)/vanilla

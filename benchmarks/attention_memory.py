@@ -1,6 +1,6 @@
 """Does the working memory of Λ-attention grow with the length? One process per length; input and output do not count.
 
-    python benchmarks/attention_memory.py [--device cuda] [--dtype bfloat16]
+python benchmarks/attention_memory.py [--device cuda] [--dtype bfloat16]
 """
 
 import argparse

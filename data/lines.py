@@ -11,9 +11,7 @@ from data.text import explained, parse_json, pick_text, reading
 from data.zstd_reader import ZstdReader
 
 
-def read_lines(
-    path: Path, on_progress: Callable[[int], object] | None = None
-) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: Path, on_progress: Callable[[int], object] | None = None) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line with its end) of a file; a name in .zst is decompressed on the way.
 
     on_progress: called at each line with the bytes of the file read so far, compressed ones if it is.

@@ -1,8 +1,8 @@
 """Λ-attention by plain matrix products: per block of queries one score buffer that stays in the processor's cache.
 
-Runs on any device and dtype, for every option of the method. The score columns of a block are `[window | first | middle]`;
-one softmax over them is the whole method. Query heads that share a key head are folded into rows, so grouped-query keys are
-never copied.
+Runs on any device and dtype, for every option of the method. The score columns of a block are `[window | first |
+middle]`; one softmax over them is the whole method. Query heads that share a key head are folded into rows, so
+grouped-query keys are never copied.
 """
 
 from functools import lru_cache
@@ -56,7 +56,7 @@ class _Block:
         self.dtype = torch.float32 if layer.positions.slopes is not None else dtype
 
     def fold(self, query: Tensor) -> Tensor:
-        """`[B, Hq, size, d]` to `[B * Hkv, g * size, d]`, scaled: before the product, so that float16 cannot overflow."""
+        """`[B, Hq, size, d]` to `[B * Hkv, g * size, d]`, scaled before the product, lest float16 overflows."""
         rows, heads, size, width = query.shape
         key_heads = self.segment.window_key.shape[1]
         return (query * self.layer.scale).to(self.dtype).reshape(rows * key_heads, heads // key_heads * size, width)

@@ -12,11 +12,12 @@ SMALLEST_CAPACITY = 64
 class LambdaLayer(CacheLayerMixin):
     """One layer's keys and values.
 
-    keys, values: `[B, Hkv, C, d]`, C <= L: a ring, the token at position p in slot p % L. Keys are encoded at their positions,
-        or as projected where the limit falls inside the window.
+    keys, values: `[B, Hkv, C, d]`, C <= L: a ring, the token at position p in slot p % L. Keys are encoded at their
+        positions, or as projected where the limit falls inside the window.
     sink_keys, sink_values: `[B, Hkv, min(G, C), d]`, the first tokens, keys as projected.
-    seen: real tokens so far, per row; a row counts from its own first real token. columns: tokens so far, padding included.
-    With triangle_offset or top-k all keys (as projected) and values are kept as well: memory then grows with the stream.
+    seen: real tokens so far, per row; a row counts from its own first real token. columns: tokens so far, padding
+    included. With triangle_offset or top-k all keys (as projected) and values are kept as well: memory then grows
+    with the stream.
     """
 
     supports_early_init = False
@@ -77,7 +78,10 @@ class LambdaLayer(CacheLayerMixin):
         limit = self.config.local_branch
         self.keys, self.values = _grown(self.keys, needed, limit), _grown(self.values, needed, limit)
         limit = self.config.global_branch
-        self.sink_keys, self.sink_values = _grown(self.sink_keys, needed, limit), _grown(self.sink_values, needed, limit)
+        self.sink_keys, self.sink_values = (
+            _grown(self.sink_keys, needed, limit),
+            _grown(self.sink_values, needed, limit),
+        )
         if self.keeps_history:
             self.history_keys = _grown(self.history_keys, needed)
             self.history_values = _grown(self.history_values, needed)
@@ -181,7 +185,7 @@ def _grown(tensor: Tensor, needed: int, limit: int | None = None) -> Tensor:
 
 
 class LambdaCache(Cache):
-    """A Transformers `Cache` of `LambdaLayer`s: what a converted model makes for itself, and `model.generate` with it."""
+    """A Transformers `Cache` of `LambdaLayer`s: what a converted model makes for itself, in `generate` too."""
 
     def __init__(self, config: LambdaConfig, num_layers: int) -> None:
         super().__init__(layers=[LambdaLayer(config, layer_idx) for layer_idx in range(num_layers)])
@@ -191,13 +195,15 @@ class LambdaCache(Cache):
 
 
 def as_lambda_cache(cache: Cache, config: LambdaConfig, num_layers: int) -> Cache:
-    """The cache that a caller passed, ready for Λ-attention: one of ours, or an empty `DynamicCache`, refitted in place.
+    """A caller's cache, ready for Λ-attention: one of ours, or an empty `DynamicCache`, refitted in place.
 
     Raises ValueError for any other cache: what it holds was not made by Λ-attention.
     """
     if cache.layers and all(isinstance(layer, LambdaLayer) for layer in cache.layers):
         if cache.layers[0].config != config:
-            raise ValueError(f"this cache was made for {cache.layers[0].config}, but the model is converted with {config}")
+            raise ValueError(
+                f"this cache was made for {cache.layers[0].config}, but the model is converted with {config}"
+            )
         return cache
     if isinstance(cache, DynamicCache) and cache.get_seq_length() == 0 and not cache.offloading:
         cache.layers = [LambdaLayer(config, layer_idx) for layer_idx in range(num_layers)]

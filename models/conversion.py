@@ -1,8 +1,8 @@
 """Give a Transformers model Λ-attention in place, and take it back.
 
-A family (`models/llama.py`, ...) says only where its attention modules, their projections and positions are. Converting binds
-one shared forward to each attention module, and one hook before the base model that reads the padding, makes the cache and
-keeps Transformers from building any mask.
+A family (`models/llama.py`, ...) says only where its attention modules, their projections and positions are.
+Converting binds one shared forward to each attention module, and one hook before the base model that reads the
+padding, makes the cache and keeps Transformers from building any mask.
 """
 
 import inspect
@@ -120,7 +120,9 @@ class _InferenceOnly(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
-        raise RuntimeError("Λ-attention is for inference: it has no gradient (revert_model gives the trainable model back)")
+        raise RuntimeError(
+            "Λ-attention is for inference: it has no gradient (revert_model gives the trainable model back)"
+        )
 
 
 def _attention_forward(

@@ -34,7 +34,7 @@ def attend_newest(query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Te
 
 
 def _weigh(weights: Tensor, values: Tensor) -> Tensor:
-    """weights `[B, Hkv, g, k]`; values `[B, Hkv, k, d_v]`, or `[B, Hkv, g, k, d_v]` where each query head has its own."""
+    """weights `[B, Hkv, g, k]`; values `[B, Hkv, k, d_v]`, or `[B, Hkv, g, k, d_v]` for each query head its own."""
     if values.dim() == 4:
         return weights @ values.to(weights.dtype)
     return (weights.unsqueeze(-2) @ values.to(weights.dtype)).squeeze(-2)
@@ -48,7 +48,7 @@ def _encode(x: Tensor, layer: AttentionLayer, seen: list[int]) -> Tensor:
 
 
 class _Newest:
-    """The newest token of each row, folded to `[B, Hkv, g, d]`, and its scores `[B, Hkv, g, k]` with every kind of key."""
+    """The newest token of each row, folded to `[B, Hkv, g, d]`, and its scores `[B, Hkv, g, k]` per kind of key."""
 
     def __init__(self, query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> None:
         self.layer, self.past, self.raw = layer, past, query

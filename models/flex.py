@@ -1,4 +1,5 @@
-"""Λ-attention by torch's `flex_attention`: a fused kernel for the window, merged with the few first tokens by log-sum-exp.
+"""Λ-attention by torch's `flex_attention`: a fused kernel for the window, merged with the few first tokens by
+log-sum-exp.
 
 Compiled on CUDA, where it is the default; elsewhere it runs uncompiled and dense, which serves the tests only.
 """
@@ -27,7 +28,7 @@ def attend_flex(segment: Segment, layer: AttentionLayer, output: Tensor) -> None
 
 
 def _merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Join attention over disjoint keys: outputs `[B, Hq, m, d_v]` with the log-sum-exp `[B, Hq, m]` of their scores."""
+    """Join attention over disjoint keys: outputs `[B, Hq, m, d_v]`, each with its scores' log-sum-exp `[B, Hq, m]`."""
     total = torch.stack([lse for _, lse in parts]).logsumexp(0)
     return sum(out.float() * (lse - total).exp().unsqueeze(-1) for out, lse in parts)
 
@@ -46,7 +47,7 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, bl
 
 
 def _window(segment: Segment, layer: AttentionLayer, capped: bool | None = None) -> tuple[Tensor, Tensor]:
-    """The window's attention. capped: only its keys at least (True) or less than (False) the limit away; None for all."""
+    """The window's attention; capped: its keys at least (True) or less than (False) the limit away, None for all."""
     config, positions, query = layer.config, layer.positions, segment.query
     nearest = config.limit_distance if capped else 0
     farthest = config.limit_distance if capped is False else config.local_branch
@@ -79,7 +80,7 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
 
 
 def _block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks are chosen per row of blocks, int32 `[1, 1, R]`, and their columns first, int32 `[1, 1, R, C]`."""
+    """Per row of blocks how many are chosen, int32 `[1, 1, R]`, and their columns first, int32 `[1, 1, R, C]`."""
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
 

@@ -1,4 +1,4 @@
-"""GPT-J: separate projections, interleaved rotary embedding on a part of each head, a position table of fixed length."""
+"""GPT-J: separate projections, interleaved rotary embedding on a part of each head, a fixed position table."""
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
 
 
 def _rotary(config) -> RotaryPositions:
-    """Transformers fixes theta at 10,000 for GPT-J; without `rotary_dim` all of the embedding's size counts, as there."""
+    """As Transformers has it: theta is 10,000, and without `rotary_dim` the embedding's size counts."""
     width = config.rotary_dim or config.n_embd
     exponents = torch.arange(0, width, 2, dtype=torch.float64) / width
     return RotaryPositions(ROPE_THETA**-exponents, interleaved=True)

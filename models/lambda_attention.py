@@ -1,6 +1,7 @@
 """Λ-shaped attention (LM-Infinite, arXiv 2308.16137): the method and its one entry point.
 
-Which keys a query attends to (local_branch L = 4, global_branch G = 2), and how far away it feels them (limit_distance D = 4):
+Which keys a query attends to (local_branch L = 4, global_branch G = 2), and how far away it feels them
+(limit_distance D = 4):
 
               key 0 1 2 3 4 5 6 7 8 9          #  window: i - j < L
     query 0       #                            +  global: j < G beyond the window, felt at distance min(i - j, D)
@@ -28,9 +29,10 @@ def lambda_attention(
 ) -> Tensor:
     """Attend n new tokens to themselves and to `past`, and add them to `past`.
 
-    query `[B, Hq, n, d]`, key `[B, Hkv, n, d]`, value `[B, Hkv, n, d_v]`: one floating dtype, before any position encoding.
-    Every row continues at its own position in `past` (0 without one) and holds no padding; rows of different lengths go
-    through `models.ragged`. Returns `[B, Hq, n, d_v]` in the dtype of the query. Time O(n (L + G)), working memory flat in n.
+    query `[B, Hq, n, d]`, key `[B, Hkv, n, d]`, value `[B, Hkv, n, d_v]`: one floating dtype, before any position
+    encoding. Every row continues at its own position in `past` (0 without one) and holds no padding; rows of
+    different lengths go through `models.ragged`. Returns `[B, Hq, n, d_v]` in the dtype of the query. Time
+    O(n (L + G)), working memory flat in n.
     """
     uses_top_k = layer.config.selects_top_k(layer.layer_idx)
     if past is None and uses_top_k:

@@ -59,7 +59,9 @@ class LambdaConfig:
         if self.global_branch < 0:
             raise ValueError(f"global_branch must be at least 0 tokens, not {self.global_branch}")
         if self.limit_distance is not None and self.limit_distance < 1:
-            raise ValueError(f"limit_distance must be at least 1 token, or None for no limit, not {self.limit_distance}")
+            raise ValueError(
+                f"limit_distance must be at least 1 token, or None for no limit, not {self.limit_distance}"
+            )
         if self.triangle_offset and self.limit_distance is None:
             raise ValueError("triangle_offset needs a limit_distance: it is where the middle tokens are felt")
         if self.triangle_offset and self.top_k is not None:

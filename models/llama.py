@@ -1,4 +1,4 @@
-"""Llama and every family of Transformers whose attention is Llama's up to projections, norms and the order of rotary pairs."""
+"""Llama, and every family whose attention is Llama's up to projections, norms and the order of rotary pairs."""
 
 from collections.abc import Callable
 

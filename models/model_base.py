@@ -5,7 +5,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from models import gpt_j, gpt_neox, llama, mpt_7b
 from models.conversion import convert_family, is_converted, revert_model
 from models.lambda_config import LambdaConfig
-from utils.errors import UserError
+from utils.errors import SharedError
 
 __all__ = [
     "UnsupportedModelError",
@@ -21,12 +21,13 @@ __all__ = [
 FAMILIES = {**llama.FAMILIES, "gptj": gpt_j.FAMILY, "mpt": mpt_7b.FAMILY, "gpt_neox": gpt_neox.FAMILY}
 
 
-class UnsupportedModelError(UserError):
+class UnsupportedModelError(SharedError):
     """The model's family has an attention that Λ-attention does not know."""
 
     def __init__(self, model_type: str) -> None:
         super().__init__(
-            f"Λ-attention does not support models of type {model_type!r}; it supports {', '.join(supported_model_types())}"
+            f"Λ-attention does not support models of type {model_type!r}; "
+            f"it supports {', '.join(supported_model_types())}"
         )
 
 
@@ -44,8 +45,8 @@ def check_supported(model_type: str) -> None:
 def convert_model(model: PreTrainedModel, config: LambdaConfig | None = None) -> PreTrainedModel:
     """Give a model of any supported family Λ-attention in place, and return it.
 
-    config: None takes the configuration that was saved with a converted model. Raises UnsupportedModelError, and ValueError
-    where there is no saved one.
+    config: None takes the configuration that was saved with a converted model. Raises UnsupportedModelError, and
+    ValueError where there is no saved one.
     """
     check_supported(model.config.model_type)
     if config is None:
@@ -65,7 +66,7 @@ def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def pretraining_length(config: PretrainedConfig) -> int | None:
-    """Tokens of context that the model was trained with, before any RoPE scaling of its configuration; None if it does not say."""
+    """Tokens of context that the model was trained with, before RoPE scaling; None if its configuration is silent."""
     rope = getattr(config, "rope_parameters", None) or {}
     if isinstance(rope, dict) and rope.get("original_max_position_embeddings"):
         return rope["original_max_position_embeddings"]

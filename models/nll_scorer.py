@@ -72,13 +72,13 @@ def _scoring_head(head: nn.Module, targets: Tensor, transform: Callable[[Tensor]
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy per token, in float32: logits [batch, m, vocab], targets [batch, m] -> [batch, m]."""
     logits = logits.float()
-    return F.cross_entropy(
-        logits.flatten(0, 1), targets.to(logits.device).flatten(), reduction="none"
-    ).view_as(targets)
+    return F.cross_entropy(logits.flatten(0, 1), targets.to(logits.device).flatten(), reduction="none").view_as(targets)
 
 
 def _logit_transform(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
-    """What a family does to its logits after the head: Granite divides, HyperCLOVA X and Cohere multiply, Gemma 2 caps."""
+    """What a family does to its logits after the head: Granite divides, HyperCLOVA X and Cohere multiply, Gemma 2
+    caps.
+    """
     scale, scaling = getattr(config, "logit_scale", None) or 1.0, getattr(config, "logits_scaling", None) or 1.0
     scale *= scaling if config.model_type == "hyperclovax" else 1 / scaling
     cap = getattr(config, "final_logit_softcapping", None)

@@ -1,7 +1,8 @@
 """How a model family encodes positions: rotary embeddings (RoPE) or linear biases (ALiBi).
 
-Positions are int64 and angles float64 until after cos/sin: float32 holds integers only to 1.6e7, and `position * inv_freq`
-loses its fraction long before. Tables are kept in float32 and applied in float32 whatever the dtype of the model.
+Positions are int64 and angles float64 until after cos/sin: float32 holds integers only to 1.6e7, and `position *
+inv_freq` loses its fraction long before. Tables are kept in float32 and applied in float32 whatever the dtype of the
+model.
 """
 
 import math
@@ -105,9 +106,7 @@ class AlibiPositions:
 PositionEncoding = RotaryPositions | AlibiPositions
 
 
-def rotary_from_config(
-    config, rotary_module, limit_distance: int | None, interleaved: bool = False
-) -> RotaryPositions:
+def rotary_from_config(config, rotary_module, limit_distance: int | None, interleaved: bool = False) -> RotaryPositions:
     """The rotary encoding that a Transformers config describes, with every `rope_type` it knows.
 
     rotary_module: the model's own rotary embedding module; its class holds the default formula.
@@ -119,7 +118,9 @@ def rotary_from_config(
     if rope_type == "default":
         inv_freq, scaling = rotary_module.compute_default_rope_parameters(config)
     else:
-        inv_freq, scaling = ROPE_INIT_FUNCTIONS[rope_type](config, "cpu", seq_len=_felt_length(rope_type, limit_distance))
+        inv_freq, scaling = ROPE_INIT_FUNCTIONS[rope_type](
+            config, "cpu", seq_len=_felt_length(rope_type, limit_distance)
+        )
     return RotaryPositions(inv_freq.detach().double().cpu(), float(scaling), interleaved)
 
 
@@ -127,12 +128,14 @@ def _felt_length(rope_type: str, limit_distance: int | None) -> int | None:
     if limit_distance is not None:
         return limit_distance
     if rope_type == "dynamic":
-        raise ValueError("RoPE scaling 'dynamic' needs a limit_distance: without one its frequencies grow with the stream")
+        raise ValueError(
+            "RoPE scaling 'dynamic' needs a limit_distance: without one its frequencies grow with the stream"
+        )
     return 2**31 if rope_type == "longrope" else None
 
 
 def mpt_slopes(heads: int, alibi_bias_max: float = 8) -> Tensor:
-    """ALiBi slopes as MPT defines them, float32 `[heads]`: `2 ** -(bias_max * i / P)` for the power of two P >= heads."""
+    """ALiBi slopes of MPT, float32 `[heads]`: `2 ** -(bias_max * i / P)` for the power of two P >= heads."""
     power = 2 ** math.ceil(math.log2(heads))
     slopes = 2.0 ** -(torch.arange(1, power + 1, dtype=torch.float64) * alibi_bias_max / power)
     if power != heads:

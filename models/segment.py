@@ -9,8 +9,8 @@ from torch import Tensor
 class Segment:
     """m consecutive queries and every key they may attend to. Keys are `[B, Hkv, ., d]`, values `[B, Hkv, ., d_v]`.
 
-    query: `[B, Hq, m, d]`, not encoded. start: position of its first row; window_start: of the first window key.
-    window_key: encoded at its positions. window_raw: the same keys not encoded, where the limit falls inside the window.
+    query: `[B, Hq, m, d]`, not encoded. start: position of its first row. window_start: that of the first window key.
+    window_key: encoded at its positions. window_raw: the same, not encoded, where the limit falls inside the window.
     sink_key (not encoded), sink_value: the first tokens of the sequence.
     history: all keys (not encoded) and values from position 0 on, where the middle is attended.
     """

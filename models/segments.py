@@ -1,4 +1,4 @@
-"""Prefill: n queries in segments, over a rolling window of position-encoded keys, so that working memory stays flat in n."""
+"""Prefill: queries in segments, over a rolling window of encoded keys, so that working memory stays flat in n."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -10,7 +10,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import zip_longest
+from itertools import pairwise, zip_longest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,8 +24,18 @@ from visualization.curves import window_sums
 from visualization.trials import Trial, lengths_to_mark, load_trials
 
 SAME_ARGUMENTS = (
-    "model", "tokenizer_path", "dataset", "dataset_dir", "dataset_group", "split", "text_field",
-    "start_data_from", "max_data_num", "seed", "max_length", "truncation_side",
+    "model",
+    "tokenizer_path",
+    "dataset",
+    "dataset_dir",
+    "dataset_group",
+    "split",
+    "text_field",
+    "start_data_from",
+    "max_data_num",
+    "seed",
+    "max_length",
+    "truncation_side",
 )
 UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank")  # these differ, and say nothing about the numbers
 NOTHING = "-"
@@ -35,11 +45,17 @@ Row = list[str]
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = trial_parser(__doc__)
-    parser.add_argument("--bucket", type=whole_number(1), default=1024, metavar="TOKENS",
-                        help="positions in a row of the table (default: %(default)s)")
+    parser.add_argument(
+        "--bucket",
+        type=whole_number(1),
+        default=1024,
+        metavar="TOKENS",
+        help="positions in a row of the table (default: %(default)s)",
+    )
     parser.add_argument("--format", choices=("text", "markdown"), default="text", help="(default: text)")
-    parser.add_argument("--force", action="store_true",
-                        help="print the table even where the trials differ in model or text")
+    parser.add_argument(
+        "--force", action="store_true", help="print the table even where the trials differ in model or text"
+    )
     return parser.parse_args(argv)
 
 
@@ -49,7 +65,8 @@ def check_comparable(trials: Sequence[Trial]) -> None:
     for other in trials[1:]:
         differences = [
             f"--{name} ({_shown(first, name)} and {_shown(other, name)})"
-            for name in SAME_ARGUMENTS if first.arguments.get(name) != other.arguments.get(name)
+            for name in SAME_ARGUMENTS
+            if first.arguments.get(name) != other.arguments.get(name)
         ]
         if not differences and not _same_tokens(first, other):
             differences = [f"the tokens they scored ({_tokens(first):,} and {_tokens(other):,})"]
@@ -60,9 +77,7 @@ def check_comparable(trials: Sequence[Trial]) -> None:
             )
 
 
-def table_rows(
-    trials: Sequence[Trial], bucket: int, pretraining_length: int | None = None
-) -> list[Row | str]:
+def table_rows(trials: Sequence[Trial], bucket: int, pretraining_length: int | None = None) -> list[Row | str]:
     """Header, one row for each bucket, then the totals; a str in the list is a line across the table."""
     labels = [trial.label for trial in trials]
     if all(_same_tokens(trials[0], trial) for trial in trials):
@@ -74,11 +89,16 @@ def table_rows(
     documents = [bucket_documents(trial, edges) for trial in counted]
     marks = lengths_to_mark(trials, pretraining_length)
     rows: list[Row | str] = [["position", *header, *labels], ""]
-    for index, (start, end) in enumerate(zip(edges[:-1], edges[1:])):
+    for index, (start, end) in enumerate(pairwise(edges)):
         while marks and marks[0] <= start:
             rows.append(f"pre-training length {marks.pop(0):,}")
-        rows.append([f"{start:,}-{end - 1:,}", *(f"{column[index]:,}" for column in documents),
-                     *(_number(column[index], "{:.4f}") for column in nll)])
+        rows.append(
+            [
+                f"{start:,}-{end - 1:,}",
+                *(f"{column[index]:,}" for column in documents),
+                *(_number(column[index], "{:.4f}") for column in nll),
+            ]
+        )
     rows += [f"pre-training length {mark:,}" for mark in marks]
     return [*rows, "", *_summary_rows(trials, counted)]
 
@@ -99,7 +119,7 @@ def bucket_nll(trial: Trial, edges: np.ndarray) -> np.ndarray:
 def bucket_documents(trial: Trial, edges: np.ndarray) -> np.ndarray:
     """How many documents reach into each bucket. Shape (buckets,), int64."""
     count = trial.arrays["count"]
-    return np.array([count[start:end].max(initial=0) for start, end in zip(edges[:-1], edges[1:])])
+    return np.array([count[start:end].max(initial=0) for start, end in pairwise(edges)])
 
 
 def _summary_rows(trials: Sequence[Trial], counted: Sequence[Trial]) -> list[Row]:
@@ -123,10 +143,7 @@ def differing_arguments(trials: Sequence[Trial]) -> list[str]:
     differing = [name for name in names if len({_shown(trial, name) for trial in trials}) > 1]
     if not differing:
         return []
-    return [
-        f"{trial.label}: " + ", ".join(f"{name} {_shown(trial, name)}" for name in differing)
-        for trial in trials
-    ]
+    return [f"{trial.label}: " + ", ".join(f"{name} {_shown(trial, name)}" for name in differing) for trial in trials]
 
 
 def as_text(rows: Sequence[Row | str]) -> str:

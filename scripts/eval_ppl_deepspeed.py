@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.arguments import (  # noqa: E402
+from utils.arguments import (
     HarnessParser,
     add_data_arguments,
     add_lambda_arguments,
@@ -19,9 +19,11 @@ from utils.arguments import (  # noqa: E402
     add_run_arguments,
     load_corpus,
 )
-from utils.errors import UserError, run_main  # noqa: E402
+from utils.errors import UserError, run_main
 
 if TYPE_CHECKING:
+    from data.get_data import Corpus
+    from utils.document_scoring import DocumentScorer
     from utils.nll_journal import NllJournal
     from utils.progress import Progress
     from utils.results import Trial
@@ -91,9 +93,7 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     runtime.on_main(lambda: trial.begin(config))
     journal = runtime.on_main(lambda: NllJournal(trial))
     done = set(runtime.broadcast([sample["index"] for sample in journal.samples] if journal else None))
-    runtime.console.say(
-        f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}"
-    )
+    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
 
     scorer = model.place(NllScorer(model.model))
     progress = Progress(
@@ -107,13 +107,27 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     document_scorer = DocumentScorer(scorer, model.tokenizer, arguments, runtime, progress)
     left = [place for place in range(len(corpus)) if arguments.start_data_from + place not in done]
     for step in steps(left, runtime.world_size, arguments.batch_size):
-        started = time.monotonic()
-        documents = runtime.together(lambda: [corpus[place] for place in step[runtime.rank]])
-        scored = [document.to_json() for document in document_scorer.score(documents)]
-        gathered = runtime.gather({"scored": scored, "peak_memory": peak_memory(runtime.device)})
-        seconds = time.monotonic() - started
-        runtime.on_main(lambda: commit(gathered, seconds, journal, progress))
+        take_step(step[runtime.rank], corpus, document_scorer, runtime, journal, progress)
     return journal
+
+
+def take_step(
+    places: list[int],
+    corpus: "Corpus",
+    scorer: "DocumentScorer",
+    runtime: "Runtime",
+    journal: "NllJournal | None",
+    progress: "Progress",
+) -> None:
+    """Score this rank's documents of one step; rank 0 keeps what all ranks scored."""
+    from utils.runtime import peak_memory
+
+    started = time.monotonic()
+    documents = runtime.together(lambda: [corpus[place] for place in places])
+    scored = [document.to_json() for document in scorer.score(documents)]
+    gathered = runtime.gather({"scored": scored, "peak_memory": peak_memory(runtime.device)})
+    seconds = time.monotonic() - started
+    runtime.on_main(lambda: commit(gathered, seconds, journal, progress))
 
 
 def commit(gathered: list[dict], seconds: float, journal: "NllJournal", progress: "Progress") -> None:

@@ -1,4 +1,4 @@
-"""Λ-attention written out densely from its definition, plain enough to check by eye. Serves the tests and nothing else."""
+"""Λ-attention written out densely from its definition, plain enough to check by eye; for the tests alone."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,9 @@ from models.lambda_config import LambdaConfig
 
 
 def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None, slopes=None, scale=1.0) -> Tensor:
-    """One sequence, float64: query `[Hq, n, d]`, key and value `[Hkv, n, d]`; rotary(x, position) rotates `[Hkv, d]` vectors."""
+    """One sequence, float64: query `[Hq, n, d]`, key and value `[Hkv, n, d]`; rotary(x, position) rotates `[Hkv, d]`
+    vectors.
+    """
     query, key, value = query.double(), key.double(), value.double()
     heads, length, _ = query.shape
     key, value = (x.repeat_interleave(heads // x.shape[0], 0) for x in (key, value))

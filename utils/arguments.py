@@ -77,9 +77,7 @@ def add_model_arguments(parser: HarnessParser) -> None:
         help="'smollm2' (the sample), a local folder, a .gguf file, a name on the Hugging Face hub, or "
         "'constant_model' (default: %(default)s)",
     )
-    group.add_argument(
-        "--tokenizer_path", metavar="NAME", help="tokenizer folder or name (default: the model's)"
-    )
+    group.add_argument("--tokenizer_path", metavar="NAME", help="tokenizer folder or name (default: the model's)")
     group.add_argument(
         "--dtype",
         choices=DTYPES,
@@ -87,9 +85,7 @@ def add_model_arguments(parser: HarnessParser) -> None:
         help="precision of the weights (default: auto, the checkpoint's own)",
     )
     group.add_argument("--fp16", action="store_true", help="the same as --dtype float16")
-    group.add_argument(
-        "--load_in_4bit", action="store_true", help="quantize the weights to 4 bits while loading"
-    )
+    group.add_argument("--load_in_4bit", action="store_true", help="quantize the weights to 4 bits while loading")
     group.add_argument(
         "--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ..."
     )
@@ -140,15 +136,9 @@ def add_data_arguments(parser: HarnessParser) -> None:
         "Hugging Face data set (default: %(default)s)",
     )
     group.add_argument("--dataset_dir", metavar="DIR", help="where the data set's files are")
-    group.add_argument(
-        "--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile"
-    )
-    group.add_argument(
-        "--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)"
-    )
-    group.add_argument(
-        "--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)"
-    )
+    group.add_argument("--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile")
+    group.add_argument("--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)")
+    group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")
     group.add_argument(
         "--start_data_from",
         type=whole_number(0),
@@ -193,9 +183,7 @@ def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
         metavar="DIR",
         help="folder of the results (default: %(default)s)",
     )
-    group.add_argument(
-        "--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already"
-    )
+    group.add_argument("--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already")
     group.add_argument(
         "--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)"
     )
@@ -279,6 +267,4 @@ def _check_lambda(arguments: Namespace) -> None:
 
 def _check_run(arguments: Namespace) -> None:
     if arguments.deepspeed_config and getattr(arguments, "device_map", None):
-        raise UserError(
-            "--device_map contradicts --deepspeed_config: each places the model, give one of them"
-        )
+        raise UserError("--device_map contradicts --deepspeed_config: each places the model, give one of them")

@@ -51,9 +51,7 @@ class DeepSpeedSetup:
             DeepSpeedConfig(self.config)
         except Exception as error:  # pydantic's, assertions, ValueError: they have no common base
             lines = [line.strip() for line in str(error).splitlines()] or [type(error).__name__]
-            raise UserError(
-                f"--deepspeed_config {path} is refused by DeepSpeed: {' '.join(lines[:3])}"
-            ) from None
+            raise UserError(f"--deepspeed_config {path} is refused by DeepSpeed: {' '.join(lines[:3])}") from None
 
     def prepare_loading(self) -> object | None:
         """Make `from_pretrained` load sharded, for as long as the returned object is kept alive."""
@@ -83,13 +81,9 @@ def read_deepspeed_config(path: str, runtime: Runtime) -> DeepSpeedSetup:
     zero = config.get("zero_optimization", {})
     stage = zero.get("stage", 0) if isinstance(zero, dict) else None
     if stage not in (0, 1, 2, SHARDED_STAGE):
-        raise UserError(
-            f"--deepspeed_config {path}: zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}"
-        )
+        raise UserError(f"--deepspeed_config {path}: zero_optimization.stage must be 0, 1, 2 or 3, not {stage!r}")
     kept = {key: value for key, value in config.items() if key not in (*TRAINING_KEYS, *PRECISIONS)}
-    kept["train_micro_batch_size_per_gpu"] = (
-        1  # DeepSpeed insists on a batch size; evaluation does not use it
-    )
+    kept["train_micro_batch_size_per_gpu"] = 1  # DeepSpeed insists on a batch size; evaluation does not use it
     kept["zero_optimization"] = _sharding(zero, runtime.device) if stage == SHARDED_STAGE else {"stage": 0}
     return DeepSpeedSetup(kept, precision)
 

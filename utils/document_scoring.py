@@ -40,9 +40,7 @@ class ScoredDocument:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ScoredDocument":
-        return cls(
-            value["sample"], np.frombuffer(base64.b64decode(value["nll"]), dtype="<f4"), value["error"]
-        )
+        return cls(value["sample"], np.frombuffer(base64.b64decode(value["nll"]), dtype="<f4"), value["error"])
 
 
 class DocumentScorer:
@@ -66,8 +64,7 @@ class DocumentScorer:
         this one's share of the weights. Raises UserError when memory runs out.
         """
         encoded = [
-            encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side)
-            for document in documents
+            encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side) for document in documents
         ]
         batch = [text for text in encoded if len(text.input_ids) >= SHORTEST]
         self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch), len(batch))
@@ -97,9 +94,7 @@ class DocumentScorer:
             ) from None
         return [row[: len(text.input_ids) - 1] for row, text in zip(nll, batch)]
 
-    def _describe(
-        self, document: Document, text: EncodedText, nll: np.ndarray, seconds: float
-    ) -> ScoredDocument:
+    def _describe(self, document: Document, text: EncodedText, nll: np.ndarray, seconds: float) -> ScoredDocument:
         broken = np.flatnonzero(~np.isfinite(nll))
         if len(broken):
             place = int(broken[0])

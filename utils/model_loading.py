@@ -41,8 +41,6 @@ def load_model(arguments: Namespace, runtime: Runtime) -> RunnableModel:
     if not arguments.deepspeed_config:
         return _load(arguments, model_spec(arguments), _placer(arguments, runtime))
     setup = read_deepspeed_config(arguments.deepspeed_config, runtime)
-    if setup.sharded and arguments.load_in_4bit:
-        raise UserError("--load_in_4bit contradicts ZeRO-3, which shards whole weights: give one of them")
     dtype, note = choose_precision(arguments.dtype, setup.precision, runtime.device)
     if note:
         runtime.console.say(note)

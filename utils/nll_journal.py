@@ -27,9 +27,7 @@ class NllJournal:
         self.trial = trial
         arrays = trial.arrays()
         state = (
-            json.loads(str(arrays["state"]))
-            if arrays
-            else {"documents": [], "seconds": 0.0, "peak_memory_bytes": 0}
+            json.loads(str(arrays["state"])) if arrays else {"documents": [], "seconds": 0.0, "peak_memory_bytes": 0}
         )
         self.statistics = NllStatistics(arrays)
         self.seconds: float = state["seconds"]

@@ -97,9 +97,9 @@ def layer_progress(model: nn.Module, report: Callable[[float], None]) -> Iterato
     ModuleList."""
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     layers = max(lists, key=len, default=[])
+    shares = [(place + 1) / len(layers) for place in range(len(layers))]
     handles = [
-        layer.register_forward_hook(lambda *_, share=(place + 1) / len(layers): report(share))
-        for place, layer in enumerate(layers)
+        layer.register_forward_hook(lambda *_, share=share: report(share)) for layer, share in zip(layers, shares)
     ]
     try:
         yield

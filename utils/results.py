@@ -79,9 +79,7 @@ class Trial:
     def append_samples(self, samples: list[dict[str, Any]]) -> None:
         """Append one line per document to samples.jsonl."""
         with self._writing():
-            append_lines(
-                self.folder / SAMPLES, [json.dumps(sample, ensure_ascii=False) for sample in samples]
-            )
+            append_lines(self.folder / SAMPLES, [json.dumps(sample, ensure_ascii=False) for sample in samples])
 
     def samples(self) -> list[dict[str, Any]]:
         """The lines of samples.jsonl up to the first that is torn."""

@@ -10,9 +10,17 @@ def trial_parser(description: str) -> HarnessParser:
     parser = HarnessParser(description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("log_dirs", nargs="+", metavar="LOG_DIR", help="log dir of a finished trial")
-    parser.add_argument("--labels", nargs="+", metavar="LABEL",
-                        help="a name for each LOG_DIR, in the same order (default: the folders' names)")
-    parser.add_argument("--pretraining_length", type=whole_number(1), metavar="TOKENS",
-                        help="where to mark the pre-training length (default: as each config.json has it); "
-                             "there is no mark beyond the last position")
+    parser.add_argument(
+        "--labels",
+        nargs="+",
+        metavar="LABEL",
+        help="a name for each LOG_DIR, in the same order (default: the folders' names)",
+    )
+    parser.add_argument(
+        "--pretraining_length",
+        type=whole_number(1),
+        metavar="TOKENS",
+        help="where to mark the pre-training length (default: as each config.json has it); "
+        "there is no mark beyond the last position",
+    )
     return parser

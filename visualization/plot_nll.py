@@ -25,7 +25,13 @@ from utils.errors import UserError, run_main
 from visualization.arguments import trial_parser
 from visualization.curves import MAX_POINTS, Curve, Scale, position_curve
 from visualization.style import (
-    COLUMN_WIDTH, add_legend_below, check_outputs, line_look, paper_style, save_figure, set_token_ticks,
+    COLUMN_WIDTH,
+    add_legend_below,
+    check_outputs,
+    line_look,
+    paper_style,
+    save_figure,
+    set_token_ticks,
 )
 from visualization.trials import Trial, lengths_to_mark, load_trials
 
@@ -37,19 +43,32 @@ BANDS = {
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = trial_parser(__doc__)
-    parser.add_argument("--out", nargs="+", required=True, metavar="FILE",
-                        help="pictures to write: names that end in .png, .pdf or .svg")
-    parser.add_argument("--smoothing", type=whole_number(1), default=512, metavar="TOKENS",
-                        help="width of the centred moving average over positions, each weighted by its "
-                             "number of documents; it narrows near the first position so as to stay centred; "
-                             f"1 is none (default: %(default)s). A curve has at most {MAX_POINTS} points, "
-                             "each the mean over a bin of positions or this window, whichever is wider")
-    parser.add_argument("--x", choices=("linear", "log"), default="linear",
-                        help="axis of positions (default: linear)")
-    parser.add_argument("--band", choices=(*BANDS, "none"), default="sem",
-                        help="sem: standard error of the curve, taking tokens to be independent; std: "
-                             "standard deviation of a token's NLL over documents; neither is drawn where "
-                             "only one document is left (default: %(default)s)")
+    parser.add_argument(
+        "--out",
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="pictures to write: names that end in .png, .pdf or .svg",
+    )
+    parser.add_argument(
+        "--smoothing",
+        type=whole_number(1),
+        default=512,
+        metavar="TOKENS",
+        help="width of the centred moving average over positions, each weighted by its "
+        "number of documents; it narrows near the first position so as to stay centred; "
+        f"1 is none (default: %(default)s). A curve has at most {MAX_POINTS} points, "
+        "each the mean over a bin of positions or this window, whichever is wider",
+    )
+    parser.add_argument("--x", choices=("linear", "log"), default="linear", help="axis of positions (default: linear)")
+    parser.add_argument(
+        "--band",
+        choices=(*BANDS, "none"),
+        default="sem",
+        help="sem: standard error of the curve, taking tokens to be independent; std: "
+        "standard deviation of a token's NLL over documents; neither is drawn where "
+        "only one document is left (default: %(default)s)",
+    )
     parser.add_argument("--ylim", nargs=2, type=float, metavar=("LOW", "HIGH"), help="range of NLL shown")
     parser.add_argument("--title", help="printed above the picture (default: none)")
     return parser.parse_args(argv)
@@ -104,8 +123,14 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], spread_name: str) -> bool:
     drawn = False
     for index, curve in enumerate(curves):
         spread = getattr(curve, spread_name)
-        axes.fill_between(curve.position, curve.mean - spread, curve.mean + spread,
-                          color=line_look(index)["color"], alpha=0.25, linewidth=0)
+        axes.fill_between(
+            curve.position,
+            curve.mean - spread,
+            curve.mean + spread,
+            color=line_look(index)["color"],
+            alpha=0.25,
+            linewidth=0,
+        )
         drawn = drawn or bool((spread > 0).any())
     return drawn
 

@@ -23,12 +23,27 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 LINE_STYLES = ("-", (0, (7, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
 
 RC = {
-    "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8, "figure.titlesize": 9,
-    "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7,
-    "axes.linewidth": 0.6, "lines.linewidth": 1.1, "xtick.major.width": 0.6, "ytick.major.width": 0.6,
-    "axes.spines.top": False, "axes.spines.right": False,
-    "axes.grid": True, "grid.color": "#E3E3E3", "grid.linewidth": 0.5, "axes.axisbelow": True,
-    "legend.frameon": False, "legend.handlelength": 2.2, "legend.columnspacing": 1.2, "legend.borderpad": 0.2,
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "figure.titlesize": 9,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 7,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.1,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E3E3E3",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "legend.columnspacing": 1.2,
+    "legend.borderpad": 0.2,
     "figure.dpi": 300,
     "pdf.fonttype": 42,  # TrueType: what publishers ask for
     "svg.hashsalt": "lm-infinite",  # the same figure gives the same bytes

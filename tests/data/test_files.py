@@ -56,9 +56,7 @@ def test_folder_in_a_seeded_order(folder):
     assert sorted(document.text for document in documents) == sorted(document.text for document in DOCUMENTS)
 
 
-@pytest.mark.parametrize(
-    "group, texts", [("a", ["a1", "a2"]), ("b", ["Bé\r\n"]), ("deep", ["d", "c1", "c2"])]
-)
+@pytest.mark.parametrize("group, texts", [("a", ["a1", "a2"]), ("b", ["Bé\r\n"]), ("deep", ["d", "c1", "c2"])])
 def test_group_of_a_folder(folder, group, texts):
     assert [document.text for document in get_data(str(folder), dataset_group=group)] == texts
 

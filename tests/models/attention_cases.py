@@ -48,9 +48,7 @@ def make_case(
     """encoding: "rotary", "interleaved" or "alibi". group: query heads per key head."""
     generator = torch.Generator().manual_seed(seed)
     heads = {"query": key_heads * group, "key": key_heads, "value": key_heads}
-    tensors = [
-        torch.randn(batch, count, length, HEAD_DIM, generator=generator).to(dtype) for count in heads.values()
-    ]
+    tensors = [torch.randn(batch, count, length, HEAD_DIM, generator=generator).to(dtype) for count in heads.values()]
     inv_freq = 100.0 ** -(torch.arange(0, ROTARY_DIM, 2, dtype=torch.float64) / ROTARY_DIM)
     positions = RotaryPositions(inv_freq, interleaved=encoding == "interleaved")
     if encoding == "alibi":

@@ -57,9 +57,7 @@ def test_padding_on_the_right_changes_no_row():
     model, rows = tiny_model("llama"), [tiny_input_ids(1, n, seed=n)[0].tolist() for n in (3, 17, 9)]
     together = score(model, pad_right(rows))
     for row, ids in zip(together, rows):
-        torch.testing.assert_close(
-            row[: len(ids) - 1], score(model, torch.tensor([ids]))[0], rtol=1e-5, atol=1e-5
-        )
+        torch.testing.assert_close(row[: len(ids) - 1], score(model, torch.tensor([ids]))[0], rtol=1e-5, atol=1e-5)
 
 
 def test_the_head_is_one_module_call_and_its_forward_comes_back(monkeypatch):

@@ -22,9 +22,7 @@ def environment():
 
 def command(script, *flags, ranks=None):
     """`python SCRIPT`, or `deepspeed --num_gpus RANKS SCRIPT`."""
-    launcher = (
-        ["python"] if ranks is None else ["deepspeed", "--num_gpus", str(ranks), "--master_port", free_port()]
-    )
+    launcher = ["python"] if ranks is None else ["deepspeed", "--num_gpus", str(ranks), "--master_port", free_port()]
     return [*launcher, f"scripts/{script}.py", *map(str, flags)]
 
 

@@ -32,7 +32,9 @@ def output_of(monkeypatch, capsys, *arguments):
 
 
 def test_the_whole_table(monkeypatch, capsys, log_dirs):
-    assert output_of(monkeypatch, capsys, *log_dirs, "--bucket", 2) == """\
+    assert (
+        output_of(monkeypatch, capsys, *log_dirs, "--bucket", 2)
+        == """\
          position  documents  vanilla   lambda
 ----------------------------------------------
               0-1          2   2.0000   2.0000
@@ -48,6 +50,7 @@ peak memory (GiB)                1.50     1.50
 vanilla: use_lambda_attention false
 lambda: use_lambda_attention true
 """
+    )
 
 
 def test_markdown(monkeypatch, capsys, log_dirs):
@@ -115,7 +118,7 @@ def test_another_text_under_the_same_arguments_is_refused(tmp_path, log_dirs):
 def test_force_shows_the_documents_of_each(monkeypatch, capsys, tmp_path, log_dirs):
     other = write_trial(tmp_path / "other", [np.array([1.0, 2.0])], dataset="pile")
     table = output_of(monkeypatch, capsys, log_dirs[0], other, "--bucket", 3, "--force").splitlines()
-    assert table[0].split() == "position documents (vanilla) documents (other) vanilla other".split()
+    assert table[0].split() == ["position", "documents", "(vanilla)", "documents", "(other)", "vanilla", "other"]
     assert table[2].split() == ["0-2", "2", "1", "3.0000", "1.5000"]
     assert table[3].split() == ["3-5", "1", "0", "6.0000", "-"]
     assert 'other: dataset "pile", max_length 3, use_lambda_attention null' in table

@@ -85,9 +85,7 @@ def nll_by_hand(model_dir, texts, max_length, convert=lambda model: model):
 def assert_same_trial(log_dir, other, rtol):
     for name, array in arrays(other).items():
         np.testing.assert_allclose(arrays(log_dir)[name], array, rtol=rtol, atol=rtol, err_msg=name)
-    assert (
-        covered_documents(log_dir) == covered_documents(other) == [line["index"] for line in samples(log_dir)]
-    )
+    assert covered_documents(log_dir) == covered_documents(other) == [line["index"] for line in samples(log_dir)]
     for ours, theirs in zip(samples(log_dir), samples(other)):
         assert ours == theirs | {"nll": pytest.approx(theirs["nll"], rel=rtol, abs=0)}
 
@@ -114,9 +112,7 @@ def test_numbers_are_those_of_the_full_logits(method, flags, tiny_llama_dir, tex
     reached = [nll[49] for nll in nlls if len(nll) > 49]
     assert arrays(tmp_path)["count"][50] == len(reached)
     assert arrays(tmp_path)["mean"][50] == pytest.approx(np.mean(reached), rel=1e-5)
-    assert [line["nll"] for line in samples(tmp_path)] == pytest.approx(
-        [nll.mean() for nll in nlls], rel=1e-5
-    )
+    assert [line["nll"] for line in samples(tmp_path)] == pytest.approx([nll.mean() for nll in nlls], rel=1e-5)
 
 
 def test_what_a_trial_leaves(flags, tmp_path, capsys):
@@ -164,9 +160,7 @@ def test_two_ranks_replicated_go_on_where_one_stopped(flags, tmp_path):
 def test_two_ranks_sharded_with_lambda_attention(flags, tmp_path):
     run_here(*flags, *LAMBDA, "--log_dir", tmp_path / "one")
     config = CONFIGS / "zero3_efficient_config.json"
-    run = run_script(
-        SCRIPT, *flags, *LAMBDA, "--log_dir", tmp_path / "two", "--deepspeed_config", config, ranks=2
-    )
+    run = run_script(SCRIPT, *flags, *LAMBDA, "--log_dir", tmp_path / "two", "--deepspeed_config", config, ranks=2)
     assert run.returncode == 0, run.stdout + run.stderr
     assert_same_trial(tmp_path / "two", tmp_path / "one", rtol=1e-6)
     lines = (tmp_path / "two" / "samples.jsonl").read_text().splitlines()
@@ -199,9 +193,7 @@ def test_killed_and_started_again_ends_as_if_never_stopped(tiny_llama_dir, tmp_p
     assert {**killed, **dict.fromkeys(VOLATILE)} == {**whole, **dict.fromkeys(VOLATILE)}
 
 
-def test_a_finished_trial_shows_its_results_without_the_model(
-    flags, tiny_llama_dir, tmp_path, capsys, monkeypatch
-):
+def test_a_finished_trial_shows_its_results_without_the_model(flags, tiny_llama_dir, tmp_path, capsys, monkeypatch):
     run_here(*flags, "--log_dir", tmp_path)
     before = capsys.readouterr().out
     monkeypatch.setattr("utils.model_loading.load_model", lambda *_: pytest.fail("the model was loaded"))
@@ -283,9 +275,7 @@ def test_full_disk_while_writing_loses_nothing(flags, tmp_path):
 
 
 def test_constant_model_has_the_perplexity_of_its_vocabulary(flags, tiny_tokenizer_dir, tmp_path):
-    run_here(
-        *flags, "--model", "constant_model", "--tokenizer_path", tiny_tokenizer_dir, "--log_dir", tmp_path
-    )
+    run_here(*flags, "--model", "constant_model", "--tokenizer_path", tiny_tokenizer_dir, "--log_dir", tmp_path)
     vocabulary = len(AutoTokenizer.from_pretrained(tiny_tokenizer_dir))
     assert results(tmp_path)["perplexity"] == pytest.approx(vocabulary, rel=1e-5)
 

@@ -99,9 +99,7 @@ def test_what_deepspeed_itself_refuses_is_named_too(tmp_path):
 def test_precision(monkeypatch):
     assert choose_precision("auto", None, CPU) == ("auto", None)
     assert choose_precision("float32", None, CPU) == ("float32", None)
-    with pytest.raises(
-        UserError, match="--dtype float32 contradicts --deepspeed_config, which enables float16"
-    ):
+    with pytest.raises(UserError, match="--dtype float32 contradicts --deepspeed_config, which enables float16"):
         choose_precision("float32", "float16", CPU)
     monkeypatch.setattr("utils.deepspeed_setup._supports", lambda device, dtype: dtype == "bfloat16")
     assert choose_precision("auto", "bfloat16", CPU) == ("bfloat16", None)

@@ -25,9 +25,7 @@ def test_counts_tokens_within_a_step_and_estimates_the_rest():
     progress.begin_step(600, documents=1)
     clock.now += 10
     progress.within_step(0.5)
-    assert (
-        "300 of about 2,400 tokens | document 1 of 4 | nll - | 30 tokens/s | 1.00 GiB" in progress.describe()
-    )
+    assert "300 of about 2,400 tokens | document 1 of 4 | nll - | 30 tokens/s | 1.00 GiB" in progress.describe()
     progress.end_step(600, 1, 3.25)
     assert "600 of about 2,400 tokens | document 2 of 4 | nll 3.2500 | 60 tokens/s" in progress.describe()
     assert progress.describe().endswith("0:30 left")

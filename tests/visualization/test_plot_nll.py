@@ -27,8 +27,10 @@ def documents(lengths, seed=0):
 
 @pytest.fixture
 def log_dirs(tmp_path):
-    return [str(write_trial(tmp_path / name, documents([60, 60, 30], seed)))
-            for seed, name in enumerate(["vanilla", "lambda"])]
+    return [
+        str(write_trial(tmp_path / name, documents([60, 60, 30], seed)))
+        for seed, name in enumerate(["vanilla", "lambda"])
+    ]
 
 
 @pytest.fixture
@@ -50,7 +52,11 @@ def test_the_script_writes_each_format_without_a_display(log_dirs, tmp_path):
     environment = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "PYTHONPATH")}
     done = subprocess.run(
         [sys.executable, SCRIPT, *log_dirs, "--labels", "vanilla", "Λ", "--title", "a", "--out", *outputs],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert matplotlib.image.imread(outputs[0]).shape[1] == 1005  # 3.35 inches at 300 dpi
@@ -70,9 +76,13 @@ def test_the_curves_are_those_of_the_arrays(trials):
         assert lower.lines[index].get_ydata()[[0, -1]].tolist() == [3, 2]
 
 
-@pytest.mark.parametrize("band, spread, words", [
-    ("sem", "standard_error", "± 1 standard error"), ("std", "deviation", "± 1 s.d. over documents"),
-])
+@pytest.mark.parametrize(
+    "band, spread, words",
+    [
+        ("sem", "standard_error", "± 1 standard error"),
+        ("std", "deviation", "± 1 s.d. over documents"),
+    ],
+)
 def test_the_band_is_what_the_legend_says(trials, band, spread, words):
     figure = plot_nll.draw(trials[:1], smoothing=5, band=band)
     curve = position_curve(trials[0].arrays, smoothing=5)
@@ -107,16 +117,22 @@ def test_axes_scales_limits_and_units(trials):
 
 
 def test_any_label_is_shown_and_the_legend_covers_nothing(tmp_path):
-    labels = ["_hidden", "5 $ or 6 $ \\frac", *(f"trial {index}" for index in range(6)),
-              "a label that is longer than a column is wide, so that it must be broken"]
-    trials = [load_trial(write_trial(tmp_path / str(index), documents([9, 9], index)), label)
-              for index, label in enumerate(labels)]
+    labels = [
+        "_hidden",
+        "5 $ or 6 $ \\frac",
+        *(f"trial {index}" for index in range(6)),
+        "a label that is longer than a column is wide, so that it must be broken",
+    ]
+    trials = [
+        load_trial(write_trial(tmp_path / str(index), documents([9, 9], index)), label)
+        for index, label in enumerate(labels)
+    ]
     with paper_style():
         figure = plot_nll.draw(trials, title="$5 of title \\frac")
         save_figure(figure, [tmp_path / "nll.png"])
-    assert [label.replace("\n", " ") for label in legend_labels(figure)[:len(labels)]] == labels
+    assert [label.replace("\n", " ") for label in legend_labels(figure)[: len(labels)]] == labels
     legend = figure.legends[0].get_window_extent()
-    assert 0 <= legend.x0 and legend.x1 <= figure.bbox.x1 and 0 <= legend.y0
+    assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0
     assert not any(legend.overlaps(axes.get_tightbbox()) for axes in figure.axes)
 
 
@@ -163,14 +179,17 @@ def test_a_failed_write_leaves_the_old_picture(monkeypatch, log_dirs, tmp_path):
     assert picture.read_bytes() == b"old"
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["--out", "nll.gif"], "--out nll.gif: unsupported suffix"),
-    (["--out", "nll"], "--out nll: unsupported suffix"),
-    (["--out", "nll.png", "--labels", "a"], "--labels: 1 given for 2"),
-    (["--out", "nll.png", "--ylim", "6", "3"], "--ylim: give two finite numbers"),
-    (["--out", "nll.png", "--ylim", "nan", "3"], "--ylim: give two finite numbers"),
-    (["--out", "nll.png", "--ylim", "2", "inf"], "--ylim: give two finite numbers"),
-])
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--out", "nll.gif"], "--out nll.gif: unsupported suffix"),
+        (["--out", "nll"], "--out nll: unsupported suffix"),
+        (["--out", "nll.png", "--labels", "a"], "--labels: 1 given for 2"),
+        (["--out", "nll.png", "--ylim", "6", "3"], "--ylim: give two finite numbers"),
+        (["--out", "nll.png", "--ylim", "nan", "3"], "--ylim: give two finite numbers"),
+        (["--out", "nll.png", "--ylim", "2", "inf"], "--ylim: give two finite numbers"),
+    ],
+)
 def test_bad_arguments_are_told_in_one_sentence(monkeypatch, log_dirs, tmp_path, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
@@ -193,8 +212,9 @@ def test_counts_must_be_positive(monkeypatch, log_dirs, flag, value):
 
 def test_an_unfinished_trial_ends_the_script_without_a_traceback(log_dirs, tmp_path):
     os.remove(os.path.join(log_dirs[1], "nll.npz"))
-    done = subprocess.run([sys.executable, SCRIPT, *log_dirs, "--out", tmp_path / "nll.png"],
-                          capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, *log_dirs, "--out", tmp_path / "nll.png"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert "not finished" in done.stderr

@@ -38,8 +38,10 @@ def test_labels_must_be_as_many_as_trials(log_dir):
 
 def test_lengths_are_marked_once_and_within_reach(tmp_path):
     lengths = [None, 8, 8, 20, 21]
-    trials = [load_trial(write_trial(tmp_path / str(i), [np.ones(20)], pretraining_length=length))
-              for i, length in enumerate(lengths)]
+    trials = [
+        load_trial(write_trial(tmp_path / str(i), [np.ones(20)], pretraining_length=length))
+        for i, length in enumerate(lengths)
+    ]
     assert lengths_to_mark(trials) == [8, 20]
     assert lengths_to_mark(trials, 5) == [5]
     assert lengths_to_mark(trials, 21) == []
@@ -65,9 +67,14 @@ def test_a_file_that_is_damaged(log_dir, name, content):
         load_trial(log_dir)
 
 
-@pytest.mark.parametrize("name, content", [
-    ("config.json", "[]"), ("results.json", "3"), ("config.json", "{}"),
-])
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("config.json", "[]"),
+        ("results.json", "3"),
+        ("config.json", "{}"),
+    ],
+)
 def test_json_of_another_kind(log_dir, name, content):
     (log_dir / name).write_text(content)
     with pytest.raises(UserError, match=f"{name} holds no"):
@@ -79,7 +86,7 @@ def test_no_flipped_byte_gives_a_traceback(log_dir):
     whole = path.read_bytes()
     refused = 0
     for place in range(0, len(whole), 7):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1:])
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
         try:
             load_trial(log_dir)
         except UserError:
@@ -97,14 +104,17 @@ def test_a_cut_file(log_dir):
 GOOD = {"count": np.array([0, 1]), "sum": np.array([0.0, 3.0]), "sum_squares": np.array([0.0, 9.0])}
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"sum": np.zeros(3)}, "not of one length"),
-    ({"count": np.zeros((2, 1))}, "not of one length"),
-    ({"count": np.zeros(2)}, "no scored token"),
-    ({"sum": np.array([0, np.nan])}, "not finite"),
-    ({"sum": np.array(["a", "b"])}, "lacks the array 'sum'"),
-    ({"sum": np.array([None, {}])}, "cannot be read"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"sum": np.zeros(3)}, "not of one length"),
+        ({"count": np.zeros((2, 1))}, "not of one length"),
+        ({"count": np.zeros(2)}, "no scored token"),
+        ({"sum": np.array([0, np.nan])}, "not finite"),
+        ({"sum": np.array(["a", "b"])}, "lacks the array 'sum'"),
+        ({"sum": np.array([None, {}])}, "cannot be read"),
+    ],
+)
 def test_arrays_of_another_kind(log_dir, change, message):
     np.savez(log_dir / "nll.npz", **(GOOD | change))
     with pytest.raises(UserError, match=message):

@@ -27,12 +27,20 @@ def write_trial(
     np.savez(folder / "nll.npz", count=count, sum=total, sum_squares=squares, mean=mean, variance=variance)
     config = {
         "arguments": {
-            "model": "tiny", "dataset": "plays", "max_length": length, "log_dir": str(folder), **arguments,
+            "model": "tiny",
+            "dataset": "plays",
+            "max_length": length,
+            "log_dir": str(folder),
+            **arguments,
         },
         "model": {"name": "tiny", "pretraining_length": pretraining_length},
     }
-    results = {"nll": total.sum() / count.sum(), "documents": len(documents),
-               "tokens_per_second": 1234.5, "peak_memory_bytes": 3 * 2**29}
+    results = {
+        "nll": total.sum() / count.sum(),
+        "documents": len(documents),
+        "tokens_per_second": 1234.5,
+        "peak_memory_bytes": 3 * 2**29,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "results.json").write_text(json.dumps(results))
     return folder
