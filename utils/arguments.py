@@ -20,8 +20,10 @@ LAMBDA_DEFAULTS: dict[str, Any] = {
     "global_branch": 100,
     "limit_distance": None,
     "triangle_offset": 0.0,
+    "backend": "auto",
 }
 NO_CAP = "none"
+BACKENDS = ("auto", "blockwise", "flex")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 Check = Callable[[Namespace], None]
 
@@ -121,6 +123,12 @@ def add_lambda_arguments(parser: HarnessParser) -> None:
         metavar="X",
         help="not 0: also attend to the tokens in between, with X * log(their number) taken off; O(n²) time "
         "(default: 0)",
+    )
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="'blockwise' (matrix products, any device) or 'flex' (torch's fused flex_attention, for CUDA) "
+        "(default: auto, flex on CUDA)",
     )
     parser.checks.append(_check_lambda)
 
