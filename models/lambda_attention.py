@@ -19,7 +19,7 @@ from torch import Tensor
 from models.cache import LambdaLayer
 from models.decode import attend_newest, attend_one
 from models.lambda_config import AttentionLayer, LambdaConfig, TopK
-from models.segments import attend_segments
+from models.prefill import attend_prefill
 
 __all__ = ["AttentionLayer", "LambdaConfig", "TopK", "lambda_attention"]
 
@@ -39,7 +39,7 @@ def lambda_attention(
         past = LambdaLayer(layer.config, layer.layer_idx)
     if past is not None and query.shape[-2] == 1:
         return attend_one(query, key, value, layer, past)
-    output = attend_segments(query, key, value, layer, past)
+    output = attend_prefill(query, key, value, layer, past)
     if uses_top_k:
         output[:, :, -1:] = attend_newest(query[:, :, -1:], layer, past)
     return output

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import blockwise, segments
+from models import blockwise, prefill
 from models.cache import LambdaLayer
 from models.lambda_attention import LambdaConfig, TopK
 from tests.models.attention_cases import make_case
@@ -21,8 +21,8 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 5e-3}
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and segments far smaller than the tests' sequences, and dividing none of them."""
     monkeypatch.setattr(blockwise, "QUERY_BLOCK", 7)
-    small = {name: dataclasses.replace(backend, segment=16) for name, backend in segments.BACKENDS.items()}
-    monkeypatch.setattr(segments, "BACKENDS", small)
+    small = {name: dataclasses.replace(backend, segment=16) for name, backend in prefill.BACKENDS.items()}
+    monkeypatch.setattr(prefill, "BACKENDS", small)
 
 
 @st.composite
