@@ -34,7 +34,7 @@ def choose_backend(layer: AttentionLayer, query: Tensor) -> Backend:
 def attend_prefill(
     query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
 ) -> Tensor:
-    """`lambda_attention` for any n, segment by segment. Shapes as there; `past` is None or all its rows stand at one position."""
+    """`lambda_attention` for any n. Shapes as there; all rows of `past` stand at one position."""
     backend = choose_backend(layer, query)
     new_tokens, start = query.shape[-2], 0 if past is None else past.position
     sinks, history = _beginning(key, value, layer, past)
