@@ -106,7 +106,7 @@ def _check_positions(position_ids: Tensor | None, mask: Tensor | None) -> None:
         return
     steps = position_ids.diff(dim=-1)
     if mask is not None:
-        steps = steps[(mask[:, 1:] * mask[:, :-1]).bool().expand_as(steps)]
+        steps = torch.where(mask[:, 1:].bool() & mask[:, :-1].bool(), steps, 1)
     if bool((steps != 1).any()):
         raise ValueError("Λ-attention needs consecutive position_ids within a row: packed sequences are not supported")
 

@@ -173,6 +173,14 @@ def test_inputs_that_would_be_wrong_silently_are_refused(inputs, named):
         logits(model, **inputs)
 
 
+def test_one_row_of_positions_for_a_padded_batch_is_taken():
+    padded = torch.ones_like(IDS)
+    padded[0, :5] = 0
+    model = convert_model(tiny_model(), CONFIG)
+    shared = logits(model, attention_mask=padded, position_ids=torch.arange(40)[None])
+    torch.testing.assert_close(shared, logits(model, attention_mask=padded))
+
+
 @pytest.mark.parametrize("model_type", ["gptj", "mpt", "llama"])
 def test_vanilla_models_run_past_their_position_tables(model_type):
     ids, length = tiny_input_ids(1, 5 * PRETRAINING_LENGTH), PRETRAINING_LENGTH
