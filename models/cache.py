@@ -160,8 +160,9 @@ class LambdaLayer(CacheLayerMixin):
     def _select(self, select, rows: Tensor) -> None:
         if not self.is_initialized:
             return
-        for name in _TENSORS:
-            setattr(self, name, select(getattr(self, name)))
+        with torch.inference_mode(False):  # as in _grown
+            for name in _TENSORS:
+                setattr(self, name, select(getattr(self, name)))
         self.seen = self.seen[:1] * len(rows) if self.aligned else [self.seen[row] for row in rows.tolist()]
 
     def nbytes(self) -> int:
@@ -179,7 +180,8 @@ def _grown(tensor: Tensor, needed: int, limit: int | None = None) -> Tensor:
         return tensor
     capacity = max(needed, 2 * capacity, SMALLEST_CAPACITY)
     capacity = capacity if limit is None else min(capacity, limit)
-    grown = tensor.new_zeros(*tensor.shape[:2], capacity, tensor.shape[-1])
+    with torch.inference_mode(False):  # so that a stream begun in inference mode may go on outside of it
+        grown = tensor.new_zeros(*tensor.shape[:2], capacity, tensor.shape[-1])
     grown[:, :, : tensor.shape[-2]] = tensor
     return grown
 

@@ -64,6 +64,15 @@ def test_reorder_select_and_repeat_move_rows_with_their_positions():
     assert layer.seen == [20] and torch.equal(layer.keys[0], first)
 
 
+def test_a_stream_begun_in_inference_mode_goes_on_outside_of_it():
+    case, layer = make_case(CONFIG, 40), LambdaLayer(CONFIG)
+    with torch.inference_mode():
+        case.attend(slice(0, 20), layer)
+        layer.reorder_cache(torch.tensor([0]))
+    continued = torch.cat([case.attend(columns, layer) for columns in (slice(20, 21), slice(21, 40))], 2)
+    torch.testing.assert_close(continued, case.attend()[:, :, 20:])
+
+
 def test_reset_starts_a_new_sequence():
     case, layer = make_case(CONFIG, 30), LambdaLayer(CONFIG)
     case.attend(past=layer)
