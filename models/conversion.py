@@ -116,7 +116,8 @@ class _InferenceOnly(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, run: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        return run(*tensors)
+        with torch.autocast(tensors[0].device.type, enabled=False):  # it would change single products inside
+            return run(*tensors)
 
     @staticmethod
     def backward(ctx, *gradients: Tensor):
@@ -134,6 +135,7 @@ def _attention_forward(
     past = None if cache is None else cache.layers[layer.layer_idx]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast norms leave them in float32
         return attend_batch(query, key, value, layer, past, conversion.real)
 
     heads = _InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))

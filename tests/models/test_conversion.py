@@ -123,6 +123,16 @@ def test_moving_to_another_dtype_after_conversion():
     assert (half.float() - exact).abs().mean() < 0.02 * exact.abs().mean() + 0.05
 
 
+@pytest.mark.parametrize("model_type", ["llama", "qwen3", "mpt", "gptj"])
+def test_autocast_is_as_close_as_for_the_vanilla_model(model_type):
+    model = tiny_model(model_type)
+    exact = logits(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        vanilla, wide = logits(model), logits(convert_model(model, WIDE))
+        logits(convert_model(model, CONFIG))
+    assert (wide - exact).abs().mean() < 1.2 * (vanilla - exact).abs().mean()
+
+
 @pytest.mark.parametrize("dispatch_first", [True, False])
 def test_accelerate_device_maps_before_and_after_conversion(dispatch_first):
     expected = logits(convert_model(tiny_model(), CONFIG))
