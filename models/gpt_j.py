@@ -42,7 +42,7 @@ def _attention_modules(base: nn.Module) -> list[nn.Module]:
 def _extend_vanilla(base: nn.Module) -> None:
     """Before a forward that needs more positions than the table has, append rows to it; those it has stay."""
 
-    def lengthen(length: int) -> None:
+    def lengthen(base: nn.Module, length: int) -> None:
         table = base.h[0].attn.embed_positions
         if length <= table.shape[0]:
             return

@@ -31,7 +31,7 @@ def _extend_vanilla(base: nn.Module) -> None:
     """Build the bias table as long as the forward needs; biases count back from the last key, so the rest stays."""
     build, needed = base.build_mpt_alibi_tensor, 0
 
-    def lengthen(length: int) -> None:
+    def lengthen(base: nn.Module, length: int) -> None:
         nonlocal needed
         needed = length
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from torch import nn
 
 
-def before_forward(base: nn.Module, prepare: Callable[[int], None]) -> None:
-    """Call `prepare(length)` before each forward of the base model; length counts cached and new tokens."""
+def before_forward(base: nn.Module, prepare: Callable[[nn.Module, int], None]) -> None:
+    """Call `prepare(base, length)` before each forward of the base model, or of a copy of it; length counts cached and
+    new tokens.
+    """
     names = list(inspect.signature(type(base).forward).parameters)[1:]
 
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -16,6 +18,6 @@ def before_forward(base: nn.Module, prepare: Callable[[int], None]) -> None:
         tokens = inputs["inputs_embeds"] if tokens is None else tokens
         cache, positions = inputs.get("past_key_values"), inputs.get("position_ids")
         length = tokens.shape[1] + (0 if cache is None else cache.get_seq_length())
-        prepare(length if positions is None else max(length, int(positions.max()) + 1))
+        prepare(module, length if positions is None else max(length, int(positions.max()) + 1))
 
     base.register_forward_pre_hook(hook, with_kwargs=True)

@@ -204,6 +204,12 @@ def test_vanilla_models_run_past_their_position_tables(model_type):
     torch.testing.assert_close(continued, whole[:, 100:], **scale(whole))
 
 
+@pytest.mark.parametrize("model_type", ["gptj", "mpt"])
+def test_a_copy_of_an_extended_vanilla_model_runs_past_its_tables_too(model_type):
+    model, ids = extend_vanilla_positions(tiny_model(model_type)), tiny_input_ids(1, 2 * PRETRAINING_LENGTH)
+    assert torch.equal(logits(copy.deepcopy(model), ids), logits(model, ids))
+
+
 def test_pretraining_length_is_that_before_scaling():
     assert pretraining_length(tiny_config("llama")) == PRETRAINING_LENGTH
     assert pretraining_length(tiny_config("mpt")) == PRETRAINING_LENGTH
