@@ -113,7 +113,8 @@ def _score_window(block: _Block, part: slice, near: Tensor, far: Tensor, scores:
         beyond = torch.bmm(far, _keys(raw_key, part, block.dtype)).unflatten(1, (-1, block.size))
         is_beyond = block.distances(block.window_first, capped) >= config.limit_distance
         grouped[..., :capped] = torch.where(is_beyond, beyond, grouped[..., :capped])
-    _add_bias(block, part, scores, block.distances(block.window_first, columns))
+    if block.layer.positions.slopes is not None:  # else no distances as wide as the window are needed
+        _add_bias(block, part, scores, block.distances(block.window_first, columns))
     grouped[..., shift:].masked_fill_(block.distances(block.position, block.size) < 0, float("-inf"))
     leaving = columns - config.local_branch
     if leaving > 0:
@@ -125,14 +126,15 @@ def _score_sinks(block: _Block, part: slice, near: Tensor, far: Tensor, scores: 
     config, positions = block.layer.config, block.layer.positions
     raw_key = block.segment.sink_key[:, :, : block.sinks]
     distance = block.distances(0, block.sinks)
-    nearest = block.position - block.sinks + 1
-    torch.bmm(far, _keys(raw_key, part, block.dtype), out=scores)
+    nearest, farthest, limit = block.position - block.sinks + 1, block.position + block.size - 1, config.limit_distance
     grouped = scores.unflatten(1, (-1, block.size))
-    if positions.slopes is None and (config.limit_distance is None or nearest < config.limit_distance):
-        true_distance = torch.bmm(near, _keys(positions.at(raw_key, 0), part, block.dtype))
-        within = True if config.limit_distance is None else distance < config.limit_distance
-        within = torch.as_tensor(within, device=scores.device)
-        grouped.copy_(torch.where(within, true_distance.unflatten(1, (-1, block.size)), grouped))
+    if positions.slopes is not None or (limit is not None and nearest >= limit):
+        torch.bmm(far, _keys(raw_key, part, block.dtype), out=scores)
+    else:
+        torch.bmm(near, _keys(positions.at(raw_key, 0), part, block.dtype), out=scores)
+        if limit is not None and farthest >= limit:
+            beyond = torch.bmm(far, _keys(raw_key, part, block.dtype)).unflatten(1, (-1, block.size))
+            grouped.copy_(torch.where(distance < limit, grouped, beyond))
     _add_bias(block, part, scores, distance)
     if nearest < config.local_branch:
         grouped.masked_fill_(distance < config.local_branch, float("-inf"))

@@ -92,12 +92,13 @@ def test_below_the_window_it_is_full_causal_attention():
 
 
 class _LargestTensor(TorchDispatchMode):
-    numel = 0
+    numel, integers = 0, 0
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor):
             self.numel = max(self.numel, result.numel())
+            self.integers = max(self.integers, 0 if result.is_floating_point() else result.numel())
         return result
 
 
@@ -110,6 +111,14 @@ def test_no_tensor_grows_with_the_square_of_the_length(offset, monkeypatch):
     with _LargestTensor() as largest:
         case.attend()
     assert largest.numel <= length**2 // 10
+
+
+def test_rotary_attention_makes_no_distances_as_wide_as_the_window():
+    """They would be twice the size of a head's scores, and the last few of them are remembered."""
+    case = make_case(LambdaConfig(1000, 2, 1000), 1200)
+    with _LargestTensor() as largest:
+        case.attend()
+    assert largest.integers <= 1200
 
 
 def test_the_triangle_is_the_middle_at_the_limit_less_the_offset():
