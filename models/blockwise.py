@@ -154,13 +154,13 @@ def _score_middle(block: _Block, part: slice, far: Tensor, scores: Tensor) -> No
 
 def _add_bias(block: _Block, part: slice, scores: Tensor, distance: Tensor) -> None:
     """ALiBi: take `slope * min(distance, D)` off, per query head."""
-    slopes = block.layer.positions.slopes
-    if slopes is None:
+    positions = block.layer.positions
+    if positions.slopes is None:
         return
     if block.layer.config.limit_distance is not None:
         distance = distance.clamp(max=block.layer.config.limit_distance)
     rows, key_heads = block.segment.window_key.shape[:2]
-    slopes = slopes.to(scores).view(key_heads, -1, 1, 1).repeat(rows, 1, 1, 1)[part]
+    slopes = positions.slopes_on(scores.device).view(key_heads, -1, 1, 1).repeat(rows, 1, 1, 1)[part]
     scores.unflatten(1, (-1, block.size)).addcmul_(slopes, distance.to(scores.dtype), value=-1)
 
 

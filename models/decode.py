@@ -1,13 +1,17 @@
 """Decoding: one query per row against the cache, `[window | first | middle]` columns under one softmax.
 
 The rows of a batch may stand at different positions (left-padded prompts); keys rest in the ring and are never copied.
+What follows from the positions alone is made once per token for all layers: on a GPU each copy from the host waits.
 """
+
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from models.cache import LambdaLayer
 from models.lambda_config import AttentionLayer
+from models.positions import RotaryPositions, Table
 
 
 def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
@@ -44,7 +48,29 @@ def _encode(x: Tensor, layer: AttentionLayer, seen: list[int]) -> Tensor:
     """x `[B, H, 1, d]` encoded at each row's position."""
     if len(set(seen)) == 1:
         return layer.positions.at(x, seen[0])
-    return layer.positions.at_positions(x, torch.tensor(seen, device=x.device)[:, None, None])
+    if layer.positions.slopes is not None:
+        return x
+    return layer.positions.rotate(x, _row_table(layer.positions, tuple(seen), x.device))
+
+
+@lru_cache(maxsize=8)
+def _column(positions: tuple[int, ...], device: torch.device) -> Tensor:
+    """int64 `[B or 1, 1]`."""
+    return torch.tensor(positions, device=device)[:, None]
+
+
+@lru_cache(maxsize=8)
+def _row_table(encoding: RotaryPositions, positions: tuple[int, ...], device: torch.device) -> Table:
+    """For one token per row, `[B, 1, 1, rotary_dim / 2]`."""
+    return encoding.table(_column(positions, device)[:, None])
+
+
+@lru_cache(maxsize=1)
+def _ring_table(encoding: RotaryPositions, last: tuple[int, ...], slots: int, size: int, device: torch.device) -> Table:
+    """For the keys in the first `slots` of a ring of `size`, `[B or 1, 1, slots, rotary_dim / 2]`."""
+    last = _column(last, device)
+    distance = (last - torch.arange(slots, device=device)) % size
+    return encoding.table((last - distance).clamp(min=0)[:, None])
 
 
 class _Newest:
@@ -56,7 +82,7 @@ class _Newest:
         last = [seen - 1 for seen in past.seen]
         self.last = last[:1] if past.aligned else last
         self.dtype = torch.float32 if self.positions.slopes is not None else query.dtype
-        self.position = torch.tensor(self.last, device=query.device)[:, None]
+        self.position = _column(tuple(self.last), query.device)
         self.near = self._fold(_encode(query, layer, last))
         limit = self.config.limit_distance
         self.far = self.near if limit is None else self._fold(self.positions.at_distance(query, limit))
@@ -74,7 +100,7 @@ class _Newest:
         if self.positions.slopes is not None:
             if self.config.limit_distance is not None:
                 distance = distance.clamp(max=self.config.limit_distance)
-            slopes = self.positions.slopes.to(scores).view(scores.shape[1], -1, 1)
+            slopes = self.positions.slopes_on(scores.device).view(scores.shape[1], -1, 1)
             scores = scores - slopes * distance[:, None, None].to(scores.dtype)
         return scores if attended is None else scores.masked_fill(~attended[:, None, None], float("-inf"))
 
@@ -88,7 +114,8 @@ class _Newest:
         attended = None if self.past.aligned else distance <= self.position
         if not self.config.caps_window or self.positions.slopes is not None:
             return self._finish(self._score(self.near, keys), distance, attended), values
-        encoded = self.positions.at_positions(keys, (self.position - distance).clamp(min=0)[:, None])
+        ring = (tuple(self.last), keys.shape[-2], self.config.local_branch, keys.device)
+        encoded = self.positions.rotate(keys, _ring_table(self.positions, *ring))
         beyond = (distance >= self.config.limit_distance)[:, None, None]
         scores = torch.where(beyond, self._score(self.far, keys), self._score(self.near, encoded))
         return self._finish(scores, distance, attended), values
@@ -129,7 +156,7 @@ class _Newest:
         query = self._fold(self.positions.at_distance(self.raw, top_k.insert_at))
         scores = self._score(query, keys)
         if self.positions.slopes is not None:
-            scores = scores - self.positions.slopes.to(scores).view(scores.shape[1], -1, 1) * top_k.insert_at
+            scores = scores - self.positions.slopes_on(scores.device).view(scores.shape[1], -1, 1) * top_k.insert_at
         scores = scores.masked_fill(~attended[:, None, None], float("-inf"))
         scores, chosen = scores.topk(min(top_k.k, keys.shape[-2]), dim=-1)
         rows = torch.arange(values.shape[0], device=values.device)[:, None, None, None]

@@ -58,12 +58,15 @@ def _window(segment: Segment, layer: AttentionLayer, capped: bool | None = None)
     return _flex(encoded, key, segment.window_value, layer.scale, _alibi(layer, shift, query.device), mask)
 
 
+@lru_cache(maxsize=8)
 def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, device: torch.device) -> BlockMask:
     """Attend where `nearest <= shift + row - column < farthest`, with the blocks worked out from the band's edges.
 
-    `create_block_mask` would evaluate the band on a dense rows x columns mask first.
+    `create_block_mask` would evaluate the band on a dense rows x columns mask first. The last few are remembered
+    across layers.
     """
-    offset = torch.tensor(shift, device=device)  # a tensor, so that another offset compiles nothing anew
+    # A tensor, so that another offset compiles nothing anew; filled on the device, which no copy has to wait for.
+    offset = torch.full((), shift, device=device)
 
     def attended(batch, head, row, column):
         distance = offset + row - column
@@ -76,7 +79,9 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
     touched = (longest >= nearest) & (shortest < farthest)
     whole = (shortest >= nearest) & (longest < farthest) & (top + BLOCK <= rows) & (left + BLOCK <= columns)
     blocks = [*_block_list(touched & ~whole), *_block_list(whole)]
-    return BlockMask.from_kv_blocks(*blocks, BLOCK_SIZE=BLOCK, mask_mod=attended, seq_lengths=(rows, columns))
+    return BlockMask.from_kv_blocks(
+        *blocks, BLOCK_SIZE=BLOCK, mask_mod=attended, seq_lengths=(rows, columns), compute_q_blocks=False
+    )
 
 
 def _block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,8 +93,8 @@ def _block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
 def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
     if layer.positions.slopes is None:
         return None
-    slopes, limit = layer.positions.slopes.to(device), layer.config.limit_distance
-    offset = torch.tensor(shift, device=device)
+    slopes, limit = layer.positions.slopes_on(device), layer.config.limit_distance
+    offset = torch.full((), shift, device=device)
 
     def bias(score, batch, head, row, column):
         distance = offset + row - column
@@ -120,7 +125,7 @@ def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
             scores = torch.where(distance < limit, near, scores)
     if positions.slopes is not None:
         capped = distance if limit is None else distance.clamp(max=limit)
-        scores = scores - positions.slopes.to(scores).view(key_heads, -1, 1, 1) * capped
+        scores = scores - positions.slopes_on(scores.device).view(key_heads, -1, 1, 1) * capped
     scores = scores.masked_fill(distance < config.local_branch, float("-inf"))
     lse = scores.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)

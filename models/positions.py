@@ -34,6 +34,7 @@ class RotaryPositions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_cached_table", lru_cache(maxsize=16)(self._range_table))
+        object.__setattr__(self, "_inv_freq_on", lru_cache(maxsize=None)(self.inv_freq.to))
 
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
         return self
@@ -44,7 +45,7 @@ class RotaryPositions:
 
     def table(self, positions: Tensor) -> Table:
         """cos and sin of `positions` (int64, any shape), on their device, with `scaling` applied."""
-        angles = positions.to(torch.float64).unsqueeze(-1) * self.inv_freq.to(positions.device)
+        angles = positions.to(torch.float64).unsqueeze(-1) * self._inv_freq_on(positions.device)
         return (angles.cos() * self.scaling).float(), (angles.sin() * self.scaling).float()
 
     def range_table(self, start: int, count: int, device: torch.device) -> Table:
@@ -74,10 +75,6 @@ class RotaryPositions:
         """Query or key x `[..., n, head_dim]` rotated to the positions start .. start + n - 1."""
         return self.rotate(x, self.range_table(start, x.shape[-2], x.device))
 
-    def at_positions(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Query or key x rotated to `positions`, int64, broadcastable to `x.shape[:-1]`."""
-        return self.rotate(x, self.table(positions))
-
     def at_distance(self, query: Tensor, distance: int) -> Tensor:
         """`R_distance q`: its product with an unrotated key is the score at that relative distance."""
         cos, sin = self.range_table(distance, 1, query.device)
@@ -88,15 +85,18 @@ class RotaryPositions:
 class AlibiPositions:
     """ALiBi (arXiv 2108.12409): `-slope * distance` is added to a score; queries and keys stay as they are.
 
-    slopes: float32 `[query_heads]`, positive.
+    slopes: float32 `[query_heads]`, positive. slopes_on(device): the same there, copied once.
     """
 
     slopes: Tensor
 
-    def at(self, x: Tensor, start: int) -> Tensor:
-        return x
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "slopes_on", lru_cache(maxsize=None)(self.slopes.to))
 
-    def at_positions(self, x: Tensor, positions: Tensor) -> Tensor:
+    def __deepcopy__(self, memo: dict) -> "AlibiPositions":
+        return self
+
+    def at(self, x: Tensor, start: int) -> Tensor:
         return x
 
     def at_distance(self, query: Tensor, distance: int) -> Tensor:

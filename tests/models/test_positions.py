@@ -41,7 +41,7 @@ def test_a_score_depends_on_the_distance_alone_at_any_position(start):
 
 def test_tables_of_a_range_and_of_positions_agree():
     positions, x = rotary(), torch.randn(2, 3, 5, 64)
-    torch.testing.assert_close(positions.at(x, 7), positions.at_positions(x, torch.arange(7, 12)))
+    torch.testing.assert_close(positions.at(x, 7), positions.rotate(x, positions.table(torch.arange(7, 12))))
 
 
 def test_a_capped_query_scores_an_unrotated_key_as_at_that_distance():

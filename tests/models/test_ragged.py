@@ -5,6 +5,7 @@ import torch
 
 from models.lambda_attention import LambdaConfig, TopK
 from models.model_base import convert_model
+from models.positions import RotaryPositions
 from tests.tiny_models import tiny_input_ids, tiny_model
 
 LENGTH = 40
@@ -48,6 +49,17 @@ def test_padded_batches_in_chunks_are_as_whole(side):
         cache, real = output.past_key_values, mask[:, start:stop].bool()
         torch.testing.assert_close(output.logits[real], whole[:, start:stop][real], rtol=1e-5, atol=1e-5)
         start = stop
+
+
+@torch.no_grad()
+def test_a_token_makes_its_tables_once_for_all_layers(monkeypatch):
+    made, table = [], RotaryPositions.table
+    model = convert_model(tiny_model(), LambdaConfig(8, 3, 5))
+    ids, mask = padded_batch(KEPT["left"])
+    cache = model(ids, attention_mask=mask, use_cache=True).past_key_values
+    monkeypatch.setattr(RotaryPositions, "table", lambda self, at: made.append(at.shape) or table(self, at))
+    model(ids[:, :1], past_key_values=cache)
+    assert made == [(3, 1, 1), (3, 1, 8)]  # of the token in each row, and of the ring
 
 
 @torch.no_grad()
