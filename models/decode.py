@@ -4,7 +4,7 @@ The rows of a batch may stand at different positions (left-padded prompts); keys
 What follows from the positions alone is made once per token for all layers: on a GPU each copy from the host waits.
 """
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer,
 def attend_newest(query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
     """Attention of each row's newest token, already in the cache. query `[B, Hq, 1, d]`; returns `[B, Hq, 1, d_v]`."""
     newest = _Newest(query, layer, past)
-    columns = [newest.window(), newest.sinks()]
+    columns = [newest.window()]
+    if newest.reached_sinks:
+        columns.append(newest.sinks())
     if layer.config.triangle_offset:
         columns.append(newest.middle())
     elif layer.config.top_k is not None and layer.config.top_k.covers(layer.layer_idx):
@@ -84,8 +86,13 @@ class _Newest:
         self.dtype = torch.float32 if self.positions.slopes is not None else query.dtype
         self.position = _column(tuple(self.last), query.device)
         self.near = self._fold(_encode(query, layer, last))
+        self.reached_sinks = min(self.config.global_branch, max(0, max(last) - self.config.local_branch + 1))
+
+    @cached_property
+    def far(self) -> Tensor:
+        """The query as keys at the limit feel it."""
         limit = self.config.limit_distance
-        self.far = self.near if limit is None else self._fold(self.positions.at_distance(query, limit))
+        return self.near if limit is None else self._fold(self.positions.at_distance(self.raw, limit))
 
     def _fold(self, query: Tensor) -> Tensor:
         rows, heads, _, width = query.shape
@@ -121,9 +128,8 @@ class _Newest:
         return self._finish(scores, distance, attended), values
 
     def sinks(self) -> tuple[Tensor, Tensor]:
-        count = min(self.config.global_branch, max(0, max(self.last) - self.config.local_branch + 1))
-        keys, values = self.past.sink_keys[:, :, :count], self.past.sink_values[:, :, :count]
-        distance = self.position - torch.arange(count, device=keys.device)
+        keys, values = (x[:, :, : self.reached_sinks] for x in (self.past.sink_keys, self.past.sink_values))
+        distance = self.position - torch.arange(self.reached_sinks, device=keys.device)
         limit, farthest_window = self.config.limit_distance, self.config.local_branch
         scores = self._score(self.far, keys)
         if self.positions.slopes is None and (limit is None or limit > farthest_window):
