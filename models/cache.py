@@ -74,6 +74,8 @@ class LambdaLayer(CacheLayerMixin):
         """Make room for the n new tokens of key and value `[B, Hkv, n, d]`, in every row."""
         if not self.is_initialized:
             self.lazy_initialization(key, value)
+        if key.shape[0] != len(self.seen):  # one row would silently be written to all
+            raise ValueError(f"this cache holds {len(self.seen)} rows, but the batch has {key.shape[0]}")
         needed = max(self.seen) + key.shape[-2]
         limit = self.config.local_branch
         self.keys, self.values = _grown(self.keys, needed, limit), _grown(self.values, needed, limit)

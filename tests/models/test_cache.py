@@ -73,6 +73,15 @@ def test_a_stream_begun_in_inference_mode_goes_on_outside_of_it():
     torch.testing.assert_close(continued, case.attend()[:, :, 20:])
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("tokens", [1, 4])
+def test_a_batch_of_another_size_is_refused(rows, tokens):
+    layer = LambdaLayer(CONFIG)
+    make_case(CONFIG, 20, batch=2).attend(past=layer)
+    with pytest.raises(ValueError, match="2 rows"):
+        make_case(CONFIG, tokens, batch=rows).attend(past=layer)
+
+
 def test_reset_starts_a_new_sequence():
     case, layer = make_case(CONFIG, 30), LambdaLayer(CONFIG)
     case.attend(past=layer)
