@@ -14,8 +14,10 @@ from models.lambda_config import AttentionLayer
 from models.segment import Segment
 
 QUERY_BLOCK = 256
+SCORE_ROWS = 1024
+"""Queries of a block, and rows of scores per key head: where heads share keys, a block has fewer queries."""
 SCORE_BUFFER_BYTES = 16 * 2**20
-"""Scores of a block are kept near this size, so that softmax and both products find them in the cache."""
+"""Key heads are scored together up to this size, so that softmax and both products find their scores in the cache."""
 
 
 def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
@@ -28,12 +30,13 @@ def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) ->
 
 
 def _block_size(segment: Segment, layer: AttentionLayer) -> int:
-    """Fewer queries at once where the middle makes each row of scores as long as the sequence."""
-    if segment.history is None:
-        return QUERY_BLOCK
+    """Queries per block; fewer where the middle makes each row of scores as long as the sequence."""
     group = segment.query.shape[1] // segment.window_key.shape[1]
+    size = max(1, min(QUERY_BLOCK, SCORE_ROWS // group))
+    if segment.history is None:
+        return size
     row_bytes = 4 * group * (segment.start + segment.query.shape[-2])
-    return max(1, min(QUERY_BLOCK, SCORE_BUFFER_BYTES // row_bytes))
+    return max(1, min(size, SCORE_BUFFER_BYTES // row_bytes))
 
 
 class _Block:

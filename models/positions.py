@@ -16,6 +16,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 Table = tuple[Tensor, Tensor]
 """cos and sin, float32, `[..., positions, rotary_dim / 2]`."""
 
+TABLE_BLOCK = 2048
+CACHED_BLOCKS = 32
+"""Tables are computed this many positions at once, and this many of them are kept."""
+
 
 @dataclass(frozen=True, eq=False)
 class RotaryPositions:
@@ -33,7 +37,7 @@ class RotaryPositions:
     slopes = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_cached_table", lru_cache(maxsize=16)(self._range_table))
+        object.__setattr__(self, "_block_table", lru_cache(maxsize=CACHED_BLOCKS)(self._compute_block_table))
         object.__setattr__(self, "_inv_freq_on", lru_cache(maxsize=None)(self.inv_freq.to))
 
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
@@ -49,11 +53,18 @@ class RotaryPositions:
         return (angles.cos() * self.scaling).float(), (angles.sin() * self.scaling).float()
 
     def range_table(self, start: int, count: int, device: torch.device) -> Table:
-        """`table` of the positions start .. start + count - 1; the last few ranges are remembered across layers."""
-        return self._cached_table(start, count, device)
+        """`table` of the positions start .. start + count - 1, cut from blocks that layers and steps share."""
+        parts = []
+        for block in range(start // TABLE_BLOCK, max(start, start + count - 1) // TABLE_BLOCK + 1):
+            first = block * TABLE_BLOCK
+            part = slice(max(start - first, 0), min(start + count - first, TABLE_BLOCK))
+            parts.append([x[part] for x in self._block_table(block, device)])
+        cos, sin = parts[0] if len(parts) == 1 else (torch.cat(x) for x in zip(*parts))
+        return cos, sin
 
-    def _range_table(self, start: int, count: int, device: torch.device) -> Table:
-        return self.table(torch.arange(start, start + count, device=device))
+    def _compute_block_table(self, block: int, device: torch.device) -> Table:
+        first = block * TABLE_BLOCK
+        return self.table(torch.arange(first, first + TABLE_BLOCK, device=device))
 
     def rotate(self, x: Tensor, table: Table) -> Tensor:
         """`R x` for x `[..., positions, head_dim]`; the features beyond `rotary_dim` pass through."""

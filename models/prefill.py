@@ -20,7 +20,7 @@ class Backend:
     attend: Callable[[Segment, AttentionLayer, Tensor], None]
 
 
-BACKENDS = {"blockwise": Backend(2048, attend_blockwise), "flex": Backend(32768, attend_flex)}
+BACKENDS = {"blockwise": Backend(2048, attend_blockwise), "flex": Backend(8192, attend_flex)}
 
 
 def choose_backend(layer: AttentionLayer, query: Tensor) -> Backend:

@@ -218,11 +218,15 @@ def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
     """The Λ-attention asked for, None for a vanilla model. Raises UserError on impossible values."""
     if not arguments.use_lambda_attention:
         return None
+    import torch
+
     from models.lambda_attention import LambdaConfig
 
     settings = {name: getattr(arguments, name) for name in LAMBDA_DEFAULTS}
     if settings["limit_distance"] == NO_CAP:
         settings["limit_distance"] = None
+    if settings["backend"] == "flex" and not torch.cuda.is_available():
+        raise UserError("--backend flex needs a CUDA device, and there is none: take blockwise, or leave it out")
     try:
         return LambdaConfig(**settings)
     except ValueError as error:

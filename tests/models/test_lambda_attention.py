@@ -66,6 +66,16 @@ def test_equals_the_dense_definition_at_once_and_in_chunks(case, sizes):
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+def test_chunks_across_the_real_segments_and_blocks_are_as_whole(encoding, monkeypatch):
+    monkeypatch.undo()
+    case = make_case(LambdaConfig(257, 3, 257), 2305, encoding, key_heads=2, group=2)
+    past = LambdaLayer(case.layer.config)
+    parts = [case.attend(columns, past) for columns in chunks(2305, [256, 1, 2000])]
+    whole = case.attend()
+    torch.testing.assert_close(torch.cat(parts, 2), whole, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_every_dtype(dtype, encoding):
     case = make_case(LambdaConfig(8, 3, 8), 40, encoding, batch=2, key_heads=2, group=2, dtype=dtype)
@@ -115,10 +125,10 @@ def test_no_tensor_grows_with_the_square_of_the_length(offset, monkeypatch):
 
 def test_rotary_attention_makes_no_distances_as_wide_as_the_window():
     """They would be twice the size of a head's scores, and the last few of them are remembered."""
-    case = make_case(LambdaConfig(1000, 2, 1000), 1200)
+    case = make_case(LambdaConfig(2000, 2, 2000), 2400)
     with _LargestTensor() as largest:
         case.attend()
-    assert largest.integers <= 1200
+    assert largest.integers <= 2400
 
 
 def test_the_triangle_is_the_middle_at_the_limit_less_the_offset():

@@ -11,7 +11,7 @@ from utils.arguments import (
     add_run_arguments,
     lambda_config,
 )
-from utils.errors import SharedError
+from utils.errors import SharedError, UserError
 
 
 def parse(*flags):
@@ -21,6 +21,12 @@ def parse(*flags):
     add_data_arguments(parser)
     add_run_arguments(parser, log_dir="logs/test")
     return parser.parse_args(flags)
+
+
+def test_flex_needs_cuda(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="--backend flex needs a CUDA device"):
+        lambda_config(parse("--use_lambda_attention", "--backend", "flex"))
 
 
 def test_the_published_command_parses():
