@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the Hugging Face libraries are imported
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is; threads that spin starve each other
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # read when torch is; threads that spin for long starve each other
 
 import pytest
 import torch

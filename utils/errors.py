@@ -26,7 +26,7 @@ def run_main(main: Callable[[], None]) -> None:
     A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
     several ranks the sentence is said once, unless it concerns one rank alone.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin starve each other on busy cores
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads that spin for long starve each other on busy cores
     try:
         main()
     except UserError as error:
