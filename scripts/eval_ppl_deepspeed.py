@@ -45,11 +45,10 @@ def parse_arguments() -> Namespace:
 def main() -> None:
     """Score what is not scored yet, then write and show the results."""
     arguments = parse_arguments()
-    from utils.runtime import (
-        joined_ranks,
-    )  # torch and Transformers take seconds to import: not for a wrong flag
+    # torch and Transformers take seconds to import: not for a wrong flag
+    from utils.runtime import joined_ranks
 
-    with joined_ranks(arguments.seed) as runtime:
+    with joined_ranks(arguments.seed) as runtime, runtime.console.logging_errors():
         evaluate(arguments, runtime)
 
 

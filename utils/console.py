@@ -2,7 +2,11 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from utils.errors import UserError
 
 CLEAR_LINE = "\r\x1b[2K"
 
@@ -50,9 +54,26 @@ class Console:
             print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
             self._status_shown = False
 
+    @contextmanager
+    def logging_errors(self) -> Iterator[None]:
+        """Mirror a UserError that ends the block into the log file, as far as that can be written."""
+        try:
+            yield
+        except UserError as error:
+            if self._log is not None:
+                with suppress(UserError):
+                    self._mirror(f"error: {error}")
+            raise
+
     def _mirror(self, text: str) -> None:
         if self._log is None:
             self._backlog.append(text)
             return
-        with open(self._log, "a", encoding="utf-8") as file:
-            file.write(text + "\n")
+        try:
+            with open(self._log, "a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text + "\n")
+        except OSError as error:
+            raise UserError(
+                f"{self._log} cannot be written ({error.strerror or error}): what is there is kept, so mend "
+                "that and give the same command again"
+            ) from None

@@ -28,8 +28,14 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
 
 def replace_json(path: Path, value: Any) -> None:
     """Write `value` as indented JSON, atomically. NaN is refused with a ValueError: JSON has none."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json_text(value, indent=2) + "\n"
     replace_file(path, lambda file: file.write(text.encode()))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as readable JSON that can be encoded: half a surrogate, from a file's name, becomes its escape."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False)
+    return text.encode(errors="backslashreplace").decode()
 
 
 def replace_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -14,6 +14,7 @@ from utils.errors import UserError
 from utils.files import (
     TEMPORARY_SUFFIX,
     append_lines,
+    json_text,
     read_arrays,
     replace_arrays,
     replace_file,
@@ -21,7 +22,9 @@ from utils.files import (
 )
 
 CONFIG, RESULTS, SAMPLES, ARRAYS, LOG = "config.json", "results.json", "samples.jsonl", "nll.npz", "log.txt"
-OWN_FILES = (CONFIG, RESULTS, SAMPLES, ARRAYS, "stats.npz", LOG)
+OUTCOMES = (RESULTS, ARRAYS, "stats.npz", SAMPLES)
+OWN_FILES = (*OUTCOMES, CONFIG, LOG)
+"""In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
 FREE_ARGUMENTS = frozenset(
     {"log_dir", "overwrite", "batch_size", "deepspeed_config", "device_map", "local_rank", "fp16"}
 )
@@ -35,22 +38,27 @@ class Trial:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock: IO[str] | None = None
+        self._to_replace: Console | None = None  # with --overwrite, until `begin`: who logs into the new trial
 
     @classmethod
     def open(cls, log_dir: str, script: str, arguments: Mapping[str, Any], console: Console) -> "Trial":
         """Open `log_dir` for a run with these arguments: new, to be gone on with, or finished.
 
-        With arguments["overwrite"] the trial there is removed. Raises UserError where the folder cannot be
-        written, holds a trial with other arguments, or is in use by another run.
+        With arguments["overwrite"] the trial there counts as absent, and `begin` removes it: a run that
+        fails before that costs nothing. Raises UserError where the folder cannot be written, holds a trial
+        with other arguments or files of something else, or is in use by another run.
         """
         trial = cls(Path(log_dir))
         with trial._writing():
             trial.folder.mkdir(parents=True, exist_ok=True)
             trial._take_lock()
-            if arguments.get("overwrite"):
-                trial._remove_files()
-            console.log_to(trial.folder / LOG)
+        trial._refuse_strangers()
+        if arguments.get("overwrite"):
+            trial._to_replace = console
+            return trial
         trial._refuse_changes({"script": script}, arguments)
+        with trial._writing():
+            console.log_to(trial.folder / LOG)
         return trial
 
     @property
@@ -65,6 +73,11 @@ class Trial:
 
     def begin(self, config: dict[str, Any]) -> None:
         """Write config.json; where the trial goes on, raise UserError if something else is being computed."""
+        if self._to_replace is not None:
+            with self._writing():
+                self._remove_files()
+                self._to_replace.log_to(self.folder / LOG)
+            self._to_replace = None
         if self.config is None:
             with self._writing():
                 replace_json(self.folder / CONFIG, config)
@@ -79,7 +92,7 @@ class Trial:
     def append_samples(self, samples: list[dict[str, Any]]) -> None:
         """Append one line per document to samples.jsonl."""
         with self._writing():
-            append_lines(self.folder / SAMPLES, [json.dumps(sample, ensure_ascii=False) for sample in samples])
+            append_lines(self.folder / SAMPLES, [json_text(sample) for sample in samples])
 
     def samples(self) -> list[dict[str, Any]]:
         """The lines of samples.jsonl up to the first that is torn."""
@@ -95,7 +108,7 @@ class Trial:
 
     def replace_samples(self, samples: list[dict[str, Any]]) -> None:
         """Have samples.jsonl hold exactly these lines."""
-        text = "".join(json.dumps(sample, ensure_ascii=False) + "\n" for sample in samples)
+        text = "".join(json_text(sample) + "\n" for sample in samples)
         with self._writing():
             replace_file(self.folder / SAMPLES, lambda file: file.write(text.encode()))
 
@@ -147,10 +160,27 @@ class Trial:
 
     def _read_json(self, name: str) -> dict[str, Any] | None:
         path = self.folder / name
+        if self._to_replace is not None:
+            return None
         try:
             return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}): start afresh with --overwrite") from None
+
+    def _refuse_strangers(self) -> None:
+        """Raise UserError where files with our names are no trial's: they must be neither read nor replaced."""
+        held = [name for name in OUTCOMES if (self.folder / name).exists()]
+        try:
+            config = self._read_json(CONFIG)
+        except UserError:
+            return  # damaged: said by whoever needs it, and --overwrite may replace it
+        if config is None and held:
+            stranger = f"{held[0]} but no {CONFIG}"
+        elif config is not None and not (isinstance(config, dict) and isinstance(config.get("arguments"), dict)):
+            stranger = f"a {CONFIG} without arguments"
+        else:
+            return
+        raise UserError(f"--log_dir {self.folder} holds {stranger}, so it is no trial's: give another folder")
 
     def _refuse_changes(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> None:
         config = self.config

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,8 +63,54 @@ def test_overwrite_removes_our_files_only(begun):
     (begun / "notes.md").write_text("mine")
     NllJournal(open_trial(begun)).commit([scored(0)], 1.0, 1)
     trial = open_trial(begun, max_length=9, overwrite=True)
-    assert sorted(os.listdir(begun)) == ["log.txt", "notes.md"]
-    assert trial.config is None and trial.arrays() is None and trial.samples() == []
+    trial.begin(config(arguments=ARGUMENTS | {"max_length": 9}))
+    assert sorted(os.listdir(begun)) == ["config.json", "log.txt", "notes.md"]
+    assert trial.config["arguments"]["max_length"] == 9
+    assert trial.results is None and trial.arrays() is None and trial.samples() == []
+
+
+def test_overwrite_removes_nothing_before_the_new_trial_begins(begun):
+    trial = open_trial(begun)
+    NllJournal(trial).commit([scored(0)], 1.0, 1)
+    trial.finish({"nll": 1.0})
+    before = {path.name: path.read_bytes() for path in begun.iterdir()}
+    del trial
+    assert open_trial(begun, max_length=9, overwrite=True).results is None
+    assert {path.name: path.read_bytes() for path in begun.iterdir()} == before
+
+
+def test_overwrite_killed_at_any_moment_leaves_a_trial_of_its_config(begun, monkeypatch):
+    trial = open_trial(begun)
+    NllJournal(trial).commit([scored(0)], 1.0, 1)
+    trial.finish({"nll": 1.0})
+    removed = []
+    unlink = Path.unlink
+
+    def unlink_and_look(path, missing_ok=False):
+        unlink(path, missing_ok)
+        removed.append(path.name)
+        left = [name for name in ("results.json", "nll.npz", "samples.jsonl") if (begun / name).exists()]
+        assert (begun / "config.json").exists() or not left
+
+    monkeypatch.setattr(Path, "unlink", unlink_and_look)
+    del trial
+    open_trial(begun, max_length=9, overwrite=True).begin(config())
+    assert {"results.json", "nll.npz", "samples.jsonl", "config.json"} <= set(removed)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("name, content", [("config.json", '{"model_type": "llama"}'), ("results.json", "{}")])
+def test_a_folder_of_something_else_is_left_alone(tmp_path, name, content, overwrite):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=f"holds .*{name}.* no trial's: give another folder"):
+        open_trial(tmp_path, overwrite=overwrite)
+    assert (tmp_path / name).read_text() == content
+
+
+def test_a_damaged_configuration_can_be_overwritten(begun):
+    (begun / "config.json").write_bytes(b"{")
+    open_trial(begun, overwrite=True).begin(config())
+    assert Trial(begun).config["model"] == MODEL
 
 
 def test_a_second_run_in_the_same_folder_is_refused(begun):
@@ -140,6 +187,28 @@ def test_log_mirrors_the_console(tmp_path, capsys):
     Trial.open(str(tmp_path), "script", ARGUMENTS, console)
     console.say("after")
     assert (tmp_path / "log.txt").read_text() == capsys.readouterr().out == "before\nafter\n"
+
+
+def test_a_name_that_is_no_unicode_is_kept(begun):
+    sample = {"index": 0, "id": os.fsdecode(b"caf\xe9 \xce\x9b.txt")}
+    NllJournal(Trial(begun)).commit([ScoredDocument(sample, np.ones(1, dtype=np.float32))], 1.0, 1)
+    assert NllJournal(Trial(begun)).samples == [sample]
+    assert "Λ" in (begun / "samples.jsonl").read_text()
+
+
+def test_a_log_that_cannot_be_written_is_named(begun):
+    console = Console()
+    console.log_to(Path("/dev/full"))
+    with pytest.raises(UserError, match="/dev/full cannot be written .No space left on device."):
+        console.say("anything")
+
+
+def test_an_error_is_logged_too(tmp_path):
+    console = Console()
+    with pytest.raises(UserError), console.logging_errors():
+        Trial.open(str(tmp_path), "script", ARGUMENTS, console)
+        raise UserError("--model x: is not there")
+    assert (tmp_path / "log.txt").read_text() == "error: --model x: is not there\n"
 
 
 def test_scored_documents_travel_bit_for_bit():
