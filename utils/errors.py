@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
+OUTPUT_CLOSED_STATUS = 141  # as a shell reports a program that SIGPIPE ended
 FIRST_RANK_SPEAKS_SECONDS = 5.0
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -24,11 +25,16 @@ def run_main(main: Callable[[], None]) -> None:
     """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback.
 
     A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
-    several ranks the sentence is said once, unless it concerns one rank alone.
+    several ranks the sentence is said once, unless it concerns one rank alone. Where the terminal cannot show
+    a character, its code is printed instead.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads that spin for long starve each other on busy cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin starve each other on busy cores
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:
@@ -37,6 +43,9 @@ def run_main(main: Callable[[], None]) -> None:
             INTERRUPTED_STATUS,
             shared=True,
         )
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
+        _leave("the program that read the output has ended", OUTPUT_CLOSED_STATUS)
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise

@@ -1,0 +1,50 @@
+"""How a script ends: one sentence and a status, never a traceback."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(body, stdout=subprocess.PIPE, **variables):
+    """A script whose `main` is `body`."""
+    code = f"import errno\nfrom utils.errors import *\ndef main():\n    {body}\nrun_main(main)"
+    environment = {"PATH": "", **variables}
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "body, status, sentence",
+    [
+        ("raise UserError('--model x: is not there')", 2, b"error: --model x: is not there\n"),
+        ("raise OSError(errno.ENOSPC, 'No space left', 'f')", 2, b"error: no space left to write f: No space left\n"),
+        ("raise KeyboardInterrupt", 130, b"error: interrupted; the same command without --overwrite goes on"),
+    ],
+)
+def test_one_sentence_and_a_status(body, status, sentence):
+    done = run(body)
+    assert done.returncode == status and done.stderr.startswith(sentence) and done.stderr.count(b"\n") == 1
+
+
+def test_an_unforeseen_error_keeps_its_traceback():
+    done = run("raise OSError(errno.EIO, 'Input/output error')")
+    assert done.returncode == 1 and b"Traceback" in done.stderr
+
+
+def test_a_reader_that_has_left_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = run("print('a line')", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"error: the program that read the output has ended\n")
+
+
+def test_a_terminal_without_unicode_gets_codes():
+    done = run("print('Λ'); raise UserError('no Λ')", PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stdout, done.stderr) == (2, b"\\u039b\n", b"error: no \\u039b\n")
