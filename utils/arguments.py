@@ -4,6 +4,7 @@ Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
 """
 
 import argparse
+import math
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ LAMBDA_DEFAULTS: dict[str, Any] = {
     "backend": "auto",
 }
 NO_CAP = "none"
+LARGEST_NUMBER = 10**18  # torch and the tokenizers count in 64 bits
 BACKENDS = ("auto", "blockwise", "flex")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 Check = Callable[[Namespace], None]
@@ -38,6 +40,9 @@ class HarnessParser(argparse.ArgumentParser):
     def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
         """Parse, then run every group's check. Raises SharedError: every rank reads the same command line."""
         arguments = super().parse_args(args, namespace)
+        for name, value in vars(arguments).items():
+            if value == "":
+                self.error(f"--{name} is empty: give a value or leave it out")
         for check in self.checks:
             try:
                 check(arguments)
@@ -50,7 +55,7 @@ class HarnessParser(argparse.ArgumentParser):
 
 
 def whole_number(minimum: int) -> Callable[[str], int]:
-    """An argparse type: an integer of at least `minimum`."""
+    """An argparse type: an integer of at least `minimum`, small enough for all arithmetic on it."""
 
     def parse(text: str) -> int:
         try:
@@ -59,9 +64,22 @@ def whole_number(minimum: int) -> Callable[[str], int]:
             raise ArgumentTypeError(f"must be a whole number, not {text!r}") from None
         if value < minimum:
             raise ArgumentTypeError(f"must be at least {minimum}, not {value}")
+        if value > LARGEST_NUMBER:
+            raise ArgumentTypeError(f"must be at most {LARGEST_NUMBER}, not {value}")
         return value
 
     return parse
+
+
+def finite_number(text: str) -> float:
+    """An argparse type: a number, neither infinite nor NaN."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"must be a number, not {text!r}") from None
+    if not math.isfinite(value):
+        raise ArgumentTypeError(f"must be a finite number, not {text}")
+    return value
 
 
 def distance(text: str) -> int | str:
@@ -119,7 +137,7 @@ def add_lambda_arguments(parser: HarnessParser) -> None:
     )
     group.add_argument(
         "--triangle_offset",
-        type=float,
+        type=finite_number,
         metavar="X",
         help="not 0: also attend to the tokens in between, with X * log(their number) taken off; O(n²) time "
         "(default: 0)",
@@ -230,7 +248,7 @@ def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
     try:
         return LambdaConfig(**settings)
     except ValueError as error:
-        raise UserError(str(error)) from None
+        raise UserError(f"--{error}") from None  # it begins with the field's name
 
 
 def load_corpus(arguments: Namespace) -> "Corpus":
@@ -275,6 +293,8 @@ def _check_lambda(arguments: Namespace) -> None:
             f"--global_branch {arguments.global_branch} is not smaller than --max_length {max_length}: every "
             "token would be global, so give a smaller one"
         )
+    if arguments.triangle_offset:
+        lambda_config(arguments)  # which knows what it cannot be combined with
 
 
 def _check_run(arguments: Namespace) -> None:
