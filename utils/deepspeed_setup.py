@@ -106,7 +106,7 @@ def choose_precision(requested: str, named: str | None, device: torch.device) ->
         raise UserError(
             f"--dtype {requested} contradicts --deepspeed_config, which enables {named}: change one of them"
         )
-    if named is None or _supports(device, named):
+    if named is None or supports(device, named):
         return named or requested, None
     return (
         "float32",
@@ -135,14 +135,13 @@ def _without_auto(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _named_precision(config: dict[str, Any], path: str) -> str | None:
-    enabled = {name for key, name in PRECISIONS.items() if _is_enabled(config.get(key))}
+    for key in PRECISIONS:
+        if not isinstance(config.get(key, {}), dict):
+            raise UserError(f'--deepspeed_config {path}: {key} must be an object, such as {{"enabled": true}}')
+    enabled = {name for key, name in PRECISIONS.items() if config.get(key, {}).get("enabled") is True}
     if len(enabled) > 1:
         raise UserError(f"--deepspeed_config {path} enables both bf16 and fp16: enable one of them")
     return enabled.pop() if enabled else None
-
-
-def _is_enabled(section: Any) -> bool:
-    return isinstance(section, dict) and section.get("enabled") is True
 
 
 def _sharding(zero: dict[str, Any], device: torch.device) -> dict[str, Any]:
@@ -153,7 +152,10 @@ def _sharding(zero: dict[str, Any], device: torch.device) -> dict[str, Any]:
     return kept
 
 
-def _supports(device: torch.device, dtype: str) -> bool:
+def supports(device: torch.device, dtype: str) -> bool:
+    """Whether the device computes in this dtype ("float32", ...)."""
+    if dtype not in ("bfloat16", "float16"):
+        return True
     if device.type == "cuda":
         return dtype == "float16" or torch.cuda.is_bf16_supported(including_emulation=False)
     kind = {"bfloat16": "bf16", "float16": "fp16"}[dtype]

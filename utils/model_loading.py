@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from transformers import AutoConfig, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from utils.arguments import lambda_config, model_spec
-from utils.deepspeed_setup import choose_precision, join_deepspeed, read_deepspeed_config
-from utils.errors import UserError
+from utils.deepspeed_setup import choose_precision, join_deepspeed, read_deepspeed_config, supports
+from utils.errors import SharedError
 from utils.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -44,9 +44,11 @@ def load_model(arguments: Namespace, runtime: Runtime) -> RunnableModel:
     dtype, note = choose_precision(arguments.dtype, setup.precision, runtime.device)
     if note:
         runtime.console.say(note)
+    if setup.sharded:
+        dtype = _sharded_dtype(arguments, dtype, runtime)
     spec = replace(model_spec(arguments), dtype=dtype)
     join_deepspeed(runtime)
-    setup = setup.with_precision(_checkpoint_dtype(spec) if setup.sharded and dtype == "auto" else dtype)
+    setup = setup.with_precision(dtype)
     setup.check(arguments.deepspeed_config)
     sharded_loading = setup.prepare_loading()
     runnable = _load(arguments, spec, setup.wrap)
@@ -70,7 +72,7 @@ def _load(arguments: Namespace, spec: "ModelSpec", place: Callable[[nn.Module], 
 
 def _check_placement(arguments: Namespace, runtime: Runtime) -> None:
     if arguments.device_map and runtime.world_size > 1:
-        raise UserError(
+        raise SharedError(
             f"--device_map spreads one model over this machine's devices and cannot be used by "
             f"{runtime.world_size} ranks: start one rank, or use ZeRO-3"
         )
@@ -83,15 +85,26 @@ def _placer(arguments: Namespace, runtime: Runtime) -> Callable[[nn.Module], nn.
     return lambda module: module.to(runtime.device)
 
 
-def _checkpoint_dtype(spec: "ModelSpec") -> str:
-    """The precision a checkpoint says it was saved in; float32 where it cannot be asked."""
+def _sharded_dtype(arguments: Namespace, dtype: str, runtime: Runtime) -> str:
+    """ZeRO-3 creates the weights itself: it must be told their precision, which the device must support."""
+    wanted = _checkpoint_dtype(arguments.model) if dtype == "auto" else dtype
+    if supports(runtime.device, wanted):
+        return wanted
+    if dtype != "auto":
+        raise SharedError(
+            f"--dtype {dtype} is not supported by {runtime.device} under ZeRO-3: give another one, or a "
+            "--deepspeed_config without ZeRO-3"
+        )
+    runtime.console.say(f"{wanted}, which --model is saved in, is not supported by {runtime.device}: taking float32")
+    return "float32"
+
+
+def _checkpoint_dtype(model: str) -> str:
+    """The precision that a checkpoint says it was saved in."""
     from models.constant import CONSTANT_MODEL
     from models.model_source import find_source
+    from models.pretrained import load_config
 
-    if spec.model == CONSTANT_MODEL:
+    if model == CONSTANT_MODEL:
         return "float32"
-    try:
-        config = AutoConfig.from_pretrained(**find_source("--model", spec.model).files)
-    except (OSError, ValueError):
-        return "float32"
-    return str(config.dtype or "float32").removeprefix("torch.")
+    return str(load_config(find_source("--model", model)).dtype or "float32").removeprefix("torch.")

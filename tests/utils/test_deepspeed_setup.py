@@ -73,6 +73,7 @@ def test_stages_that_shard_training_state_only_shard_nothing(tmp_path, stage):
         ("{", "is not valid JSON"),
         ("[]", "must hold a JSON object"),
         ({"zero_optimization": {"stage": 4}}, "stage must be 0, 1, 2 or 3, not 4"),
+        ({"fp16": True}, 'fp16 must be an object, such as {"enabled": true}'),
         ({"bf16": {"enabled": True}, "fp16": {"enabled": True}}, "enables both"),
     ],
 )
@@ -101,7 +102,7 @@ def test_precision(monkeypatch):
     assert choose_precision("float32", None, CPU) == ("float32", None)
     with pytest.raises(UserError, match="--dtype float32 contradicts --deepspeed_config, which enables float16"):
         choose_precision("float32", "float16", CPU)
-    monkeypatch.setattr("utils.deepspeed_setup._supports", lambda device, dtype: dtype == "bfloat16")
+    monkeypatch.setattr("utils.deepspeed_setup.supports", lambda device, dtype: dtype == "bfloat16")
     assert choose_precision("auto", "bfloat16", CPU) == ("bfloat16", None)
     dtype, note = choose_precision("auto", "float16", CPU)
     assert dtype == "float32" and "float16" in note and "\n" not in note
