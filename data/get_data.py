@@ -75,7 +75,7 @@ def open_source(request: DataRequest) -> Source:
             return open_saved(path, request) if is_saved(path) else open_files(path, request)
     if request.dataset_dir is not None or is_path(request.name):
         raise UserError(f"--dataset {path} is not there: give a file, a folder, a hub name or one of {KNOWN}")
-    return open_hub(request)
+    return open_hub(request, KNOWN)
 
 
 def is_path(name: str) -> bool:

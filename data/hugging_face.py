@@ -54,10 +54,13 @@ def open_saved(path: Path, request: DataRequest) -> Rows:
     return Rows(loaded[request.split], f"{path.name}/{request.split}", request.text_field)
 
 
-def open_hub(request: DataRequest) -> Rows:
-    """A data set of the hub, downloaded on first use; never runs the data set's code. Raises UserError."""
+def open_hub(request: DataRequest, known: str) -> Rows:
+    """A data set of the hub, downloaded on first use; never runs the data set's code. Raises UserError.
+
+    known: the names that could have been meant instead.
+    """
     name, group, split = request.name, request.dataset_group, request.split
-    failure = f"--dataset {name} is no local path, and cannot be loaded from the Hugging Face hub"
+    failure = f"--dataset {name} is no local path, none of {known}, and cannot be loaded from the Hugging Face hub"
     table = load(failure, lambda datasets: datasets.load_dataset(name, group, split=split))
     return Rows(table, "/".join(filter(None, (name, group, split))), request.text_field)
 

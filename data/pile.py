@@ -28,7 +28,10 @@ def open_pile(request: DataRequest) -> LineFile:
         raise UserError(f"--dataset the_pile needs --dataset_group, the groups of {folder} are: {there}")
     check_group(request.dataset_group, set(groups), folder)
     path = folder / groups[request.dataset_group]
-    return LineFile(path, request.dataset_group, request.text_field, request.needed)
+    lines = LineFile(path, request.dataset_group, request.text_field, request.needed)
+    if not len(lines):
+        raise UserError(f"{path} holds no documents")
+    return lines
 
 
 def split_folder(root: Path, split: str) -> Path:

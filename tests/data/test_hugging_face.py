@@ -91,7 +91,7 @@ def test_hub(monkeypatch):
 def test_hub_offline(monkeypatch):
     """As HF_HUB_OFFLINE=1 does; the library reads that variable when it is imported."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="--dataset no/such_set is no local path, .* hub: Couldn't reach"):
+    with pytest.raises(UserError, match="no/such_set is no local path, none of plays, .* hub: Couldn't reach"):
         get_data("no/such_set")
 
 

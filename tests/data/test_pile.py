@@ -54,6 +54,12 @@ def test_split_without_groups(pile):
         get_data("the_pile", dataset_dir=pile, dataset_group="ArXiv", split="empty")
 
 
+def test_group_without_documents(pile):
+    (pile / "test" / "Empty.jsonl").write_text("\n")
+    with pytest.raises(UserError, match="Empty.jsonl holds no documents"):
+        get_data("the_pile", dataset_dir=pile, dataset_group="Empty")
+
+
 def test_split_that_is_still_one_file(pile):
     write_bytes(pile / "train.jsonl.zst", b"")
     command = f"python data/split_pile_file.py {pile}/train.jsonl.zst {pile}/train"
