@@ -85,10 +85,6 @@ def test_fp16_is_dtype_float16():
             "--use_lambda_attention --triangle_offset 1 --limit_distance none",
             "--triangle_offset needs a limit_distance",
         ),
-        (
-            "--use_lambda_attention --triangle_offset 1 --backend flex",
-            "--triangle_offset needs the backend blockwise",
-        ),
     ],
 )
 def test_refusals_are_one_sentence_that_names_the_flag(flags, words):
