@@ -44,11 +44,12 @@ class Runtime:
             return [value]
         payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
-        dist.all_gather(sizes, torch.tensor([len(payload)]), group=self.messages)
-        longest = int(max(sizes))
-        payload = torch.nn.functional.pad(payload, (0, longest - len(payload)))
-        received = [torch.empty(longest, dtype=torch.uint8) for _ in sizes] if self.is_main else None
-        dist.gather(payload, received, group=self.messages)
+        with _listening():
+            dist.all_gather(sizes, torch.tensor([len(payload)]), group=self.messages)
+            longest = int(max(sizes))
+            payload = torch.nn.functional.pad(payload, (0, longest - len(payload)))
+            received = [torch.empty(longest, dtype=torch.uint8) for _ in sizes] if self.is_main else None
+            dist.gather(payload, received, group=self.messages)
         return [json.loads(bytes(data[:size].numpy())) for data, size in zip(received or [], sizes)]
 
     def broadcast(self, value: Any) -> Any:
@@ -57,10 +58,11 @@ class Runtime:
             return value
         payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         size = torch.tensor([len(payload)])
-        dist.broadcast(size, 0, group=self.messages)
-        if not self.is_main:
-            payload = torch.empty(int(size), dtype=torch.uint8)
-        dist.broadcast(payload, 0, group=self.messages)
+        with _listening():
+            dist.broadcast(size, 0, group=self.messages)
+            if not self.is_main:
+                payload = torch.empty(int(size), dtype=torch.uint8)
+            dist.broadcast(payload, 0, group=self.messages)
         return json.loads(bytes(payload.numpy()))
 
     def on_main(self, action: Callable[[], T]) -> T | None:
@@ -155,6 +157,18 @@ def _join_ranks(device: torch.device, world_size: int) -> dist.ProcessGroup | No
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=RANK_TIMEOUT)
     return dist.new_group(backend="gloo", timeout=RANK_TIMEOUT)
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    """Messages between ranks fail where one of them is no more: killed, or ended by an error of its own."""
+    try:
+        yield
+    except RuntimeError:
+        raise SharedError(
+            "another rank has ended before its work was done (killed, for want of memory perhaps, or by the error "
+            "above): the same command without --overwrite goes on where it stopped"
+        ) from None
 
 
 def _attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +33,21 @@ def run_script(script, *flags, ranks=None, prefix=(), timeout=240):
     return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout)
 
 
-def start_script(script, *flags):
-    """Start it under plain Python and return the process."""
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen(command(script, *flags), cwd=ROOT, env=environment(), stdout=quiet, stderr=quiet)
+def start_script(script, *flags, ranks=None, output=subprocess.DEVNULL):
+    """Start it and return the process; what it prints goes to `output`."""
+    line = command(script, *flags, ranks=ranks)
+    return subprocess.Popen(line, cwd=ROOT, env=environment(), stdout=output, stderr=output)
+
+
+def rank_processes(words):
+    """The ids of the second ranks that were started with `words` among their flags."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            line = path.read_bytes().decode(errors="replace")
+            if "\0--local_rank=1\0" in line and words in line:
+                found.append(int(path.parent.name))
+    return found
 
 
 def free_port():

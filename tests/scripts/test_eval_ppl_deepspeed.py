@@ -16,7 +16,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.llama import convert_llama_model
 from scripts import eval_ppl_deepspeed
-from tests.scripts.running import ROOT, arrays, covered_documents, results, run_script, samples, start_script
+from tests.scripts.running import (
+    ROOT,
+    arrays,
+    covered_documents,
+    rank_processes,
+    results,
+    run_script,
+    samples,
+    start_script,
+)
 from utils.errors import UserError
 from utils.nll_journal import NllJournal
 
@@ -80,6 +89,13 @@ def nll_by_hand(model_dir, texts, max_length, convert=lambda model: model):
             logits = model(ids).logits.double()
         nlls.append(F.cross_entropy(logits[0, :-1], ids[0, 1:], reduction="none").numpy())
     return nlls
+
+
+def wait_for_samples(log_dir, number, process):
+    journal, deadline = log_dir / "samples.jsonl", time.monotonic() + 120
+    while not journal.exists() or journal.read_bytes().count(b"\n") < number:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 def assert_same_trial(log_dir, other, rtol):
@@ -179,10 +195,7 @@ def test_killed_and_started_again_ends_as_if_never_stopped(tiny_llama_dir, tmp_p
     texts = write_texts(tmp_path / "texts", [30 + place % 40 for place in range(80)])
     flags = ("--model", tiny_llama_dir, "--dataset", texts)
     process = start_script(SCRIPT, *flags, "--log_dir", tmp_path / "killed")
-    journal, deadline = tmp_path / "killed" / "samples.jsonl", time.monotonic() + 120
-    while not journal.exists() or journal.read_bytes().count(b"\n") < 5:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_for_samples(tmp_path / "killed", 5, process)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "killed" / "results.json").exists()
@@ -191,6 +204,22 @@ def test_killed_and_started_again_ends_as_if_never_stopped(tiny_llama_dir, tmp_p
     assert_same_trial(tmp_path / "killed", tmp_path / "whole", rtol=0)
     killed, whole = (results(tmp_path / name) for name in ("killed", "whole"))
     assert {**killed, **dict.fromkeys(VOLATILE)} == {**whole, **dict.fromkeys(VOLATILE)}
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cmdline"), reason="finds the rank as Linux lists processes")
+def test_a_rank_that_is_killed_is_named_and_loses_nothing(tiny_llama_dir, tmp_path):
+    texts = write_texts(tmp_path / "texts", [200] * 200)
+    flags = ("--model", tiny_llama_dir, "--dataset", texts, "--log_dir", tmp_path / "log")
+    with open(tmp_path / "printed", "w") as output:
+        launcher = start_script(SCRIPT, *flags, ranks=2, output=output)
+    wait_for_samples(tmp_path / "log", 5, launcher)
+    (victim,) = rank_processes(str(tmp_path))
+    os.kill(victim, signal.SIGKILL)
+    assert launcher.wait(60) != 0
+    printed = (tmp_path / "printed").read_text()
+    assert "Traceback" not in printed and "error: another rank has ended before its work was done" in printed
+    assert run_script(SCRIPT, *flags).returncode == 0
+    assert len(samples(tmp_path / "log")) == len(list(texts.iterdir()))
 
 
 def test_a_finished_trial_shows_its_results_without_the_model(flags, tiny_llama_dir, tmp_path, capsys, monkeypatch):
