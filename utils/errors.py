@@ -29,7 +29,6 @@ def run_main(main: Callable[[], None]) -> None:
     a character, its code is printed instead.
     """
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads that spin for long starve each other on busy cores
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin starve each other on busy cores
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:
