@@ -103,7 +103,8 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
         longest=arguments.max_length,
         memory=lambda: peak_memory(runtime.device),
     )
-    document_scorer = DocumentScorer(scorer, model.tokenizer, arguments, runtime, progress)
+    vocab_size = model.identity["vocab_size"]
+    document_scorer = DocumentScorer(scorer, model.tokenizer, vocab_size, arguments, runtime, progress)
     left = [place for place in range(len(corpus)) if arguments.start_data_from + place not in done]
     for step in steps(left, runtime.world_size, arguments.batch_size):
         take_step(step[runtime.rank], corpus, document_scorer, runtime, journal, progress)

@@ -50,11 +50,13 @@ class DocumentScorer:
         self,
         scorer: nn.Module,
         tokenizer: PreTrainedTokenizerBase,
+        vocab_size: int,
         arguments: Namespace,
         runtime: Runtime,
         progress: Progress,
     ) -> None:
         self.scorer, self.tokenizer, self.runtime, self.progress = scorer, tokenizer, runtime, progress
+        self.vocab_size = vocab_size
         self.max_length, self.truncation_side = arguments.max_length, arguments.truncation_side
 
     def score(self, documents: Sequence[Document]) -> list[ScoredDocument]:
@@ -66,18 +68,34 @@ class DocumentScorer:
         encoded = [
             encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side) for document in documents
         ]
-        batch = [text for text in encoded if len(text.input_ids) >= SHORTEST]
+        errors = [self._refusal(document, text) for document, text in zip(documents, encoded)]
+        batch = [text for text, error in zip(encoded, errors) if error is None]
         self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch), len(batch))
         started = time.monotonic()
         with layer_progress(self.scorer, self.progress.within_step):
             nll = iter(self._forward(batch or [NO_DOCUMENT]))
         seconds = (time.monotonic() - started) / max(len(batch), 1)
         return [
-            self._describe(document, text, next(nll), seconds)
-            if len(text.input_ids) >= SHORTEST
-            else _too_short(document, text)
-            for document, text in zip(documents, encoded)
+            self._describe(document, text, next(nll), seconds) if error is None else _failed(document, error)
+            for document, text, error in zip(documents, encoded, errors)
         ]
+
+    def _refusal(self, document: Document, text: EncodedText) -> str | None:
+        """Why this document cannot be scored; None if it can."""
+        if len(text.input_ids) < SHORTEST:
+            return (
+                f"document {document.id!r} (number {document.index}) has {len(text.input_ids)} tokens, and "
+                f"perplexity needs at least {SHORTEST}: take it out of the data, or pass it by with "
+                "--start_data_from and --max_data_num"
+            )
+        highest = max(text.input_ids)
+        if highest >= self.vocab_size:
+            return (
+                f"document {document.id!r} has the token {self.tokenizer.convert_ids_to_tokens(highest)!r} "
+                f"(number {highest}), and the model has only {self.vocab_size}: name the tokenizer that belongs to "
+                "the model with --tokenizer_path"
+            )
+        return None
 
     def _forward(self, batch: Sequence[EncodedText]) -> list[np.ndarray]:
         input_ids = pad_right([text.input_ids for text in batch]).to(self.runtime.device)
@@ -122,15 +140,6 @@ def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
     for row, ids in zip(padded, rows):
         row[: len(ids)] = torch.tensor(ids)
     return padded
-
-
-def _too_short(document: Document, text: EncodedText) -> ScoredDocument:
-    return _failed(
-        document,
-        f"document {document.id!r} (number {document.index}) has {len(text.input_ids)} tokens, and "
-        f"perplexity needs at least {SHORTEST}: take it out of the data, or pass it by with "
-        "--start_data_from and --max_data_num",
-    )
 
 
 def _failed(document: Document, sentence: str) -> ScoredDocument:

@@ -267,6 +267,18 @@ def test_nan_logits_are_named_and_the_rest_is_kept(flags, tiny_llama_dir, tmp_pa
     assert [line["index"] for line in samples(tmp_path / "log")] == [0, 2]
 
 
+def test_a_token_that_the_model_does_not_know_is_named_and_the_rest_is_kept(flags, tiny_tokenizer_dir, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_tokenizer_dir)
+    tokenizer.add_tokens(["<new>"])
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    texts = write_texts(tmp_path / "texts", (30, 30))
+    (texts / "001.txt").write_text("the <new> and")
+    flags = (*flags, "--tokenizer_path", tmp_path / "tokenizer", "--dataset", texts, "--log_dir", tmp_path / "log")
+    with pytest.raises(UserError, match="document '001.txt' has the token '<new>' .* --tokenizer_path"):
+        run_here(*flags, "--batch_size", 2)
+    assert [line["index"] for line in samples(tmp_path / "log")] == [0]
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
