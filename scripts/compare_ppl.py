@@ -21,7 +21,7 @@ from utils.arguments import whole_number
 from utils.errors import UserError, run_main
 from visualization.arguments import trial_parser
 from visualization.curves import window_sums
-from visualization.trials import Trial, lengths_to_mark, load_trials
+from visualization.trials import FinishedTrial, lengths_to_mark, load_trials
 
 SAME_ARGUMENTS = (
     "model",
@@ -59,7 +59,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check_comparable(trials: Sequence[Trial]) -> None:
+def check_comparable(trials: Sequence[FinishedTrial]) -> None:
     """UserError that tells the differences where a trial had another model or text than the first."""
     first = trials[0]
     for other in trials[1:]:
@@ -77,7 +77,7 @@ def check_comparable(trials: Sequence[Trial]) -> None:
             )
 
 
-def table_rows(trials: Sequence[Trial], bucket: int, pretraining_length: int | None = None) -> list[Row | str]:
+def table_rows(trials: Sequence[FinishedTrial], bucket: int, pretraining_length: int | None = None) -> list[Row | str]:
     """Header, one row for each bucket, then the totals; a str in the list is a line across the table."""
     labels = [trial.label for trial in trials]
     if all(_same_tokens(trials[0], trial) for trial in trials):
@@ -108,7 +108,7 @@ def bucket_edges(length: int, bucket: int) -> np.ndarray:
     return np.append(np.arange(0, length, bucket), length)
 
 
-def bucket_nll(trial: Trial, edges: np.ndarray) -> np.ndarray:
+def bucket_nll(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
     """Mean NLL of the tokens in each bucket, in nats; NaN where there are none. Shape (buckets,)."""
     edges = np.minimum(edges, len(trial.arrays["count"]))
     tokens = window_sums(trial.arrays["count"], edges[:-1], edges[1:])
@@ -116,13 +116,13 @@ def bucket_nll(trial: Trial, edges: np.ndarray) -> np.ndarray:
     return np.where(tokens > 0, total / np.maximum(tokens, 1), np.nan)
 
 
-def bucket_documents(trial: Trial, edges: np.ndarray) -> np.ndarray:
+def bucket_documents(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
     """How many documents reach into each bucket. Shape (buckets,), int64."""
     count = trial.arrays["count"]
     return np.array([count[start:end].max(initial=0) for start, end in pairwise(edges)])
 
 
-def _summary_rows(trials: Sequence[Trial], counted: Sequence[Trial]) -> list[Row]:
+def _summary_rows(trials: Sequence[FinishedTrial], counted: Sequence[FinishedTrial]) -> list[Row]:
     nll = [float(trial.arrays["sum"].sum() / _tokens(trial)) for trial in trials]
     documents = [_number(trial.results.get("documents"), "{:,}") for trial in counted]
     blank = [""] * len(counted)
@@ -137,7 +137,7 @@ def _summary_rows(trials: Sequence[Trial], counted: Sequence[Trial]) -> list[Row
     ]
 
 
-def differing_arguments(trials: Sequence[Trial]) -> list[str]:
+def differing_arguments(trials: Sequence[FinishedTrial]) -> list[str]:
     """One line for each trial with those arguments in which the trials differ; no line if none do."""
     names = {name: None for trial in trials for name in trial.arguments if name not in UNTOLD_ARGUMENTS}
     differing = [name for name in names if len({_shown(trial, name) for trial in trials}) > 1]
@@ -178,15 +178,15 @@ def _column_widths(rows: Sequence[Row | str]) -> list[int]:
     return [max(len(cell) for cell in column) for column in columns]
 
 
-def _tokens(trial: Trial) -> int:
+def _tokens(trial: FinishedTrial) -> int:
     return int(trial.arrays["count"].sum())
 
 
-def _same_tokens(one: Trial, other: Trial) -> bool:
+def _same_tokens(one: FinishedTrial, other: FinishedTrial) -> bool:
     return np.array_equal(one.arrays["count"], other.arrays["count"])
 
 
-def _shown(trial: Trial, name: str) -> str:
+def _shown(trial: FinishedTrial, name: str) -> str:
     return json.dumps(trial.arguments.get(name), ensure_ascii=False)
 
 

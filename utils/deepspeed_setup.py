@@ -1,5 +1,6 @@
 """DeepSpeed for evaluation: reading a configuration, fitting it to this machine, wrapping a model with it."""
 
+import difflib
 import json
 import warnings
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ def read_deepspeed_config(path: str, runtime: Runtime) -> DeepSpeedSetup:
     only training state become stage 0. Raises UserError naming the file.
     """
     config = _without_auto(_read_json(path))
+    _refuse_misspelt(config, path)
     precision = _named_precision(config, path)
     zero = config.get("zero_optimization", {})
     stage = zero.get("stage", 0) if isinstance(zero, dict) else None
@@ -132,6 +134,14 @@ def _without_auto(config: dict[str, Any]) -> dict[str, Any]:
         for key, value in config.items()
         if value != "auto"
     }
+
+
+def _refuse_misspelt(config: dict[str, Any], path: str) -> None:
+    """DeepSpeed ignores keys that it does not know: a model would silently not be sharded."""
+    for key in config:
+        meant = difflib.get_close_matches(key, ("zero_optimization",), cutoff=0.8)
+        if meant and meant[0] != key:
+            raise UserError(f"--deepspeed_config {path}: {key} is not known, {meant[0]} is")
 
 
 def _named_precision(config: dict[str, Any], path: str) -> str | None:

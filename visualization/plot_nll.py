@@ -33,7 +33,7 @@ from visualization.style import (
     save_figure,
     set_token_ticks,
 )
-from visualization.trials import Trial, lengths_to_mark, load_trials
+from visualization.trials import FinishedTrial, lengths_to_mark, load_trials
 
 BANDS = {
     "sem": ("standard_error", "± 1 standard error"),
@@ -75,7 +75,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def draw(
-    trials: Sequence[Trial],
+    trials: Sequence[FinishedTrial],
     *,
     smoothing: int = 512,
     scale: Scale = "linear",

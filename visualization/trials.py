@@ -15,7 +15,7 @@ DAMAGED = "it is damaged, run the trial again with --overwrite"
 
 
 @dataclass(frozen=True)
-class Trial:
+class FinishedTrial:
     """One finished trial.
 
     arrays: what nll.npz holds, each of shape (positions,); index p is the position, in tokens from 0, of the
@@ -39,7 +39,7 @@ class Trial:
         return (self.config.get("model") or {}).get("pretraining_length")
 
 
-def load_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[Trial]:
+def load_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[FinishedTrial]:
     """Read several trials; labels default to the folders' names, or their paths where two names are alike."""
     if labels is None:
         names = [Path(log_dir).resolve().name for log_dir in log_dirs]
@@ -49,14 +49,14 @@ def load_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) ->
     return [load_trial(log_dir, label) for log_dir, label in zip(log_dirs, labels)]
 
 
-def lengths_to_mark(trials: Sequence[Trial], override: int | None = None) -> list[int]:
+def lengths_to_mark(trials: Sequence[FinishedTrial], override: int | None = None) -> list[int]:
     """The trials' pre-training lengths, ascending, or the override; only those that a text reaches past."""
     longest = max(len(trial.arrays["count"]) for trial in trials)
     lengths = {override} if override else {trial.pretraining_length for trial in trials}
     return sorted(length for length in lengths if length and length < longest)
 
 
-def load_trial(log_dir: str | Path, label: str | None = None) -> Trial:
+def load_trial(log_dir: str | Path, label: str | None = None) -> FinishedTrial:
     """Read one trial; UserError names the file where the folder is missing, unfinished or damaged."""
     folder = Path(log_dir)
     if not folder.is_dir():
@@ -64,7 +64,7 @@ def load_trial(log_dir: str | Path, label: str | None = None) -> Trial:
     config = _read_json(folder / "config.json")
     if not isinstance(config.get("arguments"), dict):
         raise UserError(f"{folder / 'config.json'} holds no arguments: it is damaged, or no trial's config")
-    return Trial(
+    return FinishedTrial(
         log_dir=folder,
         label=folder.resolve().name if label is None else label,
         config=config,

@@ -2,7 +2,10 @@
 
 import pytest
 
+from models import get_model
+from models import lambda_config as lambda_config_module
 from models.lambda_attention import LambdaConfig
+from utils import arguments as arguments_module
 from utils.arguments import (
     HarnessParser,
     add_data_arguments,
@@ -21,6 +24,11 @@ def parse(*flags):
     add_data_arguments(parser)
     add_run_arguments(parser, log_dir="logs/test")
     return parser.parse_args(flags)
+
+
+def test_choices_are_those_of_the_models():
+    assert arguments_module.BACKENDS == lambda_config_module.BACKENDS
+    assert set(arguments_module.DTYPES) == set(get_model.DTYPES)
 
 
 def test_flex_needs_cuda(monkeypatch):

@@ -40,6 +40,11 @@ def test_our_configurations_are_for_evaluation(name, sharded):
         assert setup.config["zero_optimization"]["offload_param"] == {"device": "cpu", "pin_memory": False}
 
 
+def test_a_misspelt_section_is_named_and_not_ignored(tmp_path):
+    with pytest.raises(UserError, match="zero_optimisation is not known, zero_optimization is"):
+        read(tmp_path, {"zero_optimisation": {"stage": 3}})
+
+
 def test_a_training_configuration_is_stripped(tmp_path):
     setup = read(
         tmp_path,
