@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from models.cache import LambdaCache, as_lambda_cache
-from models.lambda_config import AttentionLayer, LambdaConfig
+from models.lambda_config import SAME_AS_LOCAL, AttentionLayer, LambdaConfig
 from models.positions import PositionEncoding
 from models.ragged import RealTokens, attend_batch
 
@@ -141,6 +141,26 @@ def _attention_forward(
     heads = _InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
     merged = heads.transpose(1, 2).flatten(2)
     return getattr(self, conversion.family.output)(merged), None
+
+
+def drop_in(
+    model: PreTrainedModel,
+    families: dict[str, Family],
+    local_branch: int,
+    global_branch: int,
+    limit_distance: int | str | None,
+    **options,
+) -> PreTrainedModel:
+    """What the `convert_*_model` functions share. limit_distance: tokens, None for no limit, or SAME_AS_LOCAL.
+
+    families: those that the function takes, by `model_type`; ValueError for a model of another. options: further fields
+    of LambdaConfig.
+    """
+    model_type = model.config.model_type
+    if model_type not in families:
+        raise ValueError(f"this function converts {', '.join(families)}, not {model_type}")
+    limit = local_branch if limit_distance == SAME_AS_LOCAL else limit_distance
+    return convert_family(model, families[model_type], LambdaConfig(local_branch, global_branch, limit, **options))
 
 
 def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig) -> PreTrainedModel:

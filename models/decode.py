@@ -30,7 +30,7 @@ def attend_newest(query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Te
         columns.append(newest.sinks())
     if layer.config.triangle_offset:
         columns.append(newest.middle())
-    elif layer.config.top_k is not None and layer.config.top_k.covers(layer.layer_idx):
+    elif layer.config.selects_top_k(layer.layer_idx):
         columns.append(newest.best())
     columns = [(scores, values) for scores, values in columns if scores.shape[-1]]
     weights = torch.cat([scores for scores, _ in columns], -1).float().softmax(-1).to(newest.near.dtype)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.conversion import Family, Projections, convert_family
-from models.lambda_config import SAME_AS_LOCAL, LambdaConfig
+from models.conversion import Family, Projections, drop_in
+from models.lambda_config import SAME_AS_LOCAL
 from models.positions import RotaryPositions
 from models.vanilla import before_forward
 
@@ -16,7 +16,7 @@ def convert_gpt_j_model(
     model: PreTrainedModel, local_branch: int, global_branch: int, limit_distance=SAME_AS_LOCAL, **options
 ) -> PreTrainedModel:
     """Give a GPT-J model Λ-attention in place, and return it. Arguments as in `convert_llama_model`."""
-    return convert_family(model, FAMILY, LambdaConfig.drop_in(local_branch, global_branch, limit_distance, **options))
+    return drop_in(model, FAMILIES, local_branch, global_branch, limit_distance, **options)
 
 
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
@@ -55,11 +55,13 @@ def _extend_vanilla(base: nn.Module) -> None:
     before_forward(base, lengthen)
 
 
-FAMILY = Family(
-    attention_modules=_attention_modules,
-    project=_project,
-    output="out_proj",
-    scale=lambda module: module.head_dim**-0.5,
-    positions=_positions,
-    extend_vanilla=_extend_vanilla,
-)
+FAMILIES = {
+    "gptj": Family(
+        attention_modules=_attention_modules,
+        project=_project,
+        output="out_proj",
+        scale=lambda module: module.head_dim**-0.5,
+        positions=_positions,
+        extend_vanilla=_extend_vanilla,
+    )
+}

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.conversion import Family, Projections, convert_family
-from models.lambda_config import SAME_AS_LOCAL, LambdaConfig
+from models.conversion import Family, Projections, drop_in
+from models.lambda_config import SAME_AS_LOCAL
 from models.positions import RotaryPositions, rotary_from_config
 
 
@@ -12,7 +12,7 @@ def convert_gpt_neox_model(
     model: PreTrainedModel, local_branch: int, global_branch: int, limit_distance=SAME_AS_LOCAL, **options
 ) -> PreTrainedModel:
     """Give a GPT-NeoX model Λ-attention in place, and return it. Arguments as in `convert_llama_model`."""
-    return convert_family(model, FAMILY, LambdaConfig.drop_in(local_branch, global_branch, limit_distance, **options))
+    return drop_in(model, FAMILIES, local_branch, global_branch, limit_distance, **options)
 
 
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
@@ -25,10 +25,12 @@ def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
     return rotary_from_config(base.config, base.rotary_emb, limit_distance)
 
 
-FAMILY = Family(
-    attention_modules=lambda base: [layer.attention for layer in base.layers],
-    project=_project,
-    output="dense",
-    scale=lambda module: module.scaling,
-    positions=_positions,
-)
+FAMILIES = {
+    "gpt_neox": Family(
+        attention_modules=lambda base: [layer.attention for layer in base.layers],
+        project=_project,
+        output="dense",
+        scale=lambda module: module.scaling,
+        positions=_positions,
+    )
+}

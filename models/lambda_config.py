@@ -83,12 +83,6 @@ class LambdaConfig:
         """Whether the limit falls inside the window, so that window keys are felt in two ways."""
         return self.limit_distance is not None and self.limit_distance < self.local_branch
 
-    @classmethod
-    def drop_in(cls, local_branch: int, global_branch: int, limit_distance=None, **options) -> "LambdaConfig":
-        """As the `convert_*` functions take it: the limit may be SAME_AS_LOCAL."""
-        limit = local_branch if limit_distance == SAME_AS_LOCAL else limit_distance
-        return cls(local_branch, global_branch, limit, **options)
-
     def to_dict(self) -> dict:
         return asdict(self)
 

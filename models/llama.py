@@ -5,8 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.conversion import Family, Projections, convert_family
-from models.lambda_config import SAME_AS_LOCAL, LambdaConfig
+from models.conversion import Family, Projections, drop_in
+from models.lambda_config import SAME_AS_LOCAL
 from models.positions import RotaryPositions, rotary_from_config
 
 
@@ -18,10 +18,7 @@ def convert_llama_model(
     limit_distance: None is no limit; by default it is local_branch. options: further fields of LambdaConfig.
     Raises ValueError for another family.
     """
-    family = FAMILIES.get(model.config.model_type)
-    if family is None:
-        raise ValueError(f"convert_llama_model takes {', '.join(FAMILIES)}, not {model.config.model_type}")
-    return convert_family(model, family, LambdaConfig.drop_in(local_branch, global_branch, limit_distance, **options))
+    return drop_in(model, FAMILIES, local_branch, global_branch, limit_distance, **options)
 
 
 def _split_heads(x: Tensor, module: nn.Module) -> Tensor:

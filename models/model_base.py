@@ -18,7 +18,7 @@ __all__ = [
     "supported_model_types",
 ]
 
-FAMILIES = {**llama.FAMILIES, "gptj": gpt_j.FAMILY, "mpt": mpt_7b.FAMILY, "gpt_neox": gpt_neox.FAMILY}
+FAMILIES = {**llama.FAMILIES, **gpt_j.FAMILIES, **mpt_7b.FAMILIES, **gpt_neox.FAMILIES}
 
 
 class UnsupportedModelError(SharedError):

@@ -76,9 +76,20 @@ def test_the_published_drop_ins_word_for_word(convert, model_type):
     assert LambdaConfig.from_dict(convert(model, 8, 2, None).config.lambda_attention).limit_distance is None
 
 
-def test_a_drop_in_refuses_another_family():
-    with pytest.raises(ValueError, match="gptj"):
-        convert_llama_model(tiny_model("gptj"), 8, 2)
+@pytest.mark.parametrize(
+    ("convert", "other"),
+    [
+        (convert_llama_model, "gptj"),
+        (convert_mpt_model, "llama"),
+        (convert_gpt_j_model, "llama"),
+        (convert_gpt_neox_model, "llama"),
+    ],
+)
+def test_a_drop_in_refuses_another_family(convert, other):
+    model = tiny_model(other)
+    with pytest.raises(ValueError, match=f"not {other}"):
+        convert(model, 8, 2)
+    assert not is_converted(model)
 
 
 def test_unsupported_models_are_refused_by_name_with_the_supported_ones():
