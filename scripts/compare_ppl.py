@@ -17,26 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from utils.arguments import whole_number
+from utils.arguments import CORPUS_ARGUMENTS, whole_number
 from utils.errors import UserError, run_main
 from visualization.arguments import trial_parser
 from visualization.curves import window_sums
 from visualization.trials import FinishedTrial, lengths_to_mark, load_trials
 
-SAME_ARGUMENTS = (
-    "model",
-    "tokenizer_path",
-    "dataset",
-    "dataset_dir",
-    "dataset_group",
-    "split",
-    "text_field",
-    "start_data_from",
-    "max_data_num",
-    "seed",
-    "max_length",
-    "truncation_side",
-)
+SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
 UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank")  # these differ, and say nothing about the numbers
 NOTHING = "-"
 

@@ -23,6 +23,16 @@ LAMBDA_DEFAULTS: dict[str, Any] = {
     "triangle_offset": 0.0,
     "backend": "auto",
 }
+CORPUS_ARGUMENTS = (
+    "dataset_dir",
+    "dataset_group",
+    "split",
+    "text_field",
+    "start_data_from",
+    "max_data_num",
+    "seed",
+)
+"""Which documents of --dataset are taken, and in which order."""
 NO_CAP = "none"
 LARGEST_NUMBER = 10**18  # torch and the tokenizers count in 64 bits
 BACKENDS = ("auto", "blockwise", "flex")
@@ -255,16 +265,7 @@ def load_corpus(arguments: Namespace) -> "Corpus":
     """The documents asked for, in their order."""
     from data.get_data import get_data
 
-    fields = (
-        "dataset_dir",
-        "dataset_group",
-        "split",
-        "text_field",
-        "start_data_from",
-        "max_data_num",
-        "seed",
-    )
-    return get_data(arguments.dataset, **{name: getattr(arguments, name) for name in fields})
+    return get_data(arguments.dataset, **{name: getattr(arguments, name) for name in CORPUS_ARGUMENTS})
 
 
 def _check_model(arguments: Namespace) -> None:
