@@ -55,12 +55,14 @@ def _beginning(
     key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
 ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
     """The first tokens' keys (not encoded) and values, and where the middle is attended those of all tokens."""
-    sinks, history = (key, value), (key, value)
-    if past is not None:
-        past.begin(key, value)
-        sinks, history = (past.sink_keys, past.sink_values), (past.history_keys, past.history_values)
-    count = layer.config.global_branch
-    return (sinks[0][:, :, :count], sinks[1][:, :, :count]), history if layer.config.triangle_offset else None
+    count, attends_middle = layer.config.global_branch, bool(layer.config.triangle_offset)
+    if past is None:
+        # Contiguous once: each block would otherwise copy all of it to fold the rows of a batch into heads.
+        history = (key.contiguous(), value.contiguous()) if attends_middle else None
+        return (key[:, :, :count], value[:, :, :count]), history
+    past.begin(key, value)
+    sinks = past.sink_keys[:, :, :count], past.sink_values[:, :, :count]
+    return sinks, (past.history_keys, past.history_values) if attends_middle else None
 
 
 class _RollingBuffer:
