@@ -167,9 +167,19 @@ class LambdaLayer(CacheLayerMixin):
                 setattr(self, name, select(getattr(self, name)))
         self.seen = self.seen[:1] * len(rows) if self.aligned else [self.seen[row] for row in rows.tolist()]
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The stored tensors by name, `[B, ...]`; none before the first token."""
+        return {name: getattr(self, name) for name in _TENSORS} if self.is_initialized else {}
+
+    def restore(self, tensors: dict[str, Tensor], position: int) -> None:
+        """Hold what `tensors` gave when every row had read `position` tokens, none of them padding."""
+        for name in _TENSORS:
+            setattr(self, name, tensors[name])
+        self.seen, self.columns, self.is_initialized = [position] * len(self.keys), position, True
+
     def nbytes(self) -> int:
         """Bytes of the stored tensors."""
-        return sum(getattr(self, name).nbytes for name in _TENSORS) if self.is_initialized else 0
+        return sum(tensor.nbytes for tensor in self.tensors().values())
 
 
 _TENSORS = ("keys", "values", "sink_keys", "sink_values", "history_keys", "history_values")

@@ -34,19 +34,19 @@ class NllScorer(nn.Module):
         targets = input_ids[:, 1:]
         head = self.model.get_output_embeddings()
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False, **model_inputs)[0]
-        with _scoring_head(head, targets, _logit_transform(self.model.config)):
+        with scoring_head(head, targets, self.model.config):
             return head(hidden[:, :-1])
 
 
 @contextmanager
-def _scoring_head(head: nn.Module, targets: Tensor, transform: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def scoring_head(head: nn.Module, targets: Tensor, config: PretrainedConfig) -> Iterator[None]:
     """For one call, `head` maps hidden states [batch, m, hidden] to the NLL [batch, m] of `targets` [batch,
-    m].
+    m], in float32.
 
     Only its forward is replaced, so hooks on the module (ZeRO-3 gathers its weight in one) run once around
-    all slices.
+    all slices. config: the model's, which says what happens to logits after the head.
     """
-    project = head.forward
+    project, transform = head.forward, _logit_transform(config)
 
     def score(hidden: Tensor) -> Tensor:
         nll = torch.empty(targets.shape, dtype=torch.float32, device=hidden.device)

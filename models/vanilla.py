@@ -5,6 +5,18 @@ from collections.abc import Callable
 
 from torch import nn
 
+TABLE_NAMES = ("wpe", "embed_positions", "position_embeddings", "embed_position")
+
+
+def position_table_length(model: nn.Module) -> int | None:
+    """Positions that a model with learned absolute positions has; None for one that can be read beyond its training."""
+    tables = [
+        module.num_embeddings - getattr(module, "offset", 0)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in TABLE_NAMES
+    ]
+    return min(tables, default=None)
+
 
 def before_forward(base: nn.Module, prepare: Callable[[nn.Module, int], None]) -> None:
     """Call `prepare(base, length)` before each forward of the base model, or of a copy of it; length counts cached and

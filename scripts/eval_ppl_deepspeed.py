@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from utils.arguments import (
     HarnessParser,
     add_data_arguments,
+    add_document_arguments,
     add_lambda_arguments,
     add_model_arguments,
     add_run_arguments,
@@ -38,6 +39,7 @@ def parse_arguments() -> Namespace:
     add_model_arguments(parser)
     add_lambda_arguments(parser)
     add_data_arguments(parser)
+    add_document_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 

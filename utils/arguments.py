@@ -7,6 +7,7 @@ import argparse
 import math
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import SharedError, UserError
@@ -123,8 +124,11 @@ def add_model_arguments(parser: HarnessParser) -> None:
     parser.checks.append(_check_model)
 
 
-def add_lambda_arguments(parser: HarnessParser) -> None:
-    """Λ-attention's settings; they stay None unless --use_lambda_attention is given."""
+def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length") -> None:
+    """Λ-attention's settings; they stay None unless --use_lambda_attention is given.
+
+    longest_text: the flag that bounds a text's length, which the global branch must not reach.
+    """
     group = parser.add_argument_group("Λ-attention")
     group.add_argument("--use_lambda_attention", action="store_true", help="convert the model to Λ-attention")
     group.add_argument(
@@ -158,11 +162,15 @@ def add_lambda_arguments(parser: HarnessParser) -> None:
         help="'blockwise' (matrix products, any device) or 'flex' (torch's fused flex_attention, for CUDA) "
         "(default: auto, flex on CUDA)",
     )
-    parser.checks.append(_check_lambda)
+    parser.checks.append(partial(_check_lambda, longest_text=longest_text))
 
 
-def add_data_arguments(parser: HarnessParser) -> None:
-    """Which documents to take, and how much of each."""
+def add_data_arguments(
+    parser: HarnessParser,
+    seed: int | None = None,
+    seed_help: str = "shuffle the documents with this seed (default: the data set's order)",
+) -> None:
+    """Which documents to take; `seed` and `seed_help`: what --seed is by default, and what it does."""
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
@@ -192,9 +200,15 @@ def add_data_arguments(parser: HarnessParser) -> None:
     group.add_argument(
         "--seed",
         type=whole_number(0),
+        default=seed,
         metavar="N",
-        help="shuffle the documents with this seed (default: the data set's order)",
+        help=seed_help,
     )
+
+
+def add_document_arguments(parser: HarnessParser) -> None:
+    """How much of each document to take, and how many at once."""
+    group = parser.add_argument_group("documents")
     group.add_argument(
         "--max_length",
         type=whole_number(2),
@@ -206,6 +220,56 @@ def add_data_arguments(parser: HarnessParser) -> None:
         choices=("right", "left"),
         default="right",
         help="which end of a longer document is cut off (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch_size",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="documents in one forward, per rank (default: 1)",
+    )
+
+
+def add_stream_arguments(parser: HarnessParser) -> None:
+    """How long an endless stream is read, in which chunks, and what is kept of it."""
+    group = parser.add_argument_group("stream")
+    group.add_argument(
+        "--streaming_length",
+        type=whole_number(2),
+        default=1_000_000,
+        metavar="TOKENS",
+        help="length of the stream, its first token included (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_length",
+        type=whole_number(1),
+        default=4096,
+        metavar="TOKENS",
+        help="chunk: tokens fed at once; the numbers do not depend on it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--document_separator",
+        default="\\n\\n",
+        metavar="TEXT",
+        help="what stands between two documents: a text in which \\n is a newline, 'eos' for the tokenizer's "
+        "end-of-sequence token, or 'none' (default: %(default)s)",
+    )
+    group.add_argument(
+        "--streams",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="independent streams, with seeds --seed, --seed + 1, ..., shared out over ranks (default: %(default)s)",
+    )
+    group.add_argument(
+        "--save_steps",
+        type=whole_number(1),
+        default=10,
+        metavar="CHUNKS",
+        help="write a checkpoint after so many chunks (default: %(default)s)",
+    )
+    group.add_argument(
+        "--save_token_nll", action="store_true", help="keep the NLL of every token, in token_nll_0000.f32, ..."
     )
 
 
@@ -222,13 +286,6 @@ def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
     group.add_argument("--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already")
     group.add_argument(
         "--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)"
-    )
-    group.add_argument(
-        "--batch_size",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="documents in one forward, per rank (default: 1)",
     )
     group.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.checks.append(_check_run)
@@ -261,11 +318,12 @@ def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
         raise UserError(f"--{error}") from None  # it begins with the field's name
 
 
-def load_corpus(arguments: Namespace) -> "Corpus":
-    """The documents asked for, in their order."""
+def load_corpus(arguments: Namespace, **replaced: Any) -> "Corpus":
+    """The documents asked for, in their order; `replaced`: flags that are to count with another value."""
     from data.get_data import get_data
 
-    return get_data(arguments.dataset, **{name: getattr(arguments, name) for name in CORPUS_ARGUMENTS})
+    given = {name: getattr(arguments, name) for name in CORPUS_ARGUMENTS}
+    return get_data(arguments.dataset, **given | replaced)
 
 
 def _check_model(arguments: Namespace) -> None:
@@ -277,7 +335,7 @@ def _check_model(arguments: Namespace) -> None:
         raise UserError("--constant_answer is for --model constant_model only")
 
 
-def _check_lambda(arguments: Namespace) -> None:
+def _check_lambda(arguments: Namespace, longest_text: str) -> None:
     given = [name for name in LAMBDA_DEFAULTS if getattr(arguments, name) is not None]
     if not arguments.use_lambda_attention:
         if given:
@@ -288,10 +346,10 @@ def _check_lambda(arguments: Namespace) -> None:
             setattr(arguments, name, default)
     if arguments.limit_distance is None:
         arguments.limit_distance = arguments.local_branch
-    max_length = getattr(arguments, "max_length", None)
-    if max_length is not None and arguments.global_branch >= max_length:
+    length = getattr(arguments, longest_text, None)
+    if length is not None and arguments.global_branch >= length:
         raise UserError(
-            f"--global_branch {arguments.global_branch} is not smaller than --max_length {max_length}: every "
+            f"--global_branch {arguments.global_branch} is not smaller than --{longest_text} {length}: every "
             "token would be global, so give a smaller one"
         )
     if arguments.triangle_offset:

@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerBase
 from data.document import Document
 from utils.errors import UserError
 from utils.progress import Progress, layer_progress
-from utils.runtime import Runtime
-from utils.tokenization import EncodedText, encode_text
+from utils.runtime import Runtime, is_out_of_memory
+from utils.tokenization import EncodedText, encode_text, unknown_token
 
 SHORTEST = 2  # tokens: the first of a document is never scored
 NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)
@@ -88,14 +88,7 @@ class DocumentScorer:
                 f"perplexity needs at least {SHORTEST}: take it out of the data, or pass it by with "
                 "--start_data_from and --max_data_num"
             )
-        highest = max(text.input_ids)
-        if highest >= self.vocab_size:
-            return (
-                f"document {document.id!r} has the token {self.tokenizer.convert_ids_to_tokens(highest)!r} "
-                f"(number {highest}), and the model has only {self.vocab_size}: name the tokenizer that belongs to "
-                "the model with --tokenizer_path"
-            )
-        return None
+        return unknown_token(self.tokenizer, text.input_ids, self.vocab_size, document.id)
 
     def _forward(self, batch: Sequence[EncodedText]) -> list[np.ndarray]:
         input_ids = pad_right([text.input_ids for text in batch]).to(self.runtime.device)
@@ -103,7 +96,7 @@ class DocumentScorer:
             with torch.no_grad():
                 nll = self.scorer(input_ids).cpu().numpy()
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             raise UserError(
                 f"memory ran out over {len(batch)} documents of up to {input_ids.shape[1]} tokens: what is "
@@ -145,7 +138,3 @@ def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
 def _failed(document: Document, sentence: str) -> ScoredDocument:
     sample = {"index": document.index, "id": document.id}
     return ScoredDocument(sample, np.empty(0, dtype=np.float32), sentence)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -2,13 +2,29 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from utils.errors import UserError
+
 TEMPORARY_SUFFIX = ".partial"
+
+
+@contextmanager
+def writing_to(log_dir: Path) -> Iterator[None]:
+    """Report an OSError within as a UserError about --log_dir."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"--log_dir {log_dir} cannot be written ({reason}): what is there is kept, so mend that "
+            "and give the same command again, or give another folder"
+        ) from None
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
@@ -23,7 +39,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)  # half a file must not take the room that is lacking
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def replace_json(path: Path, value: Any) -> None:
@@ -57,7 +73,13 @@ def append_lines(path: Path, lines: list[str]) -> None:
         os.fsync(file.fileno())
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Have what was written to `path` on disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
     """Make a rename last; some file systems cannot sync a folder, and then there is nothing to do."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)

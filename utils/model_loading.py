@@ -56,6 +56,12 @@ def load_model(arguments: Namespace, runtime: Runtime) -> RunnableModel:
     return runnable
 
 
+def is_sharded(arguments: Namespace, runtime: Runtime) -> bool:
+    """Whether --deepspeed_config spreads the weights over ranks. Raises UserError."""
+    path = arguments.deepspeed_config
+    return bool(path) and read_deepspeed_config(path, runtime).sharded
+
+
 def _load(arguments: Namespace, spec: "ModelSpec", place: Callable[[nn.Module], nn.Module]) -> RunnableModel:
     from models.get_model import get_model
 

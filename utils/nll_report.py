@@ -40,8 +40,8 @@ def describe(results: dict[str, Any]) -> str:
             "the last row), so rows differ in text as well"
         )
     lines += [
-        f"nll {results['nll']:.4f} nats/token | perplexity {_number(results['perplexity'])} | "
-        f"{_number(results['bits_per_byte'])} bits/byte | {results['tokens']:,} tokens of "
+        f"nll {results['nll']:.4f} nats/token | perplexity {format_number(results['perplexity'])} | "
+        f"{format_number(results['bits_per_byte'])} bits/byte | {results['tokens']:,} tokens of "
         f"{results['documents']} documents",
         f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | "
         f"peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | {results['device']}",
@@ -52,9 +52,9 @@ def describe(results: dict[str, Any]) -> str:
 def _row(bucket: dict[str, Any]) -> str:
     positions = f"{bucket['start']:,} - {bucket['end'] - 1:,}"
     nll = f"{bucket['nll']:8.4f}" if bucket["nll"] is not None else f"{'-':>8}"
-    ppl = _number(bucket["perplexity"])
+    ppl = format_number(bucket["perplexity"])
     return f"{positions:>19} {bucket['documents']:>9} {bucket['tokens']:>11,} {nll} {ppl:>11}"
 
 
-def _number(value: float | None) -> str:
+def format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if value < 1e5 else f"{value:.3e}"

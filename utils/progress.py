@@ -14,7 +14,31 @@ PLAIN_SECONDS = 5.0
 PLAIN_SHARE = 0.05  # plain lines come ever more rarely: one per 5 % of the time that has passed
 
 
-class Progress:
+class StatusBar:
+    """Shows `describe()` now and then: often on a terminal, as ever rarer lines elsewhere."""
+
+    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
+        self.console, self.clock = console, clock
+        self._started, self._shown = clock(), float("-inf")
+
+    def describe(self) -> str:
+        """The status line."""
+        raise NotImplementedError
+
+    def show(self, force: bool = False) -> None:
+        """Show it if it is time to, or in any case."""
+        now = self.clock()
+        plain = max(PLAIN_SECONDS, PLAIN_SHARE * (now - self._started))
+        if force or now - self._shown >= (TERMINAL_SECONDS if self.console.interactive else plain):
+            self._shown = now
+            self.console.status(self.describe())
+
+    def speed(self, tokens: float) -> float:
+        """Tokens per second, where so many were done since the beginning."""
+        return tokens / max(self.clock() - self._started, 1e-9)
+
+
+class Progress(StatusBar):
     """Counts tokens and documents of this session and shows them.
 
     `documents` is how many are to be done in all, `done_documents` and `done_tokens` what an earlier session
@@ -31,23 +55,22 @@ class Progress:
         memory: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.console, self.documents, self.longest = console, documents, longest
-        self.memory, self.clock = memory, clock
+        super().__init__(console, clock)
+        self.documents, self.longest, self.memory = documents, longest, memory
         self.done_documents, self.done_tokens = done_documents, done_tokens
         self.nll: float | None = None
         self._earlier_tokens = done_tokens
         self._step_tokens, self._step_documents, self._step_share = 0, 0, 0.0
-        self._started, self._shown = clock(), float("-inf")
 
     def begin_step(self, tokens: int, documents: int) -> None:
         """A step that will score so many tokens of so many documents begins."""
         self._step_tokens, self._step_documents, self._step_share = tokens, documents, 0.0
-        self._show()
+        self.show()
 
     def within_step(self, share: float) -> None:
         """So much of the step (0 to 1) is done."""
         self._step_share = share
-        self._show()
+        self.show()
 
     def end_step(self, tokens: int, documents: int, nll: float | None) -> None:
         """A step is done: what it scored, and the mean NLL so far in nats."""
@@ -55,16 +78,15 @@ class Progress:
         self.done_documents += documents
         self.nll = nll
         self._step_tokens, self._step_documents, self._step_share = 0, 0, 0.0
-        self._show(force=self.done_documents >= self.documents)
+        self.show(force=self.done_documents >= self.documents)
 
     def describe(self) -> str:
         """The status line."""
         tokens = self.done_tokens + self._step_share * self._step_tokens
-        seconds = max(self.clock() - self._started, 1e-9)
-        speed = (tokens - self._earlier_tokens) / seconds
+        speed = self.speed(tokens - self._earlier_tokens)
         total = self._expected_tokens()
         parts = [
-            _bar(tokens / total if total else self.done_documents / max(self.documents, 1)),
+            bar(tokens / total if total else self.done_documents / max(self.documents, 1)),
             f"{tokens:,.0f}" + (f" of about {total:,.0f}" if total else "") + " tokens",
             f"document {min(self.done_documents + 1, self.documents)} of {self.documents}",
             f"nll {self.nll:.4f}" if self.nll is not None else "nll -",
@@ -72,7 +94,7 @@ class Progress:
             f"{self.memory() / 2**30:.2f} GiB",
         ]
         if total and speed > 0:
-            parts.append(f"{_clock_time((total - tokens) / speed)} left")
+            parts.append(f"{clock_time((total - tokens) / speed)} left")
         return " | ".join(parts)
 
     def _expected_tokens(self) -> float | None:
@@ -82,13 +104,6 @@ class Progress:
             return self.documents * self.longest if self.longest else None
         tokens = self.done_tokens + self._step_tokens
         return tokens + max(self.documents - known, 0) * tokens / known
-
-    def _show(self, force: bool = False) -> None:
-        now = self.clock()
-        plain = max(PLAIN_SECONDS, PLAIN_SHARE * (now - self._started))
-        if force or now - self._shown >= (TERMINAL_SECONDS if self.console.interactive else plain):
-            self._shown = now
-            self.console.status(self.describe())
 
 
 @contextmanager
@@ -108,12 +123,12 @@ def layer_progress(model: nn.Module, report: Callable[[float], None]) -> Iterato
             handle.remove()
 
 
-def _bar(share: float) -> str:
+def bar(share: float) -> str:
     filled = min(max(round(share * BAR_WIDTH), 0), BAR_WIDTH)
     return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {min(share, 1.0):4.0%}"
 
 
-def _clock_time(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -2,8 +2,8 @@
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,14 +19,18 @@ from utils.files import (
     replace_arrays,
     replace_file,
     replace_json,
+    writing_to,
 )
 
-CONFIG, RESULTS, SAMPLES, ARRAYS, LOG = "config.json", "results.json", "samples.jsonl", "nll.npz", "log.txt"
-OUTCOMES = (RESULTS, ARRAYS, "stats.npz", SAMPLES)
+CONFIG, RESULTS, SAMPLES, LOG = "config.json", "results.json", "samples.jsonl", "log.txt"
+ARRAYS, STREAM_ARRAYS = "nll.npz", "stats.npz"
+OUTCOMES = (RESULTS, ARRAYS, STREAM_ARRAYS, SAMPLES)
 OWN_FILES = (*OUTCOMES, CONFIG, LOG)
 """In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
+STREAM_FILES = ("checkpoint-*", "token_nll_*.f32")
+"""Patterns of what only streams leave, removed first."""
 FREE_ARGUMENTS = frozenset(
-    {"log_dir", "overwrite", "batch_size", "deepspeed_config", "device_map", "local_rank", "fp16"}
+    {"log_dir", "overwrite", "batch_size", "save_steps", "deepspeed_config", "device_map", "local_rank", "fp16"}
 )
 """Arguments that may change when a trial goes on: how the work is spread, not what is computed."""
 FIXED_FACTS = ("script", "lambda_attention", "model", "corpus")
@@ -49,7 +53,7 @@ class Trial:
         with other arguments or files of something else, or is in use by another run.
         """
         trial = cls(Path(log_dir))
-        with trial._writing():
+        with writing_to(trial.folder):
             trial.folder.mkdir(parents=True, exist_ok=True)
             trial._take_lock()
         trial._refuse_strangers()
@@ -57,7 +61,7 @@ class Trial:
             trial._to_replace = console
             return trial
         trial._refuse_changes({"script": script}, arguments)
-        with trial._writing():
+        with writing_to(trial.folder):
             console.log_to(trial.folder / LOG)
         return trial
 
@@ -74,24 +78,24 @@ class Trial:
     def begin(self, config: dict[str, Any]) -> None:
         """Write config.json; where the trial goes on, raise UserError if something else is being computed."""
         if self._to_replace is not None:
-            with self._writing():
+            with writing_to(self.folder):
                 self._remove_files()
                 self._to_replace.log_to(self.folder / LOG)
             self._to_replace = None
         if self.config is None:
-            with self._writing():
+            with writing_to(self.folder):
                 replace_json(self.folder / CONFIG, config)
         else:
             self._refuse_changes({fact: config[fact] for fact in FIXED_FACTS}, config["arguments"])
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write results.json: the trial is finished."""
-        with self._writing():
+        with writing_to(self.folder):
             replace_json(self.folder / RESULTS, results)
 
     def append_samples(self, samples: list[dict[str, Any]]) -> None:
         """Append one line per document to samples.jsonl."""
-        with self._writing():
+        with writing_to(self.folder):
             append_lines(self.folder / SAMPLES, [json_text(sample) for sample in samples])
 
     def samples(self) -> list[dict[str, Any]]:
@@ -109,7 +113,7 @@ class Trial:
     def replace_samples(self, samples: list[dict[str, Any]]) -> None:
         """Have samples.jsonl hold exactly these lines."""
         text = "".join(json_text(sample) + "\n" for sample in samples)
-        with self._writing():
+        with writing_to(self.folder):
             replace_file(self.folder / SAMPLES, lambda file: file.write(text.encode()))
 
     def arrays(self) -> dict[str, np.ndarray] | None:
@@ -122,21 +126,10 @@ class Trial:
         except Exception as error:  # numpy and zipfile raise many kinds
             raise UserError(f"{path} is damaged ({error}): start afresh with --overwrite") from None
 
-    def replace_arrays(self, arrays: dict[str, np.ndarray]) -> None:
-        """Replace nll.npz."""
-        with self._writing():
-            replace_arrays(self.folder / ARRAYS, arrays)
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"--log_dir {self.folder} cannot be written ({reason}): what is there is kept, so mend that "
-                "and give the same command again, or give another folder"
-            ) from None
+    def replace_arrays(self, arrays: dict[str, np.ndarray], name: str = ARRAYS) -> None:
+        """Replace nll.npz, or another file of arrays."""
+        with writing_to(self.folder):
+            replace_arrays(self.folder / name, arrays)
 
     def _take_lock(self) -> None:
         """Keep a second run out of this folder for as long as this process lives."""
@@ -151,6 +144,8 @@ class Trial:
             pass  # a file system without locks
 
     def _remove_files(self) -> None:
+        for path in (path for pattern in STREAM_FILES for path in self.folder.glob(pattern)):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in OWN_FILES:
             (self.folder / (name + TEMPORARY_SUFFIX)).unlink(missing_ok=True)
             if name == LOG:

@@ -109,12 +109,24 @@ def peak_memory(device: torch.device) -> int:
     """Most bytes in use so far: what torch allocated on a GPU, on the CPU this process's resident memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    return _status_bytes("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def memory_in_use(device: torch.device) -> int | None:
+    """Bytes in use now, as `peak_memory` counts them; None where the system does not tell."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status_bytes("VmRSS")
+
+
+def _status_bytes(field: str) -> int | None:
+    """What Linux says of this process's memory."""
     status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch failed for want of memory, on a GPU or the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def describe_device(device: torch.device) -> str:

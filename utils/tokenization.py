@@ -1,8 +1,12 @@
 """From a document's text to token ids, and how many bytes of text the scored tokens stand for."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
+
+from data.document import Document
+from utils.errors import UserError
 
 Offsets = list[tuple[int, int]]
 
@@ -40,6 +44,48 @@ def encode_text(
     else:
         scored = tokenizer.decode(input_ids[1:], skip_special_tokens=True)
     return EncodedText(input_ids, len(scored.encode("utf-8", errors="replace")))
+
+
+def unknown_token(
+    tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], vocab_size: int, document: str
+) -> str | None:
+    """The sentence that names a token of `document` which the model has no embedding for; None if there is none."""
+    highest = max(input_ids, default=0)
+    if highest < vocab_size:
+        return None
+    return (
+        f"document {document!r} has the token {tokenizer.convert_ids_to_tokens(highest)!r} (number {highest}), and the "
+        f"model has only {vocab_size}: name the tokenizer that belongs to the model with --tokenizer_path"
+    )
+
+
+def stream_encoder(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Callable[[Document], list[int]]:
+    """A function from a document to its tokens without special ones; it raises UserError for an unknown token."""
+
+    def encode(document: Document) -> list[int]:
+        input_ids = encode_plain(tokenizer, document.text)
+        refusal = unknown_token(tokenizer, input_ids, vocab_size, document.id)
+        if refusal:
+            raise UserError(refusal)
+        return input_ids
+
+    return encode
+
+
+def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """The tokens of a text, none added at its ends."""
+    return tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
+
+
+def encode_separator(tokenizer: PreTrainedTokenizerBase, separator: str) -> list[int]:
+    """The tokens of --document_separator. Raises UserError for 'eos' where the tokenizer has none."""
+    if separator == "none":
+        return []
+    if separator != "eos":
+        return encode_plain(tokenizer, separator.replace("\\n", "\n"))
+    if tokenizer.eos_token_id is None:
+        raise UserError("--document_separator eos: the tokenizer has no end-of-sequence token; give a text or 'none'")
+    return [tokenizer.eos_token_id]
 
 
 def _scored_text(text: str, offsets: Offsets, cut: str | None) -> str:

@@ -88,7 +88,7 @@ def test_no_slice_holds_more_logits_than_its_budget(monkeypatch):
     with torch.no_grad():
         hidden = model.model(tiny_input_ids(1, 20))[0][:, :-1]
     targets = tiny_input_ids(1, 20)[:, 1:]
-    with nll_scorer._scoring_head(model.lm_head, targets, lambda logits: logits):
+    with nll_scorer.scoring_head(model.lm_head, targets, model.config):
         model.lm_head(hidden)
     assert sum(widths) == 19 and max(widths) == 3
 

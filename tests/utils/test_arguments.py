@@ -9,6 +9,7 @@ from utils import arguments as arguments_module
 from utils.arguments import (
     HarnessParser,
     add_data_arguments,
+    add_document_arguments,
     add_lambda_arguments,
     add_model_arguments,
     add_run_arguments,
@@ -22,6 +23,7 @@ def parse(*flags):
     add_model_arguments(parser)
     add_lambda_arguments(parser)
     add_data_arguments(parser)
+    add_document_arguments(parser)
     add_run_arguments(parser, log_dir="logs/test")
     return parser.parse_args(flags)
 

@@ -1,0 +1,99 @@
+"""An endless stream of tokens from a corpus: shuffled anew each pass, tokenized document by document."""
+
+import random
+from array import array
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from data.corpus import Corpus
+from data.document import Document
+from utils.errors import UserError
+
+Encode = Callable[[Document], list[int]]
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """Where a stream stands: `offset` tokens into the piece of the document at `place` in the order of a pass.
+
+    A document's piece is the separator before it and its own tokens. begun: whether an earlier document had any. The
+    order is drawn from the seed and the number of the pass, so this is all the random state there is.
+    """
+
+    pass_number: int = 0
+    place: int = 0
+    offset: int = 0
+    begun: bool = False
+
+    def to_json(self) -> dict[str, int | bool]:
+        return asdict(self)
+
+
+class TokenStream:
+    """`read(n)` gives the next n tokens, for ever; `cursor` says where the stream stands, to go on from there.
+
+    encode: a document's tokens without special ones; it may raise UserError. first: what the stream begins with (the
+    beginning-of-sequence token), or nothing. separator: the tokens between two documents.
+    Memory: one document's tokens, and 8 bytes per document of the corpus.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        encode: Encode,
+        seed: int,
+        first: list[int],
+        separator: list[int],
+        cursor: Cursor | None = None,
+    ) -> None:
+        self.corpus, self.encode, self.seed = corpus, encode, seed
+        self.first, self.separator = first, separator
+        cursor = cursor or Cursor()
+        self._pass, self._place, self._offset = cursor.pass_number, cursor.place, cursor.offset
+        self._begun = cursor.begun
+        self._order = pass_order(len(corpus), seed, self._pass)
+        self._piece = self._read_piece() if self._offset else np.empty(0, dtype=np.int64)
+        self._empty_documents = 0
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self._pass, self._place, self._offset, self._begun)
+
+    def read(self, count: int) -> np.ndarray:
+        """The next `count` tokens, int64. Raises UserError for a bad document, or a corpus without any token."""
+        parts: list[np.ndarray] = []
+        while count:
+            if not self._offset:
+                self._piece = self._read_piece()
+            part = self._piece[self._offset : self._offset + count]
+            parts.append(part)
+            count -= len(part)
+            self._offset += len(part)
+            if self._offset == len(self._piece):
+                self._next_document()
+        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+
+    def _next_document(self) -> None:
+        self._begun = self._begun or len(self._piece) > 0
+        self._place, self._offset = self._place + 1, 0
+        if self._place == len(self._order):
+            self._pass, self._place = self._pass + 1, 0
+            self._order = pass_order(len(self.corpus), self.seed, self._pass)
+
+    def _read_piece(self) -> np.ndarray:
+        """The document at the cursor with what comes before it; without a token of its own it is no piece at all."""
+        tokens = self.encode(self.corpus[self._order[self._place]])
+        self._empty_documents = 0 if tokens else self._empty_documents + 1
+        if self._empty_documents >= len(self.corpus):
+            raise UserError(f"--dataset {self.corpus.name}: its {len(self.corpus)} documents hold no token to score")
+        before = self.separator if self._begun else self.first
+        return np.array(before + tokens if tokens else [], dtype=np.int64)
+
+
+def pass_order(documents: int, seed: int, pass_number: int) -> array:
+    """The order of a pass over documents 0 to n - 1: the same for the same seed and pass on every machine."""
+    order = array("q", range(documents))
+    random.Random(f"{seed}/{pass_number}").shuffle(order)
+    return order

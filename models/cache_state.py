@@ -1,0 +1,39 @@
+"""What a cache holds as named tensors, and back: for checkpoints of a stream."""
+
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from models.cache import LambdaLayer
+
+DYNAMIC_TENSORS = ("keys", "values")
+
+
+def cache_tensors(cache: Cache) -> dict[str, Tensor]:
+    """The tensors `[B, ...]` of a LambdaCache or DynamicCache, named "LAYER.NAME"."""
+    return {
+        f"{index}.{name}": tensor
+        for index, layer in enumerate(cache.layers)
+        for name, tensor in _layer_tensors(layer).items()
+    }
+
+
+def restore_cache(cache: Cache, tensors: dict[str, Tensor], position: int) -> None:
+    """Have a cache of the same model and kind, which has read some token, hold `tensors` at `position` instead.
+
+    They are moved to where that cache has its own. Raises KeyError where one is missing.
+    """
+    for index, layer in enumerate(cache.layers):
+        held = {
+            name: tensors[f"{index}.{name}"].to(tensor.device, tensor.dtype)
+            for name, tensor in _layer_tensors(layer).items()
+        }
+        if isinstance(layer, LambdaLayer):
+            layer.restore(held, position)
+        else:
+            layer.keys, layer.values = held["keys"], held["values"]
+
+
+def _layer_tensors(layer: LambdaLayer | DynamicLayer) -> dict[str, Tensor]:
+    if isinstance(layer, LambdaLayer):
+        return layer.tensors()
+    return {name: getattr(layer, name) for name in DYNAMIC_TENSORS}

@@ -1,0 +1,160 @@
+"""Streaming perplexity: the NLL of every token but the first of an endless stream, through a bounded cache.
+
+deepspeed scripts/eval_infinite_ppl.py --use_lambda_attention --dataset plays --streaming_length 1000000
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.arguments import (
+    HarnessParser,
+    add_data_arguments,
+    add_lambda_arguments,
+    add_model_arguments,
+    add_run_arguments,
+    add_stream_arguments,
+    load_corpus,
+)
+from utils.errors import run_main
+
+if TYPE_CHECKING:
+    from data.corpus import Corpus
+    from utils.model_loading import RunnableModel
+    from utils.results import Trial
+    from utils.runtime import Runtime
+    from utils.stream_run import StreamRun, Texts
+
+SCRIPT = "eval_infinite_ppl"
+
+
+def parse_arguments() -> Namespace:
+    """The command line, checked."""
+    parser = HarnessParser(__doc__.splitlines()[0])
+    add_model_arguments(parser)
+    add_lambda_arguments(parser, longest_text="streaming_length")
+    add_data_arguments(
+        parser, seed=0, seed_help="draw the order of the documents from it, anew each pass over them (default: 0)"
+    )
+    add_stream_arguments(parser)
+    add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Read what is not read yet, then write and show the results."""
+    arguments = parse_arguments()
+    # torch and Transformers take seconds to import: not for a wrong flag
+    from utils.runtime import joined_ranks
+
+    with joined_ranks(arguments.seed) as runtime, runtime.console.logging_errors():
+        evaluate(arguments, runtime)
+
+
+def evaluate(arguments: Namespace, runtime: "Runtime") -> None:
+    """One trial, from where it stands to its end."""
+    from utils.results import STREAM_ARRAYS, Trial
+    from utils.runtime import describe_device
+    from utils.stream_report import describe, summarise
+
+    say = runtime.console.say
+    trial = runtime.on_main(lambda: Trial.open(arguments.log_dir, SCRIPT, vars(arguments), runtime.console))
+    results = runtime.on_main(lambda: trial.results)
+    if runtime.broadcast(results is not None):
+        runtime.on_main(lambda: say(f"{arguments.log_dir} holds this trial, finished:\n{describe(results)}"))
+        return
+    run = read_streams(trial, arguments, runtime)
+    arrays, streams = run.merged()
+    results = runtime.on_main(lambda: summarise(run, arrays, streams, describe_device(runtime.device)))
+    runtime.on_main(lambda: trial.replace_arrays(arrays, STREAM_ARRAYS))
+    runtime.on_main(lambda: trial.finish(results))
+    runtime.on_main(run.checkpoints.remove_all)
+    runtime.on_main(lambda: say(describe(results)))
+
+
+def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "StreamRun":
+    """Read the streams from where the trial's last checkpoint left them to their end."""
+    from models.stream_scorer import StreamScorer
+    from utils.model_loading import is_sharded, load_model
+    from utils.stream_run import StreamRun, share_out
+    from utils.utils import describe_run
+
+    sharded = runtime.together(lambda: is_sharded(arguments, runtime))
+    share_out(arguments.streams, runtime, sharded)
+    corpus = runtime.together(lambda: load_corpus(arguments, seed=None))
+    model = load_model(arguments, runtime)
+    scorer = StreamScorer(model.model)
+    if model.lambda_attention is None:
+        check_table(model, arguments)
+    texts = make_texts(corpus, model, arguments)
+    config = describe_run(SCRIPT, arguments, runtime) | {
+        "model": model.identity,
+        "lambda_attention": model.lambda_attention,
+        "corpus": {"name": corpus.name, "documents": len(corpus)},
+    }
+    runtime.on_main(lambda: trial.begin(config))
+    announce(corpus, arguments, config, runtime)
+    placed = model.place(scorer)
+    if model.lambda_attention is None:
+        warn_of_full_cache(scorer, arguments, runtime)
+    run = StreamRun(arguments, runtime, trial, texts, placed, sharded)
+    run.resume()
+    run.go_on()
+    return run
+
+
+def make_texts(corpus: "Corpus", model: "RunnableModel", arguments: Namespace) -> "Texts":
+    """The corpus as the streams read it: the beginning-of-sequence token once, the separator between documents."""
+    from utils.stream_run import Texts
+    from utils.tokenization import encode_separator, stream_encoder
+
+    tokenizer = model.tokenizer
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    separator = encode_separator(tokenizer, arguments.document_separator)
+    encode = stream_encoder(tokenizer, model.identity["vocab_size"])
+    return Texts(corpus, encode, arguments.seed, first, separator)
+
+
+def announce(corpus: "Corpus", arguments: Namespace, config: dict, runtime: "Runtime") -> None:
+    """Say what will be read, and in which chunks."""
+    length, chunk = arguments.streaming_length, arguments.max_length
+    streams = f"{arguments.streams} streams" if arguments.streams > 1 else "one stream"
+    if length <= chunk:
+        chunks = "in one chunk"
+    else:
+        rest = f", the last of {length % chunk:,}" if length % chunk else ""
+        chunks = f"in {-(-length // chunk):,} chunks of {chunk:,}{rest}"
+    runtime.console.say(
+        f"{config['model']['name']} on {config['device']}: {streams} of {length:,} tokens {chunks}, "
+        f"{len(corpus)} documents of {corpus.name} in orders drawn from seed {arguments.seed}"
+    )
+
+
+def check_table(model: "RunnableModel", arguments: Namespace) -> None:
+    """Refuse a stream that is longer than a table of positions which the model cannot be read beyond."""
+    from models.vanilla import position_table_length
+    from utils.errors import SharedError
+
+    table = position_table_length(model.model)
+    if table is not None and arguments.streaming_length > table:
+        raise SharedError(
+            f"--streaming_length {arguments.streaming_length} is beyond this model's table of {table} positions: give "
+            "at most that, or a model with rotary or ALiBi positions"
+        )
+
+
+def warn_of_full_cache(scorer, arguments: Namespace, runtime: "Runtime") -> None:
+    """Say what memory a vanilla model will take: it keeps the keys and values of every token."""
+    total = scorer.bytes_per_token() * arguments.streaming_length
+    runtime.console.say(
+        f"warning: without --use_lambda_attention the cache keeps every token: {total / 2**30:.2f} GiB per stream at "
+        f"the end of {arguments.streaming_length:,} tokens, in memory and in each checkpoint, and time per token grows "
+        "with the stream"
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)

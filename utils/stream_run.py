@@ -1,0 +1,300 @@
+"""Running streams over ranks: chunk by chunk, with checkpoints, so that a kill costs `save_steps` chunks at most."""
+
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.corpus import Corpus
+from data.read_ahead import ReadAhead
+from data.token_stream import Cursor, TokenStream
+from models.stream_scorer import StreamScorer
+from utils.errors import SharedError, UserError
+from utils.progress import layer_progress
+from utils.results import Trial
+from utils.runtime import Runtime, is_out_of_memory, memory_in_use, peak_memory
+from utils.stream_checkpoint import Checkpoint, StreamCheckpoints
+from utils.stream_progress import StreamProgress
+from utils.stream_statistics import StreamStatistics, merge
+from utils.token_nll import TokenNllFile
+
+RUNNING_TOKENS = 10**6
+
+
+@dataclass
+class Stream:
+    """One stream of this rank: what it reads, where it stands, and what came out so far.
+
+    token_nll: None unless the NLL of single tokens is kept.
+    """
+
+    index: int
+    tokens: TokenStream
+    cursor: Cursor
+    statistics: StreamStatistics
+    token_nll: TokenNllFile | None
+
+    def describe(self) -> dict[str, Any]:
+        """Its share of a checkpoint's JSON."""
+        scored = None if self.token_nll is None else self.token_nll.tokens
+        return {"stream": self.index, "cursor": self.cursor.to_json(), "token_nll": scored}
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What the streams of a trial are made of: `TokenStream`'s arguments, and the seed of stream 0."""
+
+    corpus: Corpus
+    encode: Any
+    seed: int
+    first: list[int]
+    separator: list[int]
+
+    def stream(self, index: int, cursor: Cursor) -> TokenStream:
+        """Stream `index`, each of which has a seed of its own, from `cursor` on."""
+        return TokenStream(self.corpus, self.encode, self.seed + index, self.first, self.separator, cursor)
+
+
+def share_out(streams: int, runtime: Runtime, sharded: bool) -> tuple[list[int], bool]:
+    """This rank's streams, and whether it is the one that keeps them.
+
+    A sharded model needs every rank in every forward: one without a stream of its own computes another's along.
+    Raises SharedError where a rank would have nothing to do.
+    """
+    own = list(range(streams))[runtime.rank :: runtime.world_size]
+    if own or sharded:
+        return own or [runtime.rank % streams], bool(own)
+    raise SharedError(
+        f"--streams {streams} leaves {runtime.world_size - streams} of {runtime.world_size} ranks without work: give "
+        f"--streams {runtime.world_size} or more, start fewer ranks, or shard the model with ZeRO-3"
+    )
+
+
+class StreamRun:
+    """The streams of a trial. Every rank makes one; each reads, scores and saves its own streams, in step.
+
+    scorer: a StreamScorer that may be wrapped by DeepSpeed. sharded: whether ZeRO-3 spreads its weights.
+    """
+
+    def __init__(
+        self,
+        arguments: Namespace,
+        runtime: Runtime,
+        trial: Trial | None,
+        texts: Texts,
+        scorer: nn.Module,
+        sharded: bool,
+    ) -> None:
+        self.runtime, self.trial, self.texts, self.scorer = runtime, trial, texts, scorer
+        self.inner: StreamScorer = getattr(scorer, "module", scorer)
+        self.length, self.chunk, self.save_steps = (
+            arguments.streaming_length,
+            arguments.max_length,
+            arguments.save_steps,
+        )
+        self.streams_in_all = arguments.streams
+        self.saves_tokens = arguments.save_token_nll
+        self.log_dir = Path(arguments.log_dir)
+        self.checkpoints = StreamCheckpoints(self.log_dir)
+        self.indices, self.owns = share_out(arguments.streams, runtime, sharded)
+        self.chunks, self.position, self.seconds, self.peak_memory = 0, 0, 0.0, 0
+        self.streams: list[Stream] = []
+
+    def resume(self) -> None:
+        """Take up the streams where the newest whole checkpoint left them, or at their beginning."""
+        runtime = self.runtime
+        found = runtime.on_main(lambda: self.checkpoints.newest(runtime.console))
+        where = runtime.broadcast([str(found.folder), found.state] if found else None)
+        checkpoint = Checkpoint(Path(where[0]), where[1]) if where else None
+        state = checkpoint.state if checkpoint else {"streams": []}
+        self.chunks, self.position = state.get("chunks", 0), state.get("position", 0)
+        self.seconds, self.peak_memory = state.get("seconds", 0.0), state.get("peak_memory_bytes", 0)
+        saved = {entry["stream"]: entry for entry in state["streams"]}
+        self.streams = runtime.together(lambda: [self._open(index, saved.get(index)) for index in self.indices])
+        if checkpoint:
+            self._restore(checkpoint)
+            runtime.console.say(f"going on from token {self.position:,} of {self.length:,} ({checkpoint.folder.name})")
+        runtime.on_main(self._drop_lines_of_lost_chunks)
+
+    def go_on(self) -> None:
+        """Read to the end of the streams."""
+        runtime = self.runtime
+        progress = StreamProgress(
+            runtime.console,
+            total=self.length * self.streams_in_all,
+            done=self.position * self.streams_in_all,
+            memory=lambda: max(self.peak_memory, peak_memory(runtime.device)),
+        )
+        left = -(-(self.length - self.position) // self.chunk)
+        with ReadAhead(self._chunks) as chunks, layer_progress(self.scorer, progress.within_chunk):
+            chunks = iter(chunks)
+            for _ in range(left):
+                self._take_chunk(chunks, progress)
+                if self.chunks % self.save_steps == 0 and self.position < self.length:
+                    self._save()
+
+    def merged(self) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
+        """On the first rank: the sums of all streams (`stream_statistics.merge`), and what each one is."""
+        mine = [
+            {
+                "sums": {name: array.tolist() for name, array in stream.statistics.arrays().items()},
+                "what": self._summary(stream),
+            }
+            for stream in (self.streams if self.owns else [])
+        ]
+        gathered = [stream for rank in self.runtime.gather(mine) for stream in rank]
+        gathered.sort(key=lambda stream: stream["what"]["stream"])
+        if not gathered:
+            return {}, []
+        sums = [{name: np.array(values) for name, values in stream["sums"].items()} for stream in gathered]
+        return merge(sums, self.length), [stream["what"] for stream in gathered]
+
+    def _summary(self, stream: Stream) -> dict[str, Any]:
+        statistics, cursor = stream.statistics, stream.cursor
+        documents = cursor.pass_number * len(self.texts.corpus) + cursor.place + (cursor.offset > 0)
+        return {
+            "stream": stream.index,
+            "seed": stream.tokens.seed,
+            "tokens": statistics.tokens,
+            "nll": statistics.total / statistics.tokens,
+            "documents": documents,
+            "passes": documents / len(self.texts.corpus),
+            "cache_bytes": self.inner.cache_bytes() // len(self.streams),
+        }
+
+    def _open(self, index: int, saved: dict[str, Any] | None) -> Stream:
+        cursor = Cursor(**saved["cursor"]) if saved else Cursor()
+        scored = saved["token_nll"] if saved else 0
+        token_nll = TokenNllFile(self.log_dir, index, scored) if self.saves_tokens and self.owns else None
+        return Stream(index, self.texts.stream(index, cursor), cursor, StreamStatistics(self.length), token_nll)
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        rows = []
+        for stream in self.streams:
+            tensors = checkpoint.tensors(stream.index)
+            arrays = {name: tensors.pop(name).numpy() for name in stream.statistics.arrays()}
+            stream.statistics.restore(arrays)
+            rows.append(tensors)
+        self.inner.restore(rows, self.position)
+
+    def _drop_lines_of_lost_chunks(self) -> None:
+        self.trial.replace_samples(self.trial.samples()[: self.chunks])
+
+    def _chunks(self) -> Iterator[tuple[np.ndarray, list[Cursor]]]:
+        """What is left of this rank's streams: tokens [streams, n], and where each stream stands after them."""
+        for start in range(self.position, self.length, self.chunk):
+            count = min(self.chunk, self.length - start)
+            tokens = np.stack([stream.tokens.read(count) for stream in self.streams])
+            yield tokens, [stream.tokens.cursor for stream in self.streams]
+
+    def _take_chunk(self, chunks: Iterator[tuple[np.ndarray, list[Cursor]]], progress: StreamProgress) -> None:
+        """Read and score one chunk of every stream; nothing of it counts if one of them fails."""
+        runtime, started = self.runtime, time.monotonic()
+        tokens, cursors = runtime.together(lambda: next(chunks))
+        progress.begin_chunk(tokens.shape[1] * self.streams_in_all)
+        nll = self._score(tokens)
+        runtime.together(lambda: self._refuse_broken(nll))
+        runtime.together(lambda: self._keep(nll, cursors))
+        gathered = runtime.gather(self._report(nll))
+        self.position += tokens.shape[1]
+        self.chunks += 1
+        self.seconds += time.monotonic() - started
+        runtime.on_main(lambda: self._commit(gathered, progress, time.monotonic() - started))
+
+    def _score(self, tokens: np.ndarray) -> np.ndarray:
+        """NLL, float32 [streams, n], one token fewer at the beginning."""
+        input_ids = torch.from_numpy(tokens).to(self.runtime.device)
+        try:
+            with torch.no_grad():
+                return self.scorer(input_ids).cpu().numpy()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise UserError(
+                f"memory ran out over a chunk of {tokens.shape[1]} tokens of {tokens.shape[0]} streams at token "
+                f"{self.position}: what is checkpointed is kept; give a smaller --max_length or --streams"
+            ) from None
+
+    def _refuse_broken(self, nll: np.ndarray) -> None:
+        broken = np.argwhere(~np.isfinite(nll))
+        if len(broken):
+            row, place = broken[0]
+            raise UserError(
+                f"the NLL of stream {self.indices[row]} is {nll[row, place]} at position {self._first + place}: the "
+                "model's logits are no numbers there; try --dtype float32"
+            )
+
+    @property
+    def _first(self) -> int:
+        """Position of the first token that the next chunk scores: the first of a stream is never scored."""
+        return max(self.position, 1)
+
+    def _keep(self, nll: np.ndarray, cursors: list[Cursor]) -> None:
+        for stream, row, cursor in zip(self.streams, nll, cursors):
+            stream.cursor = cursor
+            stream.statistics.add(self._first, row)
+            if stream.token_nll is not None:
+                stream.token_nll.append(row)
+
+    def _report(self, nll: np.ndarray) -> dict[str, Any]:
+        """What the first rank hears of this rank's streams after a chunk."""
+        device = self.runtime.device
+        newest = [stream.statistics.newest(RUNNING_TOKENS) for stream in self.streams]
+        return {
+            "tokens": nll.size if self.owns else 0,
+            "nll": float(nll.sum(dtype=np.float64)) if self.owns else 0.0,
+            "newest": newest if self.owns else [],
+            "memory": memory_in_use(device),
+            "peak_memory": peak_memory(device),
+        }
+
+    def _commit(self, gathered: list[dict[str, Any]], progress: StreamProgress, seconds: float) -> None:
+        tokens = sum(rank["tokens"] for rank in gathered)
+        self.peak_memory = max(self.peak_memory, *(rank["peak_memory"] for rank in gathered))
+        line = {
+            "index": self.chunks - 1,
+            "end": self.position,
+            "tokens": tokens,
+            "nll": sum(rank["nll"] for rank in gathered) / tokens if tokens else None,
+            "seconds": round(seconds, 6),
+            "memory_bytes": max((rank["memory"] for rank in gathered if rank["memory"]), default=None),
+        }
+        self.trial.append_samples([line])
+        counts, totals = zip(*(pair for rank in gathered for pair in rank["newest"]))
+        progress.end_chunk(sum(totals) / sum(counts) if sum(counts) else None)
+
+    def _save(self) -> None:
+        """Write a checkpoint, each rank its own streams; the time counts as the trial's."""
+        runtime, started = self.runtime, time.monotonic()
+        runtime.on_main(lambda: self.checkpoints.begin(self.chunks))
+        saved = runtime.together(self._save_own)
+        gathered = runtime.gather(saved)
+        self.seconds += time.monotonic() - started
+        runtime.on_main(lambda: self._commit_checkpoint(gathered))
+
+    def _save_own(self) -> dict[str, Any]:
+        digests: dict[str, str] = {}
+        own = self.streams if self.owns else []
+        for row, stream in enumerate(own):
+            if stream.token_nll is not None:
+                stream.token_nll.sync()
+            sums = {name: torch.from_numpy(array) for name, array in stream.statistics.arrays().items()}
+            digests |= self.checkpoints.save(self.chunks, stream.index, {**self.inner.state(row), **sums})
+        return {"streams": [stream.describe() for stream in own], "files": digests}
+
+    def _commit_checkpoint(self, gathered: list[dict[str, Any]]) -> None:
+        state = {
+            "chunks": self.chunks,
+            "position": self.position,
+            "seconds": self.seconds,
+            "peak_memory_bytes": self.peak_memory,
+            "streams": [stream for rank in gathered for stream in rank["streams"]],
+        }
+        files = {name: digest for rank in gathered for name, digest in rank["files"].items()}
+        self.checkpoints.commit(self.chunks, state, files)
