@@ -50,9 +50,12 @@ class StreamScorer(nn.Module):
         tensors = {LAST_HIDDEN: self.last_hidden, **cache_tensors(self.cache)}
         return {name: tensor[row : row + 1].to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
 
-    def restore(self, rows: list[dict[str, Tensor]], position: int) -> None:
-        """Go on where rows ended that had each read `position` tokens. rows: what `state` gave for each."""
-        self._read_one_token(len(rows))  # which tells the device of each layer
+    def restore(self, rows: list[dict[str, Tensor]], position: int, device: torch.device) -> None:
+        """Go on where rows ended that had each read `position` tokens. rows: what `state` gave for each.
+
+        device: where input ids go.
+        """
+        self._read_one_token(len(rows), device)  # which tells the device of each layer
         joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
         self.last_hidden = joined.pop(LAST_HIDDEN).to(self.last_hidden.device)
         restore_cache(self.cache, joined, position)
@@ -61,15 +64,14 @@ class StreamScorer(nn.Module):
         """Bytes of keys and values, of all rows."""
         return sum(tensor.nbytes for tensor in cache_tensors(self.cache).values())
 
-    def bytes_per_token(self) -> int:
+    def bytes_per_token(self, device: torch.device) -> int:
         """What the cache of one stream grows by with each token, for a model that keeps all; begins new streams."""
-        self._read_one_token(rows=1)
+        self._read_one_token(1, device)
         found = self.cache_bytes()
         self.reset()
         return found
 
     @torch.no_grad()
-    def _read_one_token(self, rows: int) -> None:
+    def _read_one_token(self, rows: int, device: torch.device) -> None:
         self.reset()
-        device = self.model.get_input_embeddings().weight.device
         self(torch.zeros(rows, 1, dtype=torch.int64, device=device))

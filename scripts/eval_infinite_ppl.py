@@ -58,12 +58,14 @@ def evaluate(arguments: Namespace, runtime: "Runtime") -> None:
     """One trial, from where it stands to its end."""
     from utils.results import STREAM_ARRAYS, Trial
     from utils.runtime import describe_device
+    from utils.stream_checkpoint import StreamCheckpoints
     from utils.stream_report import describe, summarise
 
     say = runtime.console.say
     trial = runtime.on_main(lambda: Trial.open(arguments.log_dir, SCRIPT, vars(arguments), runtime.console))
     results = runtime.on_main(lambda: trial.results)
     if runtime.broadcast(results is not None):
+        runtime.on_main(StreamCheckpoints(Path(arguments.log_dir)).remove_all)  # a kill may have left some
         runtime.on_main(lambda: say(f"{arguments.log_dir} holds this trial, finished:\n{describe(results)}"))
         return
     run = read_streams(trial, arguments, runtime)
@@ -148,7 +150,7 @@ def check_table(model: "RunnableModel", arguments: Namespace) -> None:
 
 def warn_of_full_cache(scorer, arguments: Namespace, runtime: "Runtime") -> None:
     """Say what memory a vanilla model will take: it keeps the keys and values of every token."""
-    total = scorer.bytes_per_token() * arguments.streaming_length
+    total = scorer.bytes_per_token(runtime.device) * arguments.streaming_length
     runtime.console.say(
         f"warning: without --use_lambda_attention the cache keeps every token: {total / 2**30:.2f} GiB per stream at "
         f"the end of {arguments.streaming_length:,} tokens, in memory and in each checkpoint, and time per token grows "

@@ -13,7 +13,7 @@ from torch import nn
 
 from data.corpus import Corpus
 from data.read_ahead import ReadAhead
-from data.token_stream import Cursor, TokenStream
+from data.token_stream import Cursor, Encode, TokenStream
 from models.stream_scorer import StreamScorer
 from utils.errors import SharedError, UserError
 from utils.progress import layer_progress
@@ -51,7 +51,7 @@ class Texts:
     """What the streams of a trial are made of: `TokenStream`'s arguments, and the seed of stream 0."""
 
     corpus: Corpus
-    encode: Any
+    encode: Encode
     seed: int
     first: list[int]
     separator: list[int]
@@ -181,7 +181,7 @@ class StreamRun:
             arrays = {name: tensors.pop(name).numpy() for name in stream.statistics.arrays()}
             stream.statistics.restore(arrays)
             rows.append(tensors)
-        self.inner.restore(rows, self.position)
+        self.inner.restore(rows, self.position, self.runtime.device)
 
     def _drop_lines_of_lost_chunks(self) -> None:
         self.trial.replace_samples(self.trial.samples()[: self.chunks])
