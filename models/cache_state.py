@@ -1,4 +1,6 @@
-"""What a cache holds as named tensors, and back: for checkpoints of a stream."""
+"""What a cache holds as named tensors, and back, for checkpoints of a stream; and branches of a cache."""
+
+import copy
 
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
@@ -31,6 +33,21 @@ def restore_cache(cache: Cache, tensors: dict[str, Tensor], position: int) -> No
             layer.restore(held, position)
         else:
             layer.keys, layer.values = held["keys"], held["values"]
+
+
+def cache_bytes(cache: Cache) -> int:
+    """Bytes of keys and values."""
+    return sum(tensor.nbytes for tensor in cache_tensors(cache).values())
+
+
+def branch_cache(cache: Cache) -> Cache:
+    """A cache that goes on from where this LambdaCache or DynamicCache stands, and leaves it as it is."""
+    branch = copy.copy(cache)
+    # A DynamicLayer replaces its tensors when it grows, a LambdaLayer writes into them.
+    branch.layers = [
+        copy.deepcopy(layer) if isinstance(layer, LambdaLayer) else copy.copy(layer) for layer in cache.layers
+    ]
+    return branch
 
 
 def _layer_tensors(layer: LambdaLayer | DynamicLayer) -> dict[str, Tensor]:

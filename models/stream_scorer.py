@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from models.cache_state import cache_tensors, restore_cache
+from models.cache_state import cache_bytes, cache_tensors, restore_cache
 from models.nll_scorer import scoring_head
 
 LAST_HIDDEN = "last_hidden"
@@ -60,14 +60,10 @@ class StreamScorer(nn.Module):
         self.last_hidden = joined.pop(LAST_HIDDEN).to(self.last_hidden.device)
         restore_cache(self.cache, joined, position)
 
-    def cache_bytes(self) -> int:
-        """Bytes of keys and values, of all rows."""
-        return sum(tensor.nbytes for tensor in cache_tensors(self.cache).values())
-
     def bytes_per_token(self, device: torch.device) -> int:
         """What the cache of one stream grows by with each token, for a model that keeps all; begins new streams."""
         self._read_one_token(1, device)
-        found = self.cache_bytes()
+        found = cache_bytes(self.cache)
         self.reset()
         return found
 

@@ -273,6 +273,34 @@ def add_stream_arguments(parser: HarnessParser) -> None:
     )
 
 
+def add_generation_arguments(parser: HarnessParser, max_generation_length: int | None = 100) -> None:
+    """How to generate; `max_generation_length` is the default, None where a task recommends one."""
+    group = parser.add_argument_group("generation")
+    shown = "the task's own" if max_generation_length is None else "%(default)s"
+    group.add_argument(
+        "--max_generation_length",
+        type=whole_number(1),
+        default=max_generation_length,
+        metavar="TOKENS",
+        help=f"tokens to generate at most (default: {shown})",
+    )
+    group.add_argument(
+        "--min_new_tokens", type=whole_number(0), metavar="TOKENS", help="tokens to generate at least (default: 0)"
+    )
+    group.add_argument(
+        "--suppress_tokens",
+        type=whole_number(0),
+        nargs="+",
+        metavar="ID",
+        help="numbers of tokens that are never generated (default: none)",
+    )
+    group.add_argument(
+        "--do_sample",
+        action="store_true",
+        help="sample with --seed and the checkpoint's own settings (default: the likeliest token)",
+    )
+
+
 def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
     """Where results go and what the work runs on; `log_dir` is the script's default folder."""
     group = parser.add_argument_group("run")

@@ -14,6 +14,7 @@ from torch import nn
 from data.corpus import Corpus
 from data.read_ahead import ReadAhead
 from data.token_stream import Cursor, Encode, TokenStream
+from models.cache_state import cache_bytes
 from models.stream_scorer import StreamScorer
 from utils.errors import SharedError, UserError
 from utils.progress import layer_progress
@@ -165,7 +166,7 @@ class StreamRun:
             "nll": statistics.total / statistics.tokens,
             "documents": documents,
             "passes": documents / len(self.texts.corpus),
-            "cache_bytes": self.inner.cache_bytes() // len(self.streams),
+            "cache_bytes": cache_bytes(self.inner.cache) // len(self.streams),
         }
 
     def _open(self, index: int, saved: dict[str, Any] | None) -> Stream:

@@ -1,0 +1,99 @@
+"""Generating after prompts: what the flags ask of `generate`, prefill into a cache, and what both take."""
+
+import time
+from argparse import Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+from transformers.cache_utils import Cache
+
+
+@dataclass(frozen=True)
+class Generated:
+    """texts: what was generated, per row, without special tokens and what follows a stop string.
+
+    tokens: generated per row, the end-of-sequence token included. seconds: wall time of all rows together.
+    """
+
+    texts: list[str]
+    tokens: list[int]
+    seconds: float
+
+
+class Generator:
+    """Generates with `model` (a causal LM, not an engine around it) as the flags of the generation group say.
+
+    stop: strings that end a generation; they are not part of it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        tokenizer: PreTrainedTokenizerBase,
+        arguments: Namespace,
+        device: torch.device,
+        stop: Sequence[str] = (),
+    ) -> None:
+        self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
+        self.options = _options(arguments, tokenizer)
+        if self.stop:
+            self.options |= {"stop_strings": self.stop, "tokenizer": tokenizer}
+
+    @torch.no_grad()
+    def prefill(self, input_ids: Tensor, cache: Cache) -> float:
+        """Read `input_ids`, int64 [batch, n], into `cache`; returns the seconds it took."""
+        started = self._now()
+        self.model.base_model(input_ids=input_ids.to(self.device), past_key_values=cache, use_cache=True)
+        return self._now() - started
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: Tensor, cache: Cache | None = None, attention_mask: Tensor | None = None
+    ) -> Generated:
+        """Go on after prompts `input_ids`, int64 [batch, n]; `cache`, if given, holds a beginning of them.
+
+        attention_mask: int64 [batch, n], 0 at padding on the left; None is no padding.
+        """
+        input_ids = input_ids.to(self.device)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(self.device)
+        options = self.options if cache is None else {**self.options, "past_key_values": cache}
+        started = self._now()
+        output = self.model.generate(input_ids, attention_mask=mask, **options)
+        seconds = self._now() - started
+        rows = [self._until_end(row) for row in output[:, input_ids.shape[1] :].tolist()]
+        return Generated([self._text(row) for row in rows], [len(row) for row in rows], seconds)
+
+    def _until_end(self, row: list[int]) -> list[int]:
+        """A row without the padding behind its end-of-sequence token."""
+        ends = (getattr(self.model, "generation_config", None) or self.model.config).eos_token_id
+        ends = set(ends) if isinstance(ends, list) else {ends}
+        return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
+
+    def _text(self, row: list[int]) -> str:
+        text = self.tokenizer.decode(row, skip_special_tokens=True)
+        return text[: min((place for stop in self.stop if (place := text.find(stop)) >= 0), default=len(text))]
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.monotonic()
+
+
+def _options(arguments: Namespace, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """What `generate` is asked for; a checkpoint's own sampling settings count only with --do_sample."""
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    options: dict[str, Any] = {
+        "max_new_tokens": arguments.max_generation_length,
+        "min_new_tokens": arguments.min_new_tokens,
+        "suppress_tokens": arguments.suppress_tokens,
+        "do_sample": arguments.do_sample,
+        "num_beams": 1,
+        "pad_token_id": pad,
+    }
+    if not arguments.do_sample:
+        options |= dict.fromkeys(("temperature", "top_p", "top_k"))
+    return options
