@@ -4,7 +4,6 @@ deepspeed scripts/eval_ppl_deepspeed.py --use_lambda_attention --dataset plays -
 """
 
 import sys
-import time
 from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +81,7 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     from utils.progress import Progress
     from utils.runtime import peak_memory
     from utils.utils import describe_run
-    from utils.work import steps
+    from utils.work import work_through
 
     corpus = runtime.together(lambda: load_corpus(arguments))
     model = load_model(arguments, runtime)
@@ -108,28 +107,23 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     vocab_size = model.identity["vocab_size"]
     document_scorer = DocumentScorer(scorer, model.tokenizer, vocab_size, arguments, runtime, progress)
     left = [place for place in range(len(corpus)) if arguments.start_data_from + place not in done]
-    for step in steps(left, runtime.world_size, arguments.batch_size):
-        take_step(step[runtime.rank], corpus, document_scorer, runtime, journal, progress)
+    work_through(
+        left,
+        runtime,
+        arguments.batch_size,
+        work=lambda places: score(places, corpus, document_scorer, runtime),
+        commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress),
+    )
     return journal
 
 
-def take_step(
-    places: list[int],
-    corpus: "Corpus",
-    scorer: "DocumentScorer",
-    runtime: "Runtime",
-    journal: "NllJournal | None",
-    progress: "Progress",
-) -> None:
-    """Score this rank's documents of one step; rank 0 keeps what all ranks scored."""
+def score(places: list[int], corpus: "Corpus", scorer: "DocumentScorer", runtime: "Runtime") -> dict:
+    """Score this rank's documents of one step."""
     from utils.runtime import peak_memory
 
-    started = time.monotonic()
     documents = runtime.together(lambda: [corpus[place] for place in places])
     scored = [document.to_json() for document in scorer.score(documents)]
-    gathered = runtime.gather({"scored": scored, "peak_memory": peak_memory(runtime.device)})
-    seconds = time.monotonic() - started
-    runtime.on_main(lambda: commit(gathered, seconds, journal, progress))
+    return {"scored": scored, "peak_memory": peak_memory(runtime.device)}
 
 
 def commit(gathered: list[dict], seconds: float, journal: "NllJournal", progress: "Progress") -> None:
