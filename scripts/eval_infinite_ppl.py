@@ -48,33 +48,23 @@ def main() -> None:
     """Read what is not read yet, then write and show the results."""
     arguments = parse_arguments()
     # torch and Transformers take seconds to import: not for a wrong flag
-    from utils.runtime import joined_ranks
-
-    with joined_ranks(arguments.seed) as runtime, runtime.console.logging_errors():
-        evaluate(arguments, runtime)
-
-
-def evaluate(arguments: Namespace, runtime: "Runtime") -> None:
-    """One trial, from where it stands to its end."""
-    from utils.results import STREAM_ARRAYS, Trial
-    from utils.runtime import describe_device
+    from utils.evaluation import evaluate
     from utils.stream_checkpoint import StreamCheckpoints
-    from utils.stream_report import describe, summarise
+    from utils.stream_report import describe
 
-    say = runtime.console.say
-    trial = runtime.on_main(lambda: Trial.open(arguments.log_dir, SCRIPT, vars(arguments), runtime.console))
-    results = runtime.on_main(lambda: trial.results)
-    if runtime.broadcast(results is not None):
-        runtime.on_main(StreamCheckpoints(Path(arguments.log_dir)).remove_all)  # a kill may have left some
-        runtime.on_main(lambda: say(f"{arguments.log_dir} holds this trial, finished:\n{describe(results)}"))
-        return
+    evaluate(SCRIPT, arguments, experiment, describe, tidy=lambda trial: StreamCheckpoints(trial.folder).remove_all())
+
+
+def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
+    """Read the streams and write their sums; the first rank gets the results."""
+    from utils.results import STREAM_ARRAYS
+    from utils.runtime import describe_device
+    from utils.stream_report import summarise
+
     run = read_streams(trial, arguments, runtime)
     arrays, streams = run.merged()
-    results = runtime.on_main(lambda: summarise(run, arrays, streams, describe_device(runtime.device)))
     runtime.on_main(lambda: trial.replace_arrays(arrays, STREAM_ARRAYS))
-    runtime.on_main(lambda: trial.finish(results))
-    runtime.on_main(run.checkpoints.remove_all)
-    runtime.on_main(lambda: say(describe(results)))
+    return runtime.on_main(lambda: summarise(run, arrays, streams, describe_device(runtime.device)))
 
 
 def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "StreamRun":

@@ -47,29 +47,20 @@ def main() -> None:
     """Score what is not scored yet, then write and show the results."""
     arguments = parse_arguments()
     # torch and Transformers take seconds to import: not for a wrong flag
-    from utils.runtime import joined_ranks
+    from utils.evaluation import evaluate
+    from utils.nll_report import describe
 
-    with joined_ranks(arguments.seed) as runtime, runtime.console.logging_errors():
-        evaluate(arguments, runtime)
+    evaluate(SCRIPT, arguments, experiment, describe)
 
 
-def evaluate(arguments: Namespace, runtime: "Runtime") -> None:
-    """One trial, from where it stands to its end."""
-    from utils.nll_report import describe, summarise
-    from utils.results import Trial
+def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
+    """Score the corpus; the first rank gets its results."""
+    from utils.nll_report import summarise
     from utils.runtime import describe_device
 
-    say = runtime.console.say
-    trial = runtime.on_main(lambda: Trial.open(arguments.log_dir, SCRIPT, vars(arguments), runtime.console))
-    results = runtime.on_main(lambda: trial.results)
-    if runtime.broadcast(results is not None):
-        runtime.on_main(lambda: say(f"{arguments.log_dir} holds this trial, finished:\n{describe(results)}"))
-        return
     journal = score_corpus(trial, arguments, runtime)
     runtime.on_main(lambda: check_text_reaches_past_global_branch(journal, arguments))
-    results = runtime.on_main(lambda: summarise(journal, describe_device(runtime.device)))
-    runtime.on_main(lambda: trial.finish(results))
-    runtime.on_main(lambda: say(describe(results)))
+    return runtime.on_main(lambda: summarise(journal, describe_device(runtime.device)))
 
 
 def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "NllJournal | None":

@@ -1,0 +1,36 @@
+"""What every evaluation script does around its experiment: join the ranks, open the trial, finish it, show it."""
+
+from argparse import Namespace
+from collections.abc import Callable
+from typing import Any
+
+from utils.results import Trial
+from utils.runtime import Runtime, joined_ranks
+
+Results = dict[str, Any]
+
+
+def evaluate(
+    script: str,
+    arguments: Namespace,
+    experiment: Callable[[Trial | None, Namespace, Runtime], Results | None],
+    describe: Callable[[Results], str],
+    tidy: Callable[[Trial], None] = lambda trial: None,
+) -> None:
+    """Run or go on with the trial in --log_dir; one that is finished is only shown.
+
+    experiment: called on every rank, with the trial on the first; returns there what results.json will hold. describe:
+    results.json as text. tidy: removes what a finished trial does not need.
+    """
+    with joined_ranks(arguments.seed) as runtime, runtime.console.logging_errors():
+        say = runtime.console.say
+        trial = runtime.on_main(lambda: Trial.open(arguments.log_dir, script, vars(arguments), runtime.console))
+        found = runtime.on_main(lambda: trial.results)
+        if runtime.broadcast(found is not None):
+            runtime.on_main(lambda: tidy(trial))  # the kill may have come before
+            runtime.on_main(lambda: say(f"{arguments.log_dir} holds this trial, finished:\n{describe(found)}"))
+            return
+        results = experiment(trial, arguments, runtime)
+        runtime.on_main(lambda: trial.finish(results))
+        runtime.on_main(lambda: tidy(trial))
+        runtime.on_main(lambda: say(describe(results)))
