@@ -86,7 +86,8 @@ class TokenStream:
         """The document at the cursor with what comes before it; without a token of its own it is no piece at all."""
         tokens = self.encode(self.corpus[self._order[self._place]])
         self._empty_documents = 0 if tokens else self._empty_documents + 1
-        if self._empty_documents >= len(self.corpus):
+        # The last of one pass and the first of the next: one document with text leaves this many empty ones in a row.
+        if self._empty_documents > 2 * (len(self.corpus) - 1):
             raise UserError(f"--dataset {self.corpus.name}: its {len(self.corpus)} documents hold no token to score")
         before = self.separator if self._begun else self.first
         return np.array(before + tokens if tokens else [], dtype=np.int64)
