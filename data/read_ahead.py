@@ -2,12 +2,10 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from queue import Full, Queue
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-
-STOP_SECONDS = 0.1  # how long the thread may take to see that nobody wants more
 
 
 class ReadAhead(Generic[T]):
@@ -19,8 +17,9 @@ class ReadAhead(Generic[T]):
 
     def __init__(self, items: Callable[[], Iterator[T]], depth: int = 2) -> None:
         self._items = items
-        self._ready: Queue[tuple[str, T | BaseException | None]] = Queue(depth)
-        self._closed = threading.Event()
+        self._room = threading.Semaphore(depth)
+        self._ready: SimpleQueue[tuple[str, T | BaseException | None]] = SimpleQueue()
+        self._closed = False
         self._thread = threading.Thread(target=self._prepare, name="read-ahead", daemon=True)
         self._thread.start()
 
@@ -31,10 +30,12 @@ class ReadAhead(Generic[T]):
                 raise value
             if kind == "end":
                 return
+            self._room.release()
             yield value
 
     def close(self) -> None:
-        self._closed.set()
+        self._closed = True
+        self._room.release()
         self._thread.join()
 
     def __enter__(self) -> "ReadAhead[T]":
@@ -45,19 +46,15 @@ class ReadAhead(Generic[T]):
 
     def _prepare(self) -> None:
         try:
-            for item in self._items():
-                if not self._offer("item", item):
-                    return
-            self._offer("end", None)
+            items = self._items()
+            while self._is_wanted():
+                self._ready.put(("item", next(items)))
+        except StopIteration:
+            self._ready.put(("end", None))
         except BaseException as error:  # the reader's to handle, whatever it is
-            self._offer("error", error)
+            self._ready.put(("error", error))
 
-    def _offer(self, kind: str, value: T | BaseException | None) -> bool:
-        """Wait for room; False once closed."""
-        while not self._closed.is_set():
-            try:
-                self._ready.put((kind, value), timeout=STOP_SECONDS)
-                return True
-            except Full:
-                continue
-        return False
+    def _is_wanted(self) -> bool:
+        """Wait for room for one more; False once closed."""
+        self._room.acquire()
+        return not self._closed
