@@ -76,6 +76,8 @@ class StreamCheckpoints:
 
         Raises UserError where all are damaged. Removes what a kill left unfinished.
         """
+        with writing_to(self.log_dir):
+            self._remove_unfinished()
         damaged: list[Path] = []
         for _, folder in self._numbered():
             reason, state = _examine(folder)
@@ -83,7 +85,6 @@ class StreamCheckpoints:
                 with writing_to(self.log_dir):
                     for path in damaged:
                         _remove(path)
-                    self._remove_unfinished()
                 return Checkpoint(folder, state)
             console.say(f"{folder} is damaged ({reason}): looking for the one before it")
             damaged.append(folder)
@@ -129,7 +130,8 @@ def _examine(folder: Path) -> tuple[str | None, dict[str, Any] | None]:
             if _sha256(folder / name) != digest:
                 return f"{name} is not as it was written", None
     except OSError as error:
-        return f"{Path(error.filename).name} cannot be read: {error.strerror}", None
+        name = Path(error.filename or folder).name  # reading, unlike opening, does not say which file failed
+        return f"{name} cannot be read: {error.strerror}", None
     except (ValueError, KeyError, AttributeError, TypeError):
         return f"{STATE} cannot be read as JSON of a checkpoint", None
     return None, state
