@@ -1,5 +1,7 @@
 """Bucket sums against a direct computation, their edges up to 10⁹, and merging streams."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -70,7 +72,7 @@ def test_sums_are_those_of_a_direct_computation(length, chunk):
     statistics = read(length, chunk, nll)
     exact, positions = nll.astype(np.float64), np.arange(1, length)
     for kind, edges in (("linear", linear_edges(length)), ("log", log_edges(length))):
-        arrays, parts = statistics.arrays(), list(zip(edges, edges[1:]))
+        arrays, parts = statistics.arrays(), list(pairwise(edges))
         within = [(positions >= first) & (positions < last) for first, last in parts]
         assert arrays[f"{kind}_count"].tolist() == [mask.sum() for mask in within]
         np.testing.assert_allclose(arrays[f"{kind}_sum"], [exact[mask].sum() for mask in within], rtol=1e-13)

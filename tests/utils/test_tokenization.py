@@ -3,8 +3,10 @@
 import pytest
 from tokenizers.processors import TemplateProcessing
 
-from tests.tiny_models import tiny_tokenizer
-from utils.tokenization import encode_text
+from data.document import Document
+from tests.tiny_models import VOCAB_SIZE, tiny_tokenizer
+from utils.errors import UserError
+from utils.tokenization import encode_plain, encode_separator, encode_text, stream_encoder
 
 TEXT = "the quick brÖwn fox and the dog"
 
@@ -55,3 +57,39 @@ def test_one_side_leaves_no_trace_in_the_tokenizer(tokenizer):
 @pytest.mark.parametrize("text", ["", "t"])
 def test_nothing_scored_is_no_bytes(tokenizer, text):
     assert encode_text(tokenizer, text, 10).bytes == 0
+
+
+def test_a_streams_documents_get_no_special_tokens(bos_tokenizer):
+    encode = stream_encoder(bos_tokenizer, VOCAB_SIZE)
+    input_ids = encode(Document("one", 0, TEXT))
+    assert 1 not in input_ids and bos_tokenizer.decode(input_ids) == TEXT
+    assert encode(Document("empty", 1, "")) == []
+
+
+def test_what_truncated_a_text_before_does_not_cut_a_streams_documents(tokenizer):
+    whole = encode_plain(tokenizer, TEXT)
+    encode_text(tokenizer, TEXT, 3, "left")
+    assert encode_plain(tokenizer, TEXT) == whole
+
+
+def test_a_streams_document_with_a_token_that_the_model_does_not_know_is_named(tokenizer):
+    encode = stream_encoder(tokenizer, VOCAB_SIZE)
+    tokenizer.add_tokens(["<new>"])
+    with pytest.raises(UserError, match="document 'two' has the token '<new>' .* --tokenizer_path"):
+        encode(Document("two", 1, "the <new> and"))
+
+
+@pytest.mark.parametrize(
+    "separator, text",
+    [("\\n\\n", "\n\n"), ("\n", "\n"), (" the", " the"), ("---\\n", "---\n"), ("none", ""), ("None", "None")],
+)
+def test_a_separator_is_a_text_with_newlines_or_nothing(separator, text, bos_tokenizer):
+    input_ids = encode_separator(bos_tokenizer, separator)
+    assert 1 not in input_ids and bos_tokenizer.decode(input_ids) == text
+
+
+def test_the_separator_may_be_the_end_of_sequence_token(tokenizer):
+    assert encode_separator(tokenizer, "eos") == [tokenizer.eos_token_id] == [2]
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match="--document_separator eos: the tokenizer has no end-of-sequence token"):
+        encode_separator(tokenizer, "eos")
