@@ -2,15 +2,16 @@
 
     python scripts/compare_ppl.py LOG_DIR LOG_DIR --labels vanilla lambda
 
-NLL is in nats per token and averages the tokens of a bucket over all documents that reach it. The trials must
-have scored the same tokens with the same model; what else differs between them is told below the table.
+NLL is in nats per token and averages the tokens of a bucket over all documents that reach it, or over the streams
+of a trial, then with their standard deviation behind it. The trials must have scored the same tokens with the same
+model, where streams may take the documents in another order; what else differs is told below the table.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from itertools import pairwise, zip_longest
+from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,15 +20,19 @@ import numpy as np
 
 from utils.arguments import CORPUS_ARGUMENTS, whole_number
 from utils.errors import UserError, run_main
+from utils.stream_statistics import TABLE_ROWS, round_bucket
 from visualization.arguments import trial_parser
-from visualization.curves import window_sums
-from visualization.trials import FinishedTrial, lengths_to_mark, load_trials
+from visualization.text_tables import Row, as_markdown, as_text
+from visualization.trials import DocumentTrial, FinishedTrial, StreamTrial, lengths_to_mark, load_trials
 
 SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
-UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank")  # these differ, and say nothing about the numbers
+CORPUS = tuple(name for name in CORPUS_ARGUMENTS if name != "seed")
+SAME_STREAM_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS, "streaming_length", "document_separator")
+"""Not the seed: another order of the same documents is what one compares. Nor the chunk, which changes no number."""
+DOCUMENT_BUCKET = 1024
+UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank", "save_steps", "save_token_nll")
+"""These differ, and say nothing about the numbers."""
 NOTHING = "-"
-
-Row = list[str]
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -35,9 +40,9 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--bucket",
         type=whole_number(1),
-        default=1024,
         metavar="TOKENS",
-        help="positions in a row of the table (default: %(default)s)",
+        help=f"positions in a row of the table (default: {DOCUMENT_BUCKET}; for streams a round number that gives at "
+        f"most {TABLE_ROWS} rows)",
     )
     parser.add_argument("--format", choices=("text", "markdown"), default="text", help="(default: text)")
     parser.add_argument(
@@ -52,11 +57,11 @@ def check_comparable(trials: Sequence[FinishedTrial]) -> None:
     for other in trials[1:]:
         differences = [
             f"--{name} ({_shown(first, name)} and {_shown(other, name)})"
-            for name in SAME_ARGUMENTS
+            for name in (SAME_STREAM_ARGUMENTS if isinstance(first, StreamTrial) else SAME_ARGUMENTS)
             if first.arguments.get(name) != other.arguments.get(name)
         ]
         if not differences and not _same_tokens(first, other):
-            differences = [f"the tokens they scored ({_tokens(first):,} and {_tokens(other):,})"]
+            differences = [f"the tokens they scored ({first.tokens:,} and {other.tokens:,})"]
         if differences:
             raise UserError(
                 f"{first.log_dir} and {other.log_dir} differ in {', '.join(differences)}: compare trials "
@@ -67,27 +72,42 @@ def check_comparable(trials: Sequence[FinishedTrial]) -> None:
 def table_rows(trials: Sequence[FinishedTrial], bucket: int, pretraining_length: int | None = None) -> list[Row | str]:
     """Header, one row for each bucket, then the totals; a str in the list is a line across the table."""
     labels = [trial.label for trial in trials]
-    if all(_same_tokens(trials[0], trial) for trial in trials):
-        counted, header = trials[:1], ["documents"]
-    else:
-        counted, header = trials, [f"documents ({label})" for label in labels]
-    edges = bucket_edges(max(len(trial.arrays["count"]) for trial in trials), bucket)
-    nll = [bucket_nll(trial, edges) for trial in trials]
+    counted = _trials_to_count(trials)
+    header = ["documents"] if len(counted) == 1 else [f"documents ({trial.label})" for trial in counted]
+    edges = bucket_edges(max(trial.length for trial in trials), bucket)
+    nll = [nll_cells(trial, edges) for trial in trials]
     documents = [bucket_documents(trial, edges) for trial in counted]
     marks = lengths_to_mark(trials, pretraining_length)
     rows: list[Row | str] = [["position", *header, *labels], ""]
     for index, (start, end) in enumerate(pairwise(edges)):
         while marks and marks[0] <= start:
             rows.append(f"pre-training length {marks.pop(0):,}")
-        rows.append(
-            [
-                f"{start:,}-{end - 1:,}",
-                *(f"{column[index]:,}" for column in documents),
-                *(_number(column[index], "{:.4f}") for column in nll),
-            ]
-        )
+        counts = [f"{column[index]:,}" for column in documents]
+        rows.append([f"{start:,}-{end - 1:,}", *counts, *(column[index] for column in nll)])
     rows += [f"pre-training length {mark:,}" for mark in marks]
     return [*rows, "", *_summary_rows(trials, counted)]
+
+
+def _trials_to_count(trials: Sequence[FinishedTrial]) -> Sequence[DocumentTrial]:
+    """Those whose documents per bucket are a column: one where all are alike; a stream has no number of them."""
+    if isinstance(trials[0], StreamTrial):
+        return []
+    return trials[:1] if all(_same_tokens(trials[0], trial) for trial in trials) else trials
+
+
+def choose_bucket(trials: Sequence[FinishedTrial], wanted: int | None) -> int:
+    """Positions in a row: as wanted, else as --help tells. UserError where the trials' sums cannot give them."""
+    streams = [trial for trial in trials if isinstance(trial, StreamTrial)]
+    if not streams:
+        return wanted or DOCUMENT_BUCKET
+    bucket = wanted or round_bucket(max(trial.length for trial in streams), TABLE_ROWS)
+    for trial in streams:
+        if bucket % trial.bucket and bucket < trial.length:
+            raise UserError(
+                f"--bucket {bucket}: {trial.log_dir} holds its sums per {trial.bucket:,} positions, give a multiple "
+                "of that"
+            )
+    return bucket
 
 
 def bucket_edges(length: int, bucket: int) -> np.ndarray:
@@ -97,28 +117,46 @@ def bucket_edges(length: int, bucket: int) -> np.ndarray:
 
 def bucket_nll(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
     """Mean NLL of the tokens in each bucket, in nats; NaN where there are none. Shape (buckets,)."""
-    edges = np.minimum(edges, len(trial.arrays["count"]))
-    tokens = window_sums(trial.arrays["count"], edges[:-1], edges[1:])
-    total = window_sums(trial.arrays["sum"], edges[:-1], edges[1:])
+    tokens, total = (sums.sum(axis=0) for sums in trial.totals(edges))
     return np.where(tokens > 0, total / np.maximum(tokens, 1), np.nan)
 
 
-def bucket_documents(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
+def bucket_spread(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
+    """Standard deviation over streams of their mean NLL in each bucket; NaN where there are not two. (buckets,)"""
+    tokens, total = trial.totals(edges)
+    if len(tokens) < 2:
+        return np.full(len(edges) - 1, np.nan)
+    means = np.where(tokens > 0, total / np.maximum(tokens, 1), np.nan)
+    return np.std(means, axis=0, ddof=1)
+
+
+def bucket_documents(trial: DocumentTrial, edges: np.ndarray) -> np.ndarray:
     """How many documents reach into each bucket. Shape (buckets,), int64."""
     count = trial.arrays["count"]
     return np.array([count[start:end].max(initial=0) for start, end in pairwise(edges)])
 
 
-def _summary_rows(trials: Sequence[FinishedTrial], counted: Sequence[FinishedTrial]) -> list[Row]:
-    nll = [float(trial.arrays["sum"].sum() / _tokens(trial)) for trial in trials]
+def nll_cells(trial: FinishedTrial, edges: np.ndarray) -> Row:
+    """Mean NLL in each bucket, with the spread over streams where there is one."""
+    pairs = zip(bucket_nll(trial, edges), bucket_spread(trial, edges))
+    return [_number(nll, "{:.4f}") + ("" if np.isnan(spread) else f" ± {spread:.4f}") for nll, spread in pairs]
+
+
+def _summary_rows(trials: Sequence[FinishedTrial], counted: Sequence[DocumentTrial]) -> list[Row]:
+    whole = [np.array([0, trial.length]) for trial in trials]
+    nll = [nll_cells(trial, edges)[0] for trial, edges in zip(trials, whole)]
+    perplexity = [np.exp(bucket_nll(trial, edges)[0]) for trial, edges in zip(trials, whole)]
     documents = [_number(trial.results.get("documents"), "{:,}") for trial in counted]
     blank = [""] * len(counted)
     speed = [trial.results.get("tokens_per_second") for trial in trials]
     memory = [trial.results.get("peak_memory_bytes") for trial in trials]
+    streams = [trial.streams for trial in trials if isinstance(trial, StreamTrial)]
+    stream_row = ["streams (± s.d.)" if max(streams, default=1) > 1 else "streams", *map(str, streams)]
     return [
-        ["all tokens", *documents, *(f"{value:.4f}" for value in nll)],
-        ["perplexity", *blank, *(f"{np.exp(value):,.2f}" for value in nll)],
-        ["scored tokens", *blank, *(f"{_tokens(trial):,}" for trial in trials)],
+        ["all tokens", *documents, *nll],
+        ["perplexity", *blank, *(f"{value:,.2f}" for value in perplexity)],
+        *([stream_row] if streams else []),
+        ["scored tokens", *blank, *(f"{trial.tokens:,}" for trial in trials)],
         ["tokens/s", *blank, *(_number(value, "{:,.1f}") for value in speed)],
         ["peak memory (GiB)", *blank, *(_number(value and value / 2**30, "{:,.2f}") for value in memory)],
     ]
@@ -133,44 +171,9 @@ def differing_arguments(trials: Sequence[FinishedTrial]) -> list[str]:
     return [f"{trial.label}: " + ", ".join(f"{name} {_shown(trial, name)}" for name in differing) for trial in trials]
 
 
-def as_text(rows: Sequence[Row | str]) -> str:
-    """The rows as columns set flush right, with rules of dashes."""
-    widths = _column_widths(rows)
-    total = sum(widths) + 2 * (len(widths) - 1)
-    lines = []
-    for row in rows:
-        if isinstance(row, str):
-            lines.append(f" {row} ".center(total, "-") if row else "-" * total)
-        else:
-            lines.append("  ".join(cell.rjust(width) for cell, width in zip(row, widths)))
-    return "\n".join(lines)
-
-
-def as_markdown(rows: Sequence[Row | str]) -> str:
-    """The rows as a GitHub table; the first rule is the header's, one with words is a row of its own."""
-    columns = len(_column_widths(rows))
-    lines = []
-    for index, row in enumerate(rows):
-        if index == 1:
-            lines.append("|" + " ---: |" * columns)
-        elif isinstance(row, list):
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
-        elif row:
-            lines.append(f"| *{row}* |" + " |" * (columns - 1))
-    return "\n".join(lines)
-
-
-def _column_widths(rows: Sequence[Row | str]) -> list[int]:
-    columns = zip_longest(*(row for row in rows if isinstance(row, list)), fillvalue="")
-    return [max(len(cell) for cell in column) for column in columns]
-
-
-def _tokens(trial: FinishedTrial) -> int:
-    return int(trial.arrays["count"].sum())
-
-
 def _same_tokens(one: FinishedTrial, other: FinishedTrial) -> bool:
-    return np.array_equal(one.arrays["count"], other.arrays["count"])
+    """Whether as many tokens were scored at each position; of streams that follows from their lengths."""
+    return isinstance(one, StreamTrial) or np.array_equal(one.arrays["count"], other.arrays["count"])
 
 
 def _shown(trial: FinishedTrial, name: str) -> str:
@@ -186,7 +189,8 @@ def main() -> None:
     trials = load_trials(arguments.log_dirs, arguments.labels)
     if not arguments.force:
         check_comparable(trials)
-    rows = table_rows(trials, arguments.bucket, arguments.pretraining_length)
+    bucket = choose_bucket(trials, arguments.bucket)
+    rows = table_rows(trials, bucket, arguments.pretraining_length)
     print(as_markdown(rows) if arguments.format == "markdown" else as_text(rows))
     for line in differing_arguments(trials):
         print(f"\n{line}" if arguments.format == "markdown" else line)

@@ -1,4 +1,4 @@
-"""From sums per position to curves of few points: binning and smoothing, both weighted by tokens."""
+"""Curves of few points; those of documents, from sums per position: binning and smoothing, weighted by tokens."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -14,25 +14,27 @@ MAX_POINTS = 1000  # more than the dots of a column-wide picture at 300 dpi
 class Curve:
     """NLL against position, as arrays of shape (points,), in nats per token.
 
-    position: mean position of the tokens of a point's bin; documents: how many documents reach into that bin.
+    position: mean position of the tokens of a point's bin; texts: how many documents or streams reach into it.
     tokens, mean: number and mean NLL of the tokens in a point's window (its bin, widened by the smoothing).
-    deviation: of one token's NLL over the documents at one position, pooled over the window.
-    standard_error: of `mean`, which follows from `deviation` where tokens are taken to be independent.
-    The last two are NaN where fewer than two documents are left.
+    deviation: standard deviation over texts, NaN where fewer than two are left: for documents that of one token's
+    NLL at one position, pooled over the window, for streams that of a stream's mean NLL in the window.
+    standard_error: of `mean`. Documents, and one stream, take tokens to be independent; several streams take
+    only the streams to be.
     """
 
     position: np.ndarray
     mean: np.ndarray
     tokens: np.ndarray
-    documents: np.ndarray
+    texts: np.ndarray
     deviation: np.ndarray
     standard_error: np.ndarray
 
 
 def window_sums(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Sum of values[start:end] for each pair; shapes (positions,), (windows,), (windows,) -> (windows,)."""
-    running = np.concatenate([[0], np.cumsum(values)])
-    return running[ends] - running[starts]
+    """Sum of values[..., start:end] for each pair; shapes (..., n), (windows,), (windows,) -> (..., windows)."""
+    running = np.cumsum(values, axis=-1)
+    running = np.concatenate([np.zeros_like(running[..., :1]), running], axis=-1)
+    return running[..., ends] - running[..., starts]
 
 
 def bin_edges(length: int, scale: Scale, max_points: int = MAX_POINTS) -> np.ndarray:
@@ -64,15 +66,15 @@ def position_curve(
     tokens_in_bin = window_sums(count, starts, ends)
     filled = tokens_in_bin > 0
     position = window_sums(count * np.arange(len(count)), starts, ends)[filled] / tokens_in_bin[filled]
-    documents = np.maximum.reduceat(count, starts)[filled]
+    texts = np.maximum.reduceat(count, starts)[filled]
 
     first = int(np.argmax(count > 0))
     lower, upper = _windows(starts[filled], ends[filled], smoothing, first, len(count))
     tokens = window_sums(count, lower, upper)
     mean = window_sums(arrays["sum"], lower, upper) / tokens
     deviation = _pooled_deviation(arrays, lower, upper)
-    deviation[documents < 2] = np.nan
-    return Curve(position, mean, tokens, documents, deviation, deviation / np.sqrt(tokens))
+    deviation[texts < 2] = np.nan
+    return Curve(position, mean, tokens, texts, deviation, deviation / np.sqrt(tokens))
 
 
 def _windows(

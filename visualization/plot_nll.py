@@ -2,8 +2,11 @@
 
     python visualization/plot_nll.py LOG_DIR [LOG_DIR ...] --labels vanilla lambda --out nll.png nll.pdf
 
-Upper panel: the NLL of tokens, averaged over documents and smoothed over positions, with a band and a mark at
-the pre-training length. Lower panel: how many documents are averaged, for fewer reach the long positions.
+Documents, upper panel: the NLL of tokens, averaged over documents and smoothed over positions, with a band and a
+mark at the pre-training length. Lower panel: how many documents are averaged, for fewer reach the long positions.
+
+Streams (eval_infinite_ppl.py), one panel: the same, averaged over the streams of a trial, by default on a
+logarithmic axis, from buckets of which 24 make a decade. Documents and streams are drawn in pictures of their own.
 """
 
 import argparse
@@ -24,6 +27,7 @@ from utils.arguments import whole_number
 from utils.errors import UserError, run_main
 from visualization.arguments import trial_parser
 from visualization.curves import MAX_POINTS, Curve, Scale, position_curve
+from visualization.stream_curves import FEWEST_TOKENS, stream_curve
 from visualization.style import (
     COLUMN_WIDTH,
     add_legend_below,
@@ -31,14 +35,15 @@ from visualization.style import (
     line_look,
     paper_style,
     save_figure,
+    set_decade_ticks,
+    set_stream_ticks,
     set_token_ticks,
 )
-from visualization.trials import FinishedTrial, lengths_to_mark, load_trials
+from visualization.trials import FinishedTrial, StreamTrial, lengths_to_mark, load_trials
 
-BANDS = {
-    "sem": ("standard_error", "± 1 standard error"),
-    "std": ("deviation", "± 1 s.d. over documents"),
-}
+BANDS = {"sem": "standard_error", "std": "deviation"}
+SMOOTHING = 512
+STREAM_PART = 100  # the default window of a linear picture of streams is so small a part of it
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -53,21 +58,25 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--smoothing",
         type=whole_number(1),
-        default=512,
         metavar="TOKENS",
-        help="width of the centred moving average over positions, each weighted by its "
-        "number of documents; it narrows near the first position so as to stay centred; "
-        f"1 is none (default: %(default)s). A curve has at most {MAX_POINTS} points, "
-        "each the mean over a bin of positions or this window, whichever is wider",
+        help="width of the centred moving average over positions, each weighted by its number of documents or "
+        "streams; it narrows near the first position so as to stay centred; 1 is none (default: "
+        f"{SMOOTHING}; on the linear axis of streams 1/{STREAM_PART} of the longest, if that is more). A curve of "
+        f"documents has at most {MAX_POINTS} points, each the mean over a bin of positions or this window, whichever "
+        "is wider; one of streams a point for each bucket in stats.npz, likewise, but the first for at least "
+        f"{FEWEST_TOKENS} tokens",
     )
-    parser.add_argument("--x", choices=("linear", "log"), default="linear", help="axis of positions (default: linear)")
+    parser.add_argument(
+        "--x", choices=("linear", "log"), help="axis of positions (default: linear for documents, log for streams)"
+    )
     parser.add_argument(
         "--band",
         choices=(*BANDS, "none"),
         default="sem",
-        help="sem: standard error of the curve, taking tokens to be independent; std: "
-        "standard deviation of a token's NLL over documents; neither is drawn where "
-        "only one document is left (default: %(default)s)",
+        help="sem: standard error of the curve; of documents, and of a trial of one stream, it takes tokens to be "
+        "independent, of several streams it is their standard deviation over the root of their number; std: standard "
+        "deviation over documents of a token's NLL, or over streams of their mean in the window; neither is drawn "
+        "where only one document is left, nor std for one stream (default: %(default)s)",
     )
     parser.add_argument("--ylim", nargs=2, type=float, metavar=("LOW", "HIGH"), help="range of NLL shown")
     parser.add_argument("--title", help="printed above the picture (default: none)")
@@ -77,45 +86,85 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def draw(
     trials: Sequence[FinishedTrial],
     *,
-    smoothing: int = 512,
-    scale: Scale = "linear",
+    smoothing: int | None = None,
+    scale: Scale | None = None,
     band: str = "sem",
     pretraining_length: int | None = None,
     ylim: tuple[float, float] | None = None,
     title: str | None = None,
 ) -> Figure:
-    """The figure of these trials; `band` is a key of BANDS or "none". Draw and save within paper_style()."""
-    figure = Figure(figsize=(COLUMN_WIDTH, 2.4), layout="constrained")
-    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 1)})
-    curves = [position_curve(trial.arrays, smoothing=smoothing, scale=scale) for trial in trials]
-    handles = _draw_curves(upper, lower, curves)
+    """The figure of these trials, all of documents or all of streams. Draw and save within paper_style().
+
+    smoothing and scale: None for what --help tells of them; band: a key of BANDS or "none".
+    """
+    scale = scale or ("log" if _of_streams(trials) else "linear")
+    curves = make_curves(trials, smoothing, scale)
+    figure, panels = _make_panels(_of_streams(trials))
+    handles = _draw_curves(panels[0], curves)
     labels = [trial.label for trial in trials]
-    if band != "none" and _draw_band(upper, curves, BANDS[band][0]):
+    if band != "none" and _draw_band(panels[0], curves, BANDS[band]):
         handles.append(Patch(color="0.5", alpha=0.35, linewidth=0))
-        labels.append(BANDS[band][1])
-    longest = max(len(trial.arrays["count"]) for trial in trials)
+        labels.append(band_label(trials, band))
+    if len(panels) > 1:
+        _draw_documents(panels[1], curves)
     for length in lengths_to_mark(trials, pretraining_length):
-        handles.append(_mark(upper, lower, length))
+        handles.append(_mark(panels, length))
         labels.append(f"pre-training length {length:,}")
-    _label_axes(upper, lower, scale, longest)
+    _label_axes(panels, trials, scale)
     if ylim is None:
-        upper.set_ylim(bottom=max(upper.get_ylim()[0], 0))  # NLL is never negative, a band's edge may be
+        panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], 0))  # NLL is never negative, a band's edge may be
     else:
-        upper.set_ylim(ylim)
+        panels[0].set_ylim(ylim)
     if title:
         figure.suptitle(title, parse_math=False)
     add_legend_below(figure, handles, labels)
     return figure
 
 
-def _draw_curves(upper: Axes, lower: Axes, curves: Sequence[Curve]) -> list[Artist]:
+def make_curves(trials: Sequence[FinishedTrial], smoothing: int | None, scale: Scale) -> list[Curve]:
+    """The trials' curves; smoothing None is the default that --help tells."""
+    if not _of_streams(trials):
+        return [position_curve(trial.arrays, smoothing=smoothing or SMOOTHING, scale=scale) for trial in trials]
+    if smoothing is None:
+        longest = max(trial.length for trial in trials)
+        smoothing = max(SMOOTHING, longest // STREAM_PART) if scale == "linear" else SMOOTHING
+    return [stream_curve(trial.arrays, smoothing=smoothing, scale=scale) for trial in trials]
+
+
+def band_label(trials: Sequence[FinishedTrial], band: str) -> str:
+    """What the band shows of these trials, for the legend."""
+    name = {"sem": "± 1 standard error", "std": "± 1 s.d."}[band]
+    if not _of_streams(trials):
+        return name if band == "sem" else f"{name} over documents"
+    samples = {"streams" if trial.streams > 1 else "tokens" for trial in trials if trial.streams > 1 or band == "sem"}
+    return f"{name} over {' or '.join(sorted(samples))}"
+
+
+def _of_streams(trials: Sequence[FinishedTrial]) -> bool:
+    return isinstance(trials[0], StreamTrial)
+
+
+def _make_panels(streams: bool) -> tuple[Figure, list[Axes]]:
+    """A panel for NLL and, but for streams, one below it for the number of documents."""
+    figure = Figure(figsize=(COLUMN_WIDTH, 2.0 if streams else 2.4), layout="constrained")
+    if streams:
+        return figure, [figure.subplots()]
+    return figure, list(figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 1)}))
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve], quantity: str = "mean") -> list[Artist]:
     handles: list[Artist] = []
     for index, curve in enumerate(curves):
-        look = line_look(index)
         marker = "o" if len(curve.position) == 1 else None  # a line through one point is not to be seen
-        handles += upper.plot(curve.position, curve.mean, marker=marker, markersize=3, **look)
-        lower.plot(curve.position, curve.documents, marker=marker, markersize=3, **look)
+        values = getattr(curve, quantity)
+        handles += axes.plot(curve.position, values, marker=marker, markersize=3, **line_look(index))
     return handles
+
+
+def _draw_documents(axes: Axes, curves: Sequence[Curve]) -> None:
+    _draw_curves(axes, curves, "texts")
+    most = int(axes.dataLim.ymax)
+    axes.set(ylabel="docs", ylim=(0, 1.2 * most), yticks=(0, most))
 
 
 def _draw_band(axes: Axes, curves: Sequence[Curve], spread_name: str) -> bool:
@@ -135,21 +184,24 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], spread_name: str) -> bool:
     return drawn
 
 
-def _mark(upper: Axes, lower: Axes, length: int) -> Line2D:
+def _mark(panels: Sequence[Axes], length: int) -> Line2D:
     look = {"color": "0.35", "linestyle": (0, (1, 1)), "linewidth": 0.9, "zorder": 1}
-    lower.axvline(length, **look)
-    return upper.axvline(length, **look)
+    return [axes.axvline(length, **look) for axes in reversed(panels)][-1]
 
 
-def _label_axes(upper: Axes, lower: Axes, scale: Scale, longest: int) -> None:
-    upper.set_ylabel("NLL (nats per token)")
-    lower.set_ylabel("docs")
-    lower.set_xlabel("position (tokens)")
-    most = int(lower.dataLim.ymax)
-    lower.set(ylim=(0, 1.2 * most), yticks=(0, most), xscale=scale)
+def _label_axes(panels: Sequence[Axes], trials: Sequence[FinishedTrial], scale: Scale) -> None:
+    longest = max(trial.length for trial in trials)
+    streams = _of_streams(trials)
+    lowest = panels[-1]
+    panels[0].set_ylabel("NLL (nats per token)")
+    lowest.set(xlabel="position in the stream (tokens)" if streams else "position (tokens)", xscale=scale)
     if scale == "linear":
-        lower.set_xlim(0, longest)
-        set_token_ticks(lower.xaxis, longest)
+        lowest.set_xlim(0, longest)
+        set_stream_ticks(lowest.xaxis) if streams else set_token_ticks(lowest.xaxis, longest)
+    elif streams:
+        first = panels[0].dataLim.xmin
+        lowest.set_xlim(first / 1.2, longest)
+        set_decade_ticks(lowest.xaxis, math.log10(longest / first))
 
 
 def main() -> None:

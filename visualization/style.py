@@ -10,13 +10,14 @@ import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator, StrMethodFormatter
 
 from utils.errors import UserError
 from utils.files import replace_file
 
 SUFFIXES = (".png", ".pdf", ".svg")
 COLUMN_WIDTH = 3.35  # inches: a column of the usual two-column templates
+MOST_DECADES_WITH_MINOR_TICKS = 6
 
 # Okabe and Ito (2008): told apart with any colour vision, and in grey by the line styles beside them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -81,6 +82,27 @@ def set_token_ticks(axis: Axis, length: int) -> None:
         step *= 2
     axis.set_major_locator(MultipleLocator(step))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def set_stream_ticks(axis: Axis) -> None:
+    """Ticks of a linear axis of positions at round decimal numbers, in short: a stream is longer than any model."""
+    axis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_number(value)))
+
+
+def set_decade_ticks(axis: Axis, decades: float) -> None:
+    """Ticks of a logarithmic axis at every power of ten, however many; finer ones only where there are few."""
+    axis.set_major_locator(LogLocator(10, numticks=20))
+    if decades > MOST_DECADES_WITH_MINOR_TICKS:
+        axis.set_minor_locator(NullLocator())
+
+
+def short_number(value: float) -> str:
+    """1500 as 1.5K, with M for millions and B for billions, as numbers of tokens are told."""
+    for unit, size in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
 
 
 def check_outputs(paths: Sequence[str]) -> list[Path]:

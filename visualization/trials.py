@@ -1,6 +1,6 @@
-"""Reading trials: the files that an evaluation script leaves in its log dir."""
+"""Finished trials: what an evaluation script left in its log dir, read and checked."""
 
-import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,17 +9,15 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-
-POSITION_ARRAYS = ("count", "sum", "sum_squares")
-DAMAGED = "it is damaged, run the trial again with --overwrite"
+from visualization.curves import window_sums
+from visualization.reading import read_json, read_position_arrays, read_stream_arrays
 
 
 @dataclass(frozen=True)
-class FinishedTrial:
+class FinishedTrial(ABC):
     """One finished trial.
 
-    arrays: what nll.npz holds, each of shape (positions,); index p is the position, in tokens from 0, of the
-    predicted token. count (documents that reach p), sum and sum_squares (of their NLL, in nats) are there.
+    arrays: sums of the NLL, in nats, by position, in tokens from 0, of the predicted token.
     """
 
     log_dir: Path
@@ -38,79 +36,111 @@ class FinishedTrial:
         """Number of tokens the model was pre-trained on at once, where config.json tells it."""
         return (self.config.get("model") or {}).get("pretraining_length")
 
+    @property
+    def tokens(self) -> int:
+        """How many tokens were scored."""
+        return int(self.totals(np.array([0, self.length]))[0].sum())
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Positions of the longest text."""
+
+    @abstractmethod
+    def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Number of tokens and their NLL between neighbouring edges (int64), each of shape (streams, edges - 1)."""
+
+
+class DocumentTrial(FinishedTrial):
+    """Many documents. arrays: count (documents that reach a position), sum, sum_squares, each (positions,)."""
+
+    @property
+    def length(self) -> int:
+        return len(self.arrays["count"])
+
+    def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As the base class says; all documents together are one stream."""
+        edges = np.minimum(edges, self.length)
+        tokens, nll = (window_sums(self.arrays[name], edges[:-1], edges[1:]) for name in ("count", "sum"))
+        return tokens[None], nll[None]
+
+
+class StreamTrial(FinishedTrial):
+    """One or more endless streams. arrays: as `read_stream_arrays` tells."""
+
+    @property
+    def length(self) -> int:
+        return int(self.arrays["linear_edges"][-1])
+
+    @property
+    def streams(self) -> int:
+        return len(self.arrays["linear_count"])
+
+    @property
+    def bucket(self) -> int:
+        """Positions in a linear bucket, of which only the last may hold fewer."""
+        return int(self.arrays["linear_edges"][1])
+
+    def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As the base class says; edges are multiples of `bucket`, or beyond the last position."""
+        places = np.searchsorted(self.arrays["linear_edges"], np.minimum(edges, self.length))
+        tokens, nll = (window_sums(self.arrays[f"linear_{name}"], places[:-1], places[1:]) for name in ("count", "sum"))
+        return tokens, nll
+
+
+SCRIPTS = {
+    "eval_ppl_deepspeed": (DocumentTrial, "nll.npz", read_position_arrays),
+    "eval_infinite_ppl": (StreamTrial, "stats.npz", read_stream_arrays),
+}
+
 
 def load_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[FinishedTrial]:
-    """Read several trials; labels default to the folders' names, or their paths where two names are alike."""
+    """Read several trials, all of documents or all of streams.
+
+    Labels default to the folders' names, or their paths where two names are alike.
+    """
     if labels is None:
         names = [Path(log_dir).resolve().name for log_dir in log_dirs]
         labels = names if len(set(names)) == len(names) else list(log_dirs)
     if len(labels) != len(log_dirs):
         raise UserError(f"--labels: {len(labels)} given for {len(log_dirs)} log dirs, give one for each")
-    return [load_trial(log_dir, label) for log_dir, label in zip(log_dirs, labels)]
+    trials = [load_trial(log_dir, label) for log_dir, label in zip(log_dirs, labels)]
+    for other in trials[1:]:
+        if type(other) is not type(trials[0]):
+            documents, stream = sorted((trials[0], other), key=lambda trial: isinstance(trial, StreamTrial))
+            raise UserError(
+                f"{documents.log_dir} counts positions within documents and {stream.log_dir} within a stream of "
+                "many: give trials of one kind"
+            )
+    return trials
 
 
 def lengths_to_mark(trials: Sequence[FinishedTrial], override: int | None = None) -> list[int]:
     """The trials' pre-training lengths, ascending, or the override; only those that a text reaches past."""
-    longest = max(len(trial.arrays["count"]) for trial in trials)
+    longest = max(trial.length for trial in trials)
     lengths = {override} if override else {trial.pretraining_length for trial in trials}
     return sorted(length for length in lengths if length and length < longest)
 
 
 def load_trial(log_dir: str | Path, label: str | None = None) -> FinishedTrial:
-    """Read one trial; UserError names the file where the folder is missing, unfinished or damaged."""
+    """Read one trial; UserError names the file where the folder is missing, unfinished, damaged or foreign."""
     folder = Path(log_dir)
     if not folder.is_dir():
         raise UserError(f"log dir {folder} is not a folder: give the --log_dir of a finished trial")
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if not isinstance(config.get("arguments"), dict):
         raise UserError(f"{folder / 'config.json'} holds no arguments: it is damaged, or no trial's config")
-    return FinishedTrial(
+    script = str(config.get("script"))
+    if script not in SCRIPTS:
+        raise UserError(
+            f"{folder / 'config.json'} is of the script {script!r}, which measures no NLL by position: give a trial "
+            f"of {' or '.join(SCRIPTS)}"
+        )
+    kind, name, read_arrays = SCRIPTS[script]
+    return kind(
         log_dir=folder,
         label=folder.resolve().name if label is None else label,
         config=config,
-        results=_read_json(folder / "results.json"),
-        arrays=_read_position_arrays(folder / "nll.npz"),
+        results=read_json(folder / "results.json"),
+        arrays=read_arrays(folder / name),
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    _require(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}): {DAMAGED}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds no JSON object: {DAMAGED}")
-    return content
-
-
-def _read_position_arrays(path: Path) -> dict[str, np.ndarray]:
-    _require(path)
-    arrays = _read_npz(path)
-    missing = [name for name in POSITION_ARRAYS if name not in arrays]
-    if missing:
-        raise UserError(f"{path} lacks the array {missing[0]!r}: it is damaged, or no trial's nll.npz")
-    if any(array.ndim != 1 or array.shape != arrays["count"].shape for array in arrays.values()):
-        raise UserError(f"{path} holds arrays that are not of one length: {DAMAGED}")
-    if not np.any(arrays["count"] > 0):
-        raise UserError(f"{path} holds no scored token: there is nothing to show of this trial")
-    if not all(np.isfinite(arrays[name]).all() for name in POSITION_ARRAYS):
-        raise UserError(f"{path} holds sums that are not finite: it is damaged, or the model gave NaN")
-    return arrays
-
-
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except Exception as error:  # damaged archives fail in a dozen ways: zip, zlib, header, memory, encoding
-        raise UserError(f"{path} cannot be read as an npz file of arrays: {DAMAGED}") from error
-    return {name: array for name, array in arrays.items() if array.dtype.kind in "iuf"}
-
-
-def _require(path: Path) -> None:
-    if not path.is_file():
-        raise UserError(
-            f"{path.parent} has no {path.name}: the trial is not finished, run it again with the same "
-            "arguments to finish it"
-        )

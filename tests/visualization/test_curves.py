@@ -50,7 +50,7 @@ def test_smoothing_is_the_centred_mean_weighted_by_count(lengths, width):
     np.testing.assert_array_equal(curve.position, np.arange(1, max(lengths) + 1))
     np.testing.assert_allclose(curve.mean, mean, rtol=1e-12)
     np.testing.assert_array_equal(curve.tokens, tokens)
-    np.testing.assert_array_equal(curve.documents, here)
+    np.testing.assert_array_equal(curve.texts, here)
     np.testing.assert_allclose(curve.deviation, deviation, rtol=1e-9)
     np.testing.assert_allclose(curve.standard_error, deviation / np.sqrt(tokens), rtol=1e-9)
 
@@ -61,7 +61,7 @@ def test_a_constant_stays_constant(scale, smoothing):
     documents = [np.full(length, 3.2) for length in (5000, 900, 20)]
     curve = position_curve(arrays_of(documents), smoothing=smoothing, scale=scale, max_points=200)
     np.testing.assert_allclose(curve.mean, 3.2, rtol=1e-12)
-    np.testing.assert_allclose(curve.deviation[curve.documents > 1], 0, atol=1e-5)
+    np.testing.assert_allclose(curve.deviation[curve.texts > 1], 0, atol=1e-5)
 
 
 def test_the_start_of_a_slope_is_not_pulled():
@@ -100,3 +100,4 @@ def test_linear_bins_are_even_and_log_bins_grow():
 def test_window_sums():
     starts, ends = np.array([0, 1, 2]), np.array([3, 1, 4])
     np.testing.assert_array_equal(window_sums(np.array([1, 2, 3, 4]), starts, ends), [6, 0, 7])
+    np.testing.assert_array_equal(window_sums(np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), starts, ends)[1], [18, 0, 15])

@@ -4,17 +4,19 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from tests.visualization.trial_files import write_trial
+from tests.visualization.trial_files import long_sums, write_stream_trial, write_trial
 from utils.errors import UserError
 from visualization import plot_nll
 from visualization.curves import position_curve
-from visualization.style import line_look, paper_style, save_figure
+from visualization.stream_curves import stream_curve
+from visualization.style import line_look, paper_style, save_figure, short_number
 from visualization.trials import load_trial
 
 SCRIPT = Path(plot_nll.__file__)
@@ -72,7 +74,7 @@ def test_the_curves_are_those_of_the_arrays(trials):
     for index, trial in enumerate(trials):
         curve = position_curve(trial.arrays, smoothing=9)
         np.testing.assert_array_equal(upper.lines[index].get_data(), [curve.position, curve.mean])
-        np.testing.assert_array_equal(lower.lines[index].get_data(), [curve.position, curve.documents])
+        np.testing.assert_array_equal(lower.lines[index].get_data(), [curve.position, curve.texts])
         assert lower.lines[index].get_ydata()[[0, -1]].tolist() == [3, 2]
 
 
@@ -218,3 +220,112 @@ def test_an_unfinished_trial_ends_the_script_without_a_traceback(log_dirs, tmp_p
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert "not finished" in done.stderr
+
+
+def stream_trial(folder, length, streams=1, nll=3.0, **arguments):
+    sums = [long_sums(length, seed, nll) for seed in range(streams)]
+    return load_trial(write_stream_trial(folder, sums, **arguments))
+
+
+def drawn_ticks(axis):
+    axis.figure.canvas.draw()
+    low, high = sorted(axis.get_view_interval())
+    places = zip(axis.get_majorticklocs(), axis.get_majorticklabels())
+    return [label.get_text() for place, label in places if low <= place <= high]
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_the_curves_of_streams_are_those_of_their_buckets(tmp_path, scale):
+    trials = [stream_trial(tmp_path / str(streams), 100_000, streams) for streams in (1, 3)]
+    axes = plot_nll.draw(trials, smoothing=700, scale=scale).axes
+    assert len(axes) == 1 and axes[0].get_xscale() == scale
+    assert (axes[0].get_ylabel(), axes[0].get_xlabel()) == ("NLL (nats per token)", "position in the stream (tokens)")
+    for line, trial in zip(axes[0].lines, trials):
+        curve = stream_curve(trial.arrays, smoothing=700, scale=scale)
+        np.testing.assert_array_equal(line.get_data(), [curve.position, curve.mean])
+    assert axes[0].lines[2].get_xdata() == [8192, 8192]
+
+
+@pytest.mark.parametrize(
+    "streams, band, spread, words",
+    [
+        ([1], "sem", "standard_error", "± 1 standard error over tokens"),
+        ([4], "sem", "standard_error", "± 1 standard error over streams"),
+        ([4, 1], "sem", "standard_error", "± 1 standard error over streams or tokens"),
+        ([4, 1], "std", "deviation", "± 1 s.d. over streams"),
+        ([1], "std", None, None),
+        ([4], "none", None, None),
+    ],
+)
+def test_the_band_of_streams_is_what_the_legend_says(tmp_path, streams, band, spread, words):
+    trials = [stream_trial(tmp_path / str(number), 50_000, number) for number in streams]
+    figure = plot_nll.draw(trials, band=band)
+    names = [str(number) for number in streams]
+    assert legend_labels(figure) == [*names, *([words] if words else []), "pre-training length 8,192"]
+    if words:
+        curve = stream_curve(trials[0].arrays, smoothing=512, scale="log")
+        corners = figure.axes[0].collections[0].get_paths()[0].vertices
+        assert corners[:, 1].max() == pytest.approx((curve.mean + getattr(curve, spread)).max())
+
+
+def test_a_kind_of_trial_has_its_own_axis_and_smoothing(tmp_path, trials):
+    streams = [stream_trial(tmp_path / str(length), length) for length in (10_000, 1_000_000)]
+    assert plot_nll.draw(streams).axes[0].get_xscale() == "log"
+    assert plot_nll.draw(trials).axes[0].get_xscale() == "linear"
+    for scale, short, long in (("log", 512, 512), ("linear", 512, 10_000)):
+        for chosen, width in ((streams[:1], short), (streams, long)):
+            curves = plot_nll.make_curves(chosen, None, scale)
+            expected = stream_curve(chosen[-1].arrays, smoothing=width, scale=scale)
+            np.testing.assert_array_equal(curves[-1].mean, expected.mean)
+
+
+@pytest.mark.parametrize(
+    "length, scale, ticks",
+    [
+        (3000, "linear", ["0", "1K", "2K", "3K"]),
+        (1_000_000, "linear", ["0", "200K", "400K", "600K", "800K", "1M"]),
+        (200_000_000, "linear", ["0", "50M", "100M", "150M", "200M"]),
+        (200_000_000, "log", [f"$\\mathdefault{{10^{{{power}}}}}$" for power in range(1, 9)]),
+        (1_000_000_000, "log", [f"$\\mathdefault{{10^{{{power}}}}}$" for power in range(1, 10)]),
+    ],
+)
+def test_ticks_of_streams_can_be_read(tmp_path, length, scale, ticks):
+    trials = [stream_trial(tmp_path / str(streams), length, streams) for streams in (1, 4)]
+    with paper_style():
+        figure = plot_nll.draw(trials, scale=scale)
+        axis = figure.axes[0].xaxis
+        assert drawn_ticks(axis) == ticks
+        boxes = [label.get_window_extent() for label in axis.get_majorticklabels()[1:-1]]
+    assert not any(left.overlaps(right) for left, right in pairwise(boxes))
+    assert axis.get_view_interval()[1] == length
+
+
+def test_short_numbers():
+    numbers = [0, 512, 1000, 1500, 250_000, 2_000_000, 10**9, 2.5e9]
+    assert [short_number(number) for number in numbers] == ["0", "512", "1K", "1.5K", "250K", "2M", "1B", "2.5B"]
+
+
+@pytest.mark.parametrize("length", [2, 3, 40])
+@pytest.mark.parametrize("scale", ["linear", "log"])
+def test_a_stream_of_few_positions_can_be_seen(tmp_path, length, scale):
+    with paper_style():
+        figure = plot_nll.draw([stream_trial(tmp_path / "short", length)], scale=scale)
+        save_figure(figure, [tmp_path / "nll.svg"])
+    line = figure.axes[0].lines[0]
+    assert (line.get_marker() == "o") == (len(line.get_xdata()) == 1)
+    low, high = figure.axes[0].get_xlim()
+    assert low < line.get_xdata()[0] < high
+
+
+@pytest.mark.parametrize("scale", [[], ["--x", "linear"], ["--x", "log"]])
+def test_the_script_draws_long_streams_side_by_side(monkeypatch, tmp_path, scale):
+    names = [str(stream_trial(tmp_path / name, 10**9, 4, nll).log_dir) for name, nll in (("Λ", 3.0), ("full", 9.0))]
+    run_in_process(monkeypatch, *names, *scale, "--labels", "Λ", "vanilla", "--out", tmp_path / "nll.svg")
+    assert 1000 < (tmp_path / "nll.svg").stat().st_size < 600_000
+
+
+def test_documents_and_a_stream_in_one_picture_are_refused(monkeypatch, log_dirs, tmp_path):
+    stream = stream_trial(tmp_path / "stream", 5000).log_dir
+    with pytest.raises(UserError, match="give trials of one kind"):
+        run_in_process(monkeypatch, log_dirs[0], stream, "--out", tmp_path / "nll.png")
+    assert not (tmp_path / "nll.png").exists()

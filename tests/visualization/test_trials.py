@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.visualization.trial_files import write_trial
+from tests.visualization.trial_files import long_sums, token_sums, write_stream_trial, write_trial
 from utils.errors import UserError
-from visualization.trials import lengths_to_mark, load_trial, load_trials
+from visualization.trials import DocumentTrial, StreamTrial, lengths_to_mark, load_trial, load_trials
 
 
 @pytest.fixture
@@ -21,6 +21,7 @@ def test_a_trial_is_read_whole(log_dir):
     assert trial.arguments["dataset"] == "plays"
     assert trial.results["documents"] == 2
     assert trial.pretraining_length == 2
+    assert isinstance(trial, DocumentTrial) and (trial.length, trial.tokens) == (3, 3)
     np.testing.assert_array_equal(trial.arrays["count"], [0, 2, 1])
     np.testing.assert_array_equal(trial.arrays["sum"], [0, 8, 1])
 
@@ -122,5 +123,125 @@ def test_arrays_of_another_kind(log_dir, change, message):
 
 
 def test_a_config_without_a_model(log_dir):
-    (log_dir / "config.json").write_text(json.dumps({"arguments": {}, "model": None}))
+    (log_dir / "config.json").write_text(json.dumps({"script": "eval_ppl_deepspeed", "arguments": {}, "model": None}))
     assert load_trial(log_dir).pretraining_length is None
+
+
+@pytest.mark.parametrize("script", ["eval_generation", None, ["eval_infinite_ppl"]])
+def test_a_trial_of_another_script(log_dir, script):
+    (log_dir / "config.json").write_text(json.dumps({"script": script, "arguments": {}}))
+    with pytest.raises(UserError, match="config.json is of the script .* which measures no NLL by position"):
+        load_trial(log_dir)
+
+
+@pytest.fixture
+def stream_dir(tmp_path):
+    rng = np.random.default_rng(0)
+    return write_stream_trial(tmp_path / "stream", [token_sums(rng.gamma(1.0, 3.0, 2999)) for _ in range(3)])
+
+
+def test_a_stream_is_read_whole(stream_dir):
+    trial = load_trial(stream_dir)
+    assert isinstance(trial, StreamTrial)
+    assert (trial.length, trial.streams, trial.bucket, trial.tokens) == (3000, 3, 2, 3 * 2999)
+    assert trial.arrays["log_sum"].sum() == pytest.approx(trial.arrays["linear_sum"].sum())
+
+
+@pytest.mark.parametrize("kind", ["documents", "stream"])
+def test_totals_between_edges_are_those_of_the_tokens(tmp_path, kind):
+    texts = [np.arange(1.0, 60.0), 2 * np.arange(1.0, 60.0)]
+    if kind == "stream":
+        trial = load_trial(write_stream_trial(tmp_path / kind, [token_sums(text) for text in texts]))
+    else:
+        trial = load_trial(write_trial(tmp_path / kind, texts))
+        texts = [np.stack(texts)]
+    tokens, nll = trial.totals(np.array([0, 10, 20, 60, 99]))
+    for row, text in enumerate(texts):
+        parts = [text[..., :9], text[..., 9:19], text[..., 19:], text[..., 60:]]
+        np.testing.assert_array_equal(tokens[row], [part.size for part in parts])
+        np.testing.assert_allclose(nll[row], [part.sum() for part in parts])
+
+
+@pytest.mark.parametrize("length", [2, 3, 2001, 1_000_000, 200_000_000, 10**9])
+def test_streams_of_any_length_are_read(tmp_path, length):
+    trial = load_trial(write_stream_trial(tmp_path / "long", [long_sums(length, seed) for seed in range(2)]))
+    assert (trial.length, trial.streams, trial.tokens) == (length, 2, 2 * (length - 1))
+
+
+@pytest.mark.parametrize("name", ["config.json", "results.json", "stats.npz"])
+@pytest.mark.parametrize("content", [None, b"", b"[1, 2"])
+def test_a_file_of_a_stream_that_is_missing_or_damaged(stream_dir, name, content):
+    (stream_dir / name).unlink()
+    if content is not None:
+        (stream_dir / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"(has no {name}: the trial is not finished|{name} cannot be read .* damaged)"):
+        load_trial(stream_dir)
+
+
+def test_no_flipped_byte_of_a_stream_gives_a_traceback(stream_dir):
+    path = stream_dir / "stats.npz"
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), 997):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            load_trial(stream_dir)
+        except UserError:
+            refused += 1
+    assert refused > 20
+
+
+def changed(array, place, value):
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("log_sum", lambda array: None, "lacks the array 'log_sum': it is damaged, or no trial's stats.npz"),
+        ("linear_edges", lambda array: None, "lacks the array 'linear_edges'"),
+        ("linear_sum", lambda array: changed(array, (0, 3), np.nan), "not finite"),
+        ("log_sum_squares", lambda array: changed(array, (2, 0), np.inf), "not finite"),
+        ("linear_edges", lambda array: array + 1, "do not fit"),
+        ("linear_edges", lambda array: array.astype(float), "do not fit"),
+        ("linear_edges", lambda array: array[None], "do not fit"),
+        ("linear_edges", lambda array: array[:1], "do not fit"),
+        ("log_edges", lambda array: changed(array, 4, array[3]), "do not fit"),
+        ("log_edges", lambda array: array[:-1], "do not fit"),
+        ("log_count", lambda array: changed(array, (1, 5), 0), "do not fit"),
+        ("linear_count", lambda array: array[:0], "do not fit"),
+        ("linear_count", lambda array: array[0], "do not fit"),
+        ("linear_sum", lambda array: array[:2], "do not fit"),
+        ("linear_sum_squares", lambda array: array[:, 1:], "do not fit"),
+    ],
+)
+def test_sums_of_another_kind(stream_dir, name, change, message):
+    arrays = dict(load_trial(stream_dir).arrays)
+    arrays[name] = change(arrays[name])
+    np.savez(stream_dir / "stats.npz", **{key: array for key, array in arrays.items() if array is not None})
+    with pytest.raises(UserError, match=message):
+        load_trial(stream_dir)
+
+
+def test_two_kinds_of_buckets_must_be_of_one_stream(stream_dir):
+    other = token_sums(np.ones(500))
+    arrays = load_trial(stream_dir).arrays | {name: array[None] for name, array in other.items() if "log" in name}
+    arrays["log_edges"] = np.unique(np.concatenate([[0], 1 + np.cumsum(other["log_count"])]))
+    np.savez(stream_dir / "stats.npz", **arrays)
+    with pytest.raises(UserError, match="do not fit"):
+        load_trial(stream_dir)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_documents_and_streams_are_not_set_side_by_side(log_dir, stream_dir, first):
+    paths = [str(log_dir), str(stream_dir)]
+    message = "vanilla counts positions within documents and .*stream within a stream of many: give trials of one kind"
+    with pytest.raises(UserError, match=message):
+        load_trials([paths[first], paths[1 - first]])
+
+
+def test_a_streams_pretraining_length_is_marked_within_reach(tmp_path):
+    trials = [load_trial(write_stream_trial(tmp_path / str(n), [long_sums(n, 0)])) for n in (8192, 8193)]
+    assert lengths_to_mark(trials[:1]) == [] and lengths_to_mark(trials) == [8192]

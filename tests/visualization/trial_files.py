@@ -1,4 +1,4 @@
-"""Synthetic trials: log dirs as the perplexity script leaves them, from known NLL values."""
+"""Synthetic trials: log dirs as the perplexity scripts leave them, from known NLL values."""
 
 import json
 from collections.abc import Sequence
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from utils.stream_statistics import StreamStatistics, linear_edges, log_edges, merge
 
 
 def write_trial(
@@ -26,6 +28,7 @@ def write_trial(
         variance = squares / count - mean**2
     np.savez(folder / "nll.npz", count=count, sum=total, sum_squares=squares, mean=mean, variance=variance)
     config = {
+        "script": "eval_ppl_deepspeed",
         "arguments": {
             "model": "tiny",
             "dataset": "plays",
@@ -41,6 +44,49 @@ def write_trial(
         "tokens_per_second": 1234.5,
         "peak_memory_bytes": 3 * 2**29,
     }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "results.json").write_text(json.dumps(results))
+    return folder
+
+
+def token_sums(nll: np.ndarray) -> dict[str, np.ndarray]:
+    """The sums of a stream: nll[i] is that of the token at position i + 1."""
+    statistics = StreamStatistics(len(nll) + 1)
+    statistics.add(1, nll)
+    return statistics.arrays()
+
+
+def long_sums(length: int, seed: int, nll: float = 3.0) -> dict[str, np.ndarray]:
+    """The sums of a stream too long for its tokens to be drawn one by one: each is exponential around `nll`."""
+    rng = np.random.default_rng(seed)
+    sums = {}
+    for kind, edges in (("linear", linear_edges(length)), ("log", log_edges(length))):
+        count = np.diff(edges)
+        count[0] -= 1
+        total = rng.gamma(np.maximum(count, 1e-9), nll)
+        squares = np.maximum(2 * count * nll**2, total**2 / np.maximum(count, 1))
+        sums |= {f"{kind}_count": count, f"{kind}_sum": total * (count > 0), f"{kind}_sum_squares": squares}
+    return sums
+
+
+def write_stream_trial(
+    folder: Path,
+    streams: Sequence[dict[str, np.ndarray]],
+    *,
+    pretraining_length: int | None = 8192,
+    **arguments: Any,
+) -> Path:
+    """Write a trial of streams with these sums, as token_sums or long_sums give them."""
+    folder.mkdir(parents=True)
+    length = int(streams[0]["linear_count"].sum()) + 1
+    np.savez(folder / "stats.npz", **merge(list(streams), length))
+    given = {"model": "tiny", "dataset": "plays", "seed": 0, "streaming_length": length, "streams": len(streams)}
+    config = {
+        "script": "eval_infinite_ppl",
+        "arguments": given | {"log_dir": str(folder)} | arguments,
+        "model": {"name": "tiny", "pretraining_length": pretraining_length},
+    }
+    results = {"tokens_per_second": 1234.5, "peak_memory_bytes": 3 * 2**29}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "results.json").write_text(json.dumps(results))
     return folder
