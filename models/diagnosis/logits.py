@@ -1,0 +1,64 @@
+"""The logits that queries anywhere in a text give to a block of its keys: what enters the softmax, in float32.
+
+Shapes as in `models/lambda_attention.py`, of one text: Hq query heads, Hkv key heads, m queries, k keys, d head_dim.
+"""
+
+import torch
+from torch import Tensor
+
+from models.lambda_config import AttentionLayer
+
+
+class Queries:
+    """Some queries of one text, encoded once.
+
+    positions: int64 `[m]`, ascending. A logit of ALiBi is `q . k * scale - slope * distance`; some models add the same
+    number to all logits of a query on top, which the softmax does not feel.
+    """
+
+    def __init__(self, query: Tensor, positions: Tensor, layer: AttentionLayer) -> None:
+        """query: `[Hq, m, d]`, before any position encoding."""
+        encoding, limit = layer.positions, layer.config.limit_distance
+        self.layer, self.positions = layer, positions
+        query = query.float() * layer.scale
+        self.near = query if encoding.slopes is not None else encoding.rotate(query, encoding.table(positions))
+        self.far = None if limit is None else encoding.at_distance(query, limit)
+
+    def reaching(self, start: int, stop: int) -> slice:
+        """Those that attend to any of the keys start .. stop - 1."""
+        config = self.layer.config
+        first = int(torch.searchsorted(self.positions, start))
+        if start < config.global_branch or config.triangle_offset:
+            return slice(first, len(self.positions))
+        farthest = stop - 1 + config.local_branch
+        return slice(first, max(first, int(torch.searchsorted(self.positions, farthest))))
+
+    def logits(self, part: slice, key: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Of the queries in `part` and the keys start, start + 1, ...: `[Hkv, k, d]`, before any position encoding.
+
+        Returns logits `[Hq, m, k]`, -inf where a key is not attended, and distances int64 `[m, k]`.
+        """
+        config, encoding, key = self.layer.config, self.layer.positions, key.float()
+        places = torch.arange(start, start + key.shape[1], device=key.device)
+        distance = self.positions[part, None] - places
+        kept = (places < config.global_branch) | (distance < config.local_branch)
+        felt_at_limit = torch.zeros_like(kept)
+        if config.limit_distance is not None:
+            felt_at_limit = (distance >= config.limit_distance) | ~kept
+        logits = _score(self.near[:, part], encoding.at(key, start))
+        if encoding.slopes is not None:
+            felt = torch.where(felt_at_limit, config.limit_distance or 0, distance)
+            logits -= encoding.slopes_on(key.device)[:, None, None] * felt
+        elif felt_at_limit.any():
+            logits = torch.where(felt_at_limit, _score(self.far[:, part], key), logits)
+        if config.triangle_offset:
+            middle = (self.positions[part] + 1 - config.local_branch - config.global_branch).clamp(min=1)
+            logits -= torch.where(kept, 0.0, config.triangle_offset * middle.double().log()[:, None]).float()
+            kept = torch.ones_like(kept)
+        return logits.masked_fill_(~kept | (distance < 0), float("-inf")), distance
+
+
+def _score(query: Tensor, key: Tensor) -> Tensor:
+    """`[Hq, m, d]` and `[Hkv, k, d]` to `[Hq, m, k]`; query heads that share a key head lie side by side."""
+    heads, rows, width = query.shape
+    return (query.reshape(key.shape[0], -1, width) @ key.transpose(1, 2)).view(heads, rows, -1)
