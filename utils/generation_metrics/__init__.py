@@ -1,0 +1,1 @@
+"""BLEU and ROUGE of generated texts, with the numbers that the `evaluate` library's metrics of these names give."""

@@ -1,0 +1,26 @@
+"""All generation metrics of a set of texts, each with its standard error."""
+
+from collections.abc import Sequence
+
+from utils.bootstrap import standard_error, weighted_mean
+from utils.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
+from utils.generation_metrics.rouge import ROUGE_TYPES, Rouge
+
+METRICS = ("bleu", *ROUGE_TYPES)
+
+
+def generation_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
+    """For NAME in METRICS, NAME (0 to 1) and NAME_standard_error (by bootstrap over texts; None for one text).
+
+    None for each of them where there is no text.
+    """
+    if not predictions:
+        return {name: None for metric in METRICS for name in (metric, f"{metric}_standard_error")}
+    texts = {"predictions": list(predictions), "references": list(references)}
+    scores = {"bleu": Bleu().compute(**texts)["bleu"], **Rouge().compute(**texts)}
+    counts = bleu_counts(predictions, references)
+    errors = {"bleu": standard_error(counts, lambda sums: corpus_bleu(sums)["bleu"])}
+    for metric, values in Rouge().compute(**texts, use_aggregator=False).items():
+        errors[metric] = weighted_mean(values)[1]
+    named = ((metric, f"{metric}_standard_error") for metric in METRICS)
+    return {name: value for score, error in named for name, value in ((score, scores[score]), (error, errors[score]))}
