@@ -28,7 +28,7 @@ def standing(log_dir: Path) -> str:
     speed = sum(chunk["tokens"] for chunk in newest) / sum(chunk["seconds"] for chunk in newest)
     memory = max(chunk["memory_bytes"] or 0 for chunk in newest)
     end = chunks[-1]["end"]
-    outcome = "finished" if trial.results else f"a restart goes on from {checkpointed(log_dir, chunks):,}"
+    outcome = "finished" if trial.results is not None else f"a restart goes on from {checkpointed(log_dir, chunks):,}"
     return (
         f"{log_dir}: {end:,} of {length:,} tokens ({end / length:.1%}), {speed:,.0f} tokens/s and "
         f"{memory / 2**30:.2f} GiB in the newest {len(newest)} chunks, {outcome}"
