@@ -44,8 +44,11 @@ def _point_bounds(edges: np.ndarray, tokens: np.ndarray, fewest: int) -> np.ndar
 
 
 def _windows(edges: np.ndarray, starts: np.ndarray, ends: np.ndarray, smoothing: int) -> tuple[np.ndarray, np.ndarray]:
-    """First bucket of each point's window and the one after its last: the edges nearest to where it should end."""
-    margin = np.minimum(np.maximum(smoothing - (ends - starts), 0) // 2, starts)
+    """First bucket of each point's window and the one after its last: the edges nearest to where it should end.
+
+    It reaches as far up as it does down, and down no further than the first position.
+    """
+    margin = np.maximum(smoothing - (ends - starts), 0) // 2
     halfway = (edges[:-1] + edges[1:]) / 2
     lower = np.searchsorted(halfway, starts - margin, side="right")
     upper = np.searchsorted(halfway, ends + (starts - edges[lower]), side="left")
