@@ -1,10 +1,12 @@
 """One attention layer over one text: its statistics from the hidden states that enter it, block of keys by block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models.conversion import Projections
 from models.diagnosis.logits import Queries
@@ -12,11 +14,9 @@ from models.diagnosis.plan import Plan
 from models.diagnosis.statistics import AttentionStatistics, DistanceStatistics
 from models.lambda_config import AttentionLayer
 
-KEY_BLOCK = 1024
+QUERY_BLOCK, KEY_BLOCK = 128, 1024
 BLOCK_LOGITS = 2**22
-"""Keys of a block, and logits of all heads at most: where there are many queries, a block has fewer keys."""
-
-STATISTICS = ("logit_max", "logit_mean", "logit_bound", "entropy", "mass_first", "mass_window", "mass_middle")
+"""Queries and keys of a block, and logits of all heads at most: where there are many heads, a block has fewer keys."""
 
 
 class ProjectedText:
@@ -43,8 +43,8 @@ class ProjectedText:
 
 
 def measure_attention(text: ProjectedText, layer: AttentionLayer, plan: Plan) -> dict[str, np.ndarray]:
-    """The arrays named in STATISTICS, float32 and per head: logits `[Hq, bins]`, the others `[Hq, len(positions)]`; and
-    `attended`, int64 `[len(positions)]`: the keys that a query attends to.
+    """The arrays of `utils.diagnosis_arrays.STATISTICS`, float32 and per head: logits `[Hq, bins]`, the others `[Hq,
+    positions]`; and `attended`, int64 `[positions]`: the keys that a query attends to.
 
     NaN, or 0 keys, where the text is too short or no key lies. Time O(n) for the plan's queries, working memory flat
     in n.
@@ -52,33 +52,53 @@ def measure_attention(text: ProjectedText, layer: AttentionLayer, plan: Plan) ->
     length, device = text.hidden.shape[1], text.hidden.device
     newest = torch.arange(max(0, length - plan.num_queries), length, device=device)
     sampled = torch.from_numpy(plan.positions[plan.positions < length]).to(device)
-    groups = [Queries(text.query(at), at, layer) for at in (newest, sampled)]
-    heads = groups[0].near.shape[0]
+    newest = [Queries(text.query(at), at, layer) for at in newest.split(QUERY_BLOCK)]
+    sampled = [Queries(text.query(at), at, layer) for at in sampled.split(QUERY_BLOCK)]
+    heads = newest[0].near.shape[0]
     distances = DistanceStatistics(heads, torch.from_numpy(plan.distance_edges).to(device))
-    attention = AttentionStatistics(heads, len(sampled), plan.first_tokens, plan.window, device)
-
-    size = max(1, min(KEY_BLOCK, BLOCK_LOGITS // (heads * max(len(newest), len(sampled)))))
+    attention = [
+        AttentionStatistics(heads, len(queries.positions), plan.first_tokens, plan.window, device)
+        for queries in sampled
+    ]
+    size = max(1, min(KEY_BLOCK, BLOCK_LOGITS // (heads * QUERY_BLOCK)))
     for start in range(0, length, size):
-        stop = min(start + size, length)
-        parts = [group.reaching(start, stop) for group in groups]
-        if all(part.start == part.stop for part in parts):
-            continue
-        key = text.key(slice(start, stop))
-        for group, part in zip(groups, parts):
-            if part.start == part.stop:
-                continue
-            logits, distance = group.logits(part, key, start)
-            if group is groups[0]:
+        block = _KeyBlock(text, start, min(start + size, length))
+        for queries in newest:
+            for _, logits, distance in block.attended_by(queries):
                 distances.add(logits, int(distance[0, 0]))
-            else:
-                attention.add(part, logits, distance, start)
+        for queries, statistics in zip(sampled, attention):
+            for part, logits, distance in block.attended_by(queries):
+                statistics.add(part, logits, distance, start)
     return _arrays(distances, attention, len(plan.positions))
 
 
-def _arrays(distances: DistanceStatistics, attention: AttentionStatistics, positions: int) -> dict[str, np.ndarray]:
-    found = {f"logit_{name}": values.cpu().numpy() for name, values in distances.result().items()}
-    for name, values in attention.result().items():
-        values = values.cpu().numpy()
-        missing = [(0, 0)] * (values.ndim - 1) + [(0, positions - values.shape[-1])]
-        found[name] = np.pad(values, missing, constant_values=0 if name == "attended" else np.nan)
-    return {name: values if name == "attended" else values.astype(np.float32) for name, values in found.items()}
+class _KeyBlock:
+    """The keys start .. stop - 1 of a text, projected once if any query attends to them."""
+
+    def __init__(self, text: ProjectedText, start: int, stop: int) -> None:
+        self.text, self.start, self.stop = text, start, stop
+
+    @cached_property
+    def key(self) -> Tensor:
+        return self.text.key(slice(self.start, self.stop))
+
+    def attended_by(self, queries: Queries) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Those of the queries that attend to any of the keys, if there are any, with their logits and distances."""
+        part = queries.reaching(self.start, self.stop)
+        if part.start < part.stop:
+            yield part, *queries.logits(part, self.key, self.start)
+
+
+def _arrays(
+    distances: DistanceStatistics, attention: Sequence[AttentionStatistics], positions: int
+) -> dict[str, np.ndarray]:
+    """As float32, and padded to all positions of the plan."""
+    arrays = {f"logit_{name}": values.float().cpu().numpy() for name, values in distances.result().items()}
+    chunks = [statistics.result() for statistics in attention]
+    for name in chunks[0]:
+        values = torch.cat([chunk[name] for chunk in chunks], -1)
+        counted = name == "attended"
+        missing = positions - values.shape[-1]
+        values = F.pad(values if counted else values.float(), (0, missing), value=0 if counted else torch.nan)
+        arrays[name] = values.cpu().numpy()
+    return arrays

@@ -1,4 +1,4 @@
-"""What a diagnosis measures of a text: which queries, over which bins of distance, and what counts as first and near."""
+"""What a diagnosis measures of a text: which queries, which bins of distance, what counts as first and as near."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The statistics of attention against full matrices: those of the model itself, and those of the method's definition."""
+"""The statistics of attention against full matrices: the model's own ones, and those of the method's definition."""
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from models.model_base import FAMILIES, UnsupportedModelError, convert_model
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 from tests.models.attention_cases import make_case
 from tests.tiny_models import tiny_input_ids, tiny_model
+from utils.diagnosis_arrays import STATISTICS
 
 LENGTH, FIRST, WINDOW, QUERIES = 50, 3, 12, 9
 FAMILY_NAMES = ("llama", "gptj", "mpt", "gpt_neox")
@@ -29,7 +30,8 @@ LAMBDAS = (
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(measure, "KEY_BLOCK", 7)
+    monkeypatch.setattr(measure, "KEY_BLOCK", 13)
+    monkeypatch.setattr(measure, "QUERY_BLOCK", 8)
 
 
 def plan(length=LENGTH, bins=10, positions=None, hidden=6):
@@ -97,7 +99,7 @@ def dense_attention(weights):
 def assert_measured(found, logits, weights, edges, atol=2e-5):
     expected = dense_attention(weights)
     expected |= {f"logit_{name}": values for name, values in dense_distances(logits, edges).items()}
-    assert expected.keys() == {*measure.STATISTICS, "attended"}
+    assert expected.keys() == {*STATISTICS, "attended"}
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=0, atol=atol, err_msg=name)
 
