@@ -273,6 +273,29 @@ def add_stream_arguments(parser: HarnessParser) -> None:
     )
 
 
+def add_position_arguments(parser: HarnessParser) -> None:
+    """Where in a document to generate, and from how much of it."""
+    group = parser.add_argument_group("positions")
+    group.add_argument(
+        "--evaluate_positions",
+        type=whole_number(2),
+        nargs="+",
+        default=[4096, 8192, 12288, 16384],
+        metavar="TOKENS",
+        help="lengths of the prompts; shorter documents are passed by (default: 4096 8192 12288 16384)",
+    )
+    group.add_argument(
+        "--runtime_truncation",
+        type=whole_number(2),
+        metavar="TOKENS",
+        help="baseline: the prompt is only the last so many tokens before a position (default: all of them)",
+    )
+    group.add_argument(
+        "--evaluate_metrics", action="store_true", help="compute BLEU and ROUGE of what was generated, per position"
+    )
+    parser.checks.append(_check_positions)
+
+
 def add_generation_arguments(parser: HarnessParser, max_generation_length: int | None = 100) -> None:
     """How to generate; `max_generation_length` is the default, None where a task recommends one."""
     group = parser.add_argument_group("generation")
@@ -387,3 +410,12 @@ def _check_lambda(arguments: Namespace, longest_text: str) -> None:
 def _check_run(arguments: Namespace) -> None:
     if arguments.deepspeed_config and getattr(arguments, "device_map", None):
         raise UserError("--device_map contradicts --deepspeed_config: each places the model, give one of them")
+
+
+def _check_positions(arguments: Namespace) -> None:
+    farthest = max(arguments.evaluate_positions)
+    if arguments.max_length is not None and farthest >= arguments.max_length:
+        raise UserError(
+            f"--evaluate_positions {farthest} is not within --max_length {arguments.max_length}: no text would be left "
+            "to compare with, so give a smaller position or a longer text"
+        )

@@ -73,8 +73,12 @@ class Generator:
         ends = set(ends) if isinstance(ends, list) else {ends}
         return row[: next((place + 1 for place, token in enumerate(row) if token in ends), len(row))]
 
+    def decode(self, ids: list[int]) -> str:
+        """The text of tokens, special ones left out."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
     def _text(self, row: list[int]) -> str:
-        text = self.tokenizer.decode(row, skip_special_tokens=True)
+        text = self.decode(row)
         return text[: min((place for stop in self.stop if (place := text.find(stop)) >= 0), default=len(text))]
 
     def _now(self) -> float:

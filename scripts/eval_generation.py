@@ -1,0 +1,149 @@
+"""Generation against position: at each one the text so far is the prompt, what follows it the reference.
+
+deepspeed scripts/eval_generation.py --use_lambda_attention --dataset plays --evaluate_positions 4096 8192
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.arguments import (
+    HarnessParser,
+    add_data_arguments,
+    add_document_arguments,
+    add_generation_arguments,
+    add_lambda_arguments,
+    add_model_arguments,
+    add_position_arguments,
+    add_run_arguments,
+    load_corpus,
+)
+from utils.errors import UserError, run_main
+
+if TYPE_CHECKING:
+    from data.corpus import Corpus
+    from utils.example_journal import ExampleJournal
+    from utils.example_progress import ExampleProgress
+    from utils.model_loading import RunnableModel
+    from utils.results import Trial
+    from utils.runtime import Runtime
+
+SCRIPT = "eval_generation"
+
+
+def parse_arguments() -> Namespace:
+    """The command line, checked."""
+    parser = HarnessParser(__doc__.splitlines()[0])
+    add_model_arguments(parser)
+    add_lambda_arguments(parser)
+    add_data_arguments(parser)
+    add_document_arguments(parser)
+    add_position_arguments(parser)
+    add_generation_arguments(parser)
+    add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Generate what is not generated yet, then write and show the results."""
+    arguments = parse_arguments()
+    # torch and Transformers take seconds to import: not for a wrong flag
+    from utils.evaluation import evaluate
+    from utils.generation_report import describe
+
+    evaluate(SCRIPT, arguments, experiment, describe)
+
+
+def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
+    """Generate at the positions of every document; the first rank gets the results."""
+    from utils.generation_report import summarise
+    from utils.runtime import describe_device
+
+    journal = generate_in_corpus(trial, arguments, runtime)
+    return runtime.on_main(lambda: summarise(journal, arguments, describe_device(runtime.device)))
+
+
+def generate_in_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "ExampleJournal | None":
+    """Generate what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
+    from utils.example_journal import ExampleJournal
+    from utils.example_progress import ExampleProgress
+    from utils.model_loading import load_model
+    from utils.runtime import peak_memory
+    from utils.utils import describe_run
+    from utils.work import work_through
+
+    corpus = runtime.together(lambda: load_corpus(arguments))
+    model = load_model(arguments, runtime)
+    config = describe_run(SCRIPT, arguments, runtime) | {
+        "model": model.identity,
+        "lambda_attention": model.lambda_attention,
+        "corpus": {"name": corpus.name, "documents": len(corpus)},
+    }
+    runtime.on_main(lambda: trial.begin(config))
+    journal = runtime.on_main(lambda: ExampleJournal(trial))
+    done = set(runtime.broadcast(sorted(journal.done) if journal else None))
+    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
+
+    model.place(model.model)
+    generate = make_generate(corpus, model, arguments, runtime)
+    progress = ExampleProgress(runtime.console, len(corpus), len(done), memory=lambda: peak_memory(runtime.device))
+    work_through(
+        [place for place in range(len(corpus)) if arguments.start_data_from + place not in done],
+        runtime,
+        arguments.batch_size,
+        work=generate,
+        commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress),
+    )
+    return journal
+
+
+def make_generate(corpus: "Corpus", model: "RunnableModel", arguments: Namespace, runtime: "Runtime"):
+    """A function from places in the corpus to the lines of samples.jsonl of the documents there."""
+    from utils.generation import Generator
+    from utils.model_loading import is_sharded
+    from utils.position_generation import PositionGenerator
+    from utils.runtime import peak_memory
+    from utils.tokenization import encode_text, unknown_token
+
+    positions = PositionGenerator(
+        Generator(model.model, model.tokenizer, arguments, runtime.device), arguments, is_sharded(arguments, runtime)
+    )
+
+    def encode(document) -> list[int]:
+        ids = encode_text(model.tokenizer, document.text, arguments.max_length, arguments.truncation_side).input_ids
+        refusal = unknown_token(model.tokenizer, ids, model.identity["vocab_size"], document.id)
+        if refusal:
+            raise UserError(refusal)
+        return ids
+
+    def generate(places: list[int]) -> dict:
+        documents = runtime.together(lambda: [corpus[place] for place in places])
+        texts = runtime.together(lambda: [encode(document) for document in documents])
+        found = positions.lines(texts)
+        lines = [
+            {
+                "index": documents[row].index,
+                "id": documents[row].id,
+                "parts": sum(other == row for other, _ in found),
+                **line,
+            }
+            for row, line in found
+        ]
+        return {"lines": lines, "documents": len(places), "peak_memory": peak_memory(runtime.device)}
+
+    return generate
+
+
+def commit(gathered: list[dict], seconds: float, journal: "ExampleJournal", progress: "ExampleProgress") -> None:
+    """Keep what all ranks generated in a step of `seconds`."""
+    lines = [line for rank in gathered for line in rank["lines"]]
+    journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
+    tokens = sum(line.get("generated", 0) for line in journal.lines)
+    progress.advance(sum(rank["documents"] for rank in gathered), f"{tokens:,} tokens generated")
+
+
+if __name__ == "__main__":
+    run_main(main)

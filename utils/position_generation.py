@@ -1,0 +1,102 @@
+"""Generating at positions of documents: the text so far is the prompt, the text that follows the reference."""
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from models.cache_state import branch_cache, cache_bytes
+from utils.generation import Generator
+from utils.runtime import is_out_of_memory
+
+Line = dict[str, Any]
+NO_TEXT = [0, 0]
+
+
+class _Reading:
+    """A batch of texts of token ids, read to the same length into one cache."""
+
+    def __init__(self, generator: Generator, texts: list[list[int]]) -> None:
+        self.generator, self.texts = generator, texts
+        self.cache = DynamicCache()  # a converted model makes it its own
+        self.length, self.seconds = 0, 0.0
+
+    def keep(self, rows: list[int]) -> None:
+        """Go on with these rows only."""
+        if len(rows) == len(self.texts):
+            return
+        self.texts = [self.texts[row] for row in rows]
+        if self.length and rows:
+            self.cache.batch_select_indices(torch.tensor(rows))
+
+    def generate(self, length: int) -> list[Line]:
+        """Read on until the texts' first `length` tokens are the prompt, then generate. Returns a line per row."""
+        prompt = torch.tensor([ids[:length] for ids in self.texts])
+        if self.length < length - 1:  # the last token of a prompt is read by `generate`
+            self.seconds += self.generator.prefill(prompt[:, self.length : -1], self.cache)
+            self.length = length - 1
+        generated = self.generator.generate(prompt, branch_cache(self.cache))
+        return [
+            {
+                "output": text,
+                "generated": tokens,
+                "prefill_seconds": round(self.seconds, 6),
+                "decode_seconds": round(generated.seconds, 6),
+                "batch": len(self.texts),
+                "cache_bytes": cache_bytes(self.cache) // len(self.texts),
+                "error": None,
+            }
+            for text, tokens in zip(generated.texts, generated.tokens)
+        ]
+
+
+class PositionGenerator:
+    """Generates at each of `--evaluate_positions`; a batch of texts is read once, every position goes on from the last.
+
+    With --runtime_truncation a prompt is only its last so many tokens, read anew at each position. sharded: whether
+    ZeRO-3 spreads the weights: every rank is then needed at every position, and one without a text reads two tokens.
+    """
+
+    def __init__(self, generator: Generator, arguments: Namespace, sharded: bool) -> None:
+        self.generator, self.sharded = generator, sharded
+        self.positions = sorted(set(arguments.evaluate_positions))
+        self.reference_length = arguments.max_generation_length
+        self.truncation = arguments.runtime_truncation
+
+    def lines(self, texts: Sequence[list[int]]) -> list[tuple[int, Line]]:
+        """(text, what samples.jsonl keeps of it) at each position that a text reaches past."""
+        lines: list[tuple[int, Line]] = []
+        rows, reading = list(range(len(texts))), None
+        for position in self.positions:
+            reaching = [row for row in rows if len(texts[row]) > position]
+            if not reaching and not self.sharded:
+                break
+            if not reaching or reading is None or self.truncation is not None:
+                reading = self._read([texts[row] for row in reaching], position)
+            else:
+                reading.keep([rows.index(row) for row in reaching])
+            rows = reaching
+            found = self._generate(reading, min(position, self.truncation or position))
+            reading = reading if found else None  # after a failure the next position begins anew
+            lines += [(row, self._line(texts[row], position, found, place)) for place, row in enumerate(rows)]
+        return lines
+
+    def _read(self, texts: list[list[int]], position: int) -> _Reading:
+        first = max(0, position - self.truncation) if self.truncation is not None else 0
+        return _Reading(self.generator, [ids[first:] for ids in texts] or [NO_TEXT])
+
+    def _generate(self, reading: _Reading, length: int) -> list[Line] | None:
+        """None where memory ran out."""
+        try:
+            return reading.generate(length if reading.texts != [NO_TEXT] else len(NO_TEXT))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return None
+
+    def _line(self, ids: list[int], position: int, found: list[Line] | None, place: int) -> Line:
+        reference = self.generator.decode(ids[position : position + self.reference_length])
+        line = {"output": None, "error": "memory ran out: give a smaller --batch_size or --max_length"}
+        return {"position": position, "reference": reference, **(found[place] if found else line)}
