@@ -5,13 +5,14 @@ middle]`; one softmax over them is the whole method. Query heads that share a ke
 grouped-query keys are never copied.
 """
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
 
 from models.lambda_config import AttentionLayer
 from models.segment import Segment
+from models.sinks import score_sinks
 
 QUERY_BLOCK = 256
 SCORE_ROWS = 1024
@@ -40,7 +41,11 @@ def _block_size(segment: Segment, layer: AttentionLayer) -> int:
 
 
 class _Block:
-    """Queries first .. last - 1 of a segment, and which columns they reach."""
+    """Queries first .. last - 1 of a segment, and which columns they reach.
+
+    near, far, sink_query: the queries `[B * Hkv, g * size, d]` as keys at their true distance, those at the limit, and
+    the first tokens before any limit feel them.
+    """
 
     def __init__(self, segment: Segment, layer: AttentionLayer, first: int, last: int) -> None:
         config = layer.config
@@ -58,6 +63,26 @@ class _Block:
         # A bias of thousands needs float32 scores: bfloat16 would round it by whole units.
         self.dtype = torch.float32 if layer.positions.slopes is not None else dtype
 
+    @property
+    def raw(self) -> Tensor:
+        return self.segment.query[:, :, self.first : self.last]
+
+    @cached_property
+    def near(self) -> Tensor:
+        return self.fold(self.layer.positions.at(self.raw, self.position))
+
+    @cached_property
+    def far(self) -> Tensor:
+        limit = self.layer.config.limit_distance
+        if limit is None or self.layer.positions.slopes is not None:
+            return self.near
+        return self.fold(self.layer.positions.at_distance(self.raw, limit))
+
+    @cached_property
+    def sink_query(self) -> Tensor:
+        latest = self.layer.config.latest_position
+        return self.near if latest is None else self.fold(self.layer.positions.at(self.raw, self.position, latest))
+
     def fold(self, query: Tensor) -> Tensor:
         """`[B, Hq, size, d]` to `[B * Hkv, g * size, d]`, scaled before the product, lest float16 overflows."""
         rows, heads, size, width = query.shape
@@ -69,6 +94,14 @@ class _Block:
         device = self.segment.query.device
         return _distances(self.size, count, self.position - first_key, device)
 
+    def slopes(self, part: slice) -> Tensor | None:
+        """Those of ALiBi, per query head, `[heads of part, g, 1, 1]`."""
+        positions, (rows, key_heads) = self.layer.positions, self.segment.window_key.shape[:2]
+        if positions.slopes is None:
+            return None
+        slopes = positions.slopes_on(self.segment.query.device)
+        return slopes.view(key_heads, -1, 1, 1).repeat(rows, 1, 1, 1)[part]
+
 
 @lru_cache(maxsize=8)
 def _distances(size: int, count: int, offset: int, device: torch.device) -> Tensor:
@@ -77,43 +110,38 @@ def _distances(size: int, count: int, offset: int, device: torch.device) -> Tens
 
 def _attend_block(block: _Block, output: Tensor) -> None:
     """All heads of a block, as many at once as the score buffer holds."""
-    segment, positions = block.segment, block.layer.positions
-    raw = segment.query[:, :, block.first : block.last]
-    near = block.fold(positions.at(raw, block.position))
-    limit = block.layer.config.limit_distance
-    far = near if limit is None or positions.slopes is not None else block.fold(positions.at_distance(raw, limit))
-    heads, rows = near.shape[0], near.shape[1]
-    at_once = max(1, SCORE_BUFFER_BYTES // (near.element_size() * rows * block.columns))
-    buffer = near.new_empty(min(at_once, heads), rows, block.columns)
+    heads, rows = block.near.shape[0], block.near.shape[1]
+    at_once = max(1, SCORE_BUFFER_BYTES // (block.near.element_size() * rows * block.columns))
+    buffer = block.near.new_empty(min(at_once, heads), rows, block.columns)
     result = output.new_empty(heads, rows, output.shape[-1])
     for first in range(0, heads, at_once):
         part = slice(first, min(first + at_once, heads))
         scores = buffer[: part.stop - part.start]
-        _score(block, part, near[part], far[part], scores)
+        _score(block, part, scores)
         torch.softmax(scores, -1, out=scores)
         result[part] = _weigh(block, part, scores)
-    output[:, :, block.first : block.last] = result.view(*raw.shape[:-1], output.shape[-1])
+    output[:, :, block.first : block.last] = result.view(*block.raw.shape[:-1], output.shape[-1])
 
 
-def _score(block: _Block, part: slice, near: Tensor, far: Tensor, scores: Tensor) -> None:
+def _score(block: _Block, part: slice, scores: Tensor) -> None:
     """Fill scores `[heads of part, g * size, columns]`, -inf where a key is not attended."""
     window = block.window.stop - block.window.start
-    _score_window(block, part, near, far, scores[:, :, :window])
+    _score_window(block, part, scores[:, :, :window])
     if block.sinks:
-        _score_sinks(block, part, near, far, scores[:, :, window : window + block.sinks])
+        scores[:, :, window : window + block.sinks] = _sink_scores(block, part)
     if block.middle:
-        _score_middle(block, part, far, scores[:, :, window + block.sinks :])
+        _score_middle(block, part, scores[:, :, window + block.sinks :])
 
 
-def _score_window(block: _Block, part: slice, near: Tensor, far: Tensor, scores: Tensor) -> None:
+def _score_window(block: _Block, part: slice, scores: Tensor) -> None:
     config, columns = block.layer.config, scores.shape[-1]
     shift = block.position - block.window_first
-    torch.bmm(near, _keys(block.segment.window_key[:, :, block.window], part, block.dtype), out=scores)
+    torch.bmm(block.near[part], _keys(block.segment.window_key[:, :, block.window], part, block.dtype), out=scores)
     grouped = scores.unflatten(1, (-1, block.size))
     if config.caps_window and block.layer.positions.slopes is None and columns > config.limit_distance:
         capped = columns - config.limit_distance
         raw_key = block.segment.window_raw[:, :, block.window][:, :, :capped]
-        beyond = torch.bmm(far, _keys(raw_key, part, block.dtype)).unflatten(1, (-1, block.size))
+        beyond = torch.bmm(block.far[part], _keys(raw_key, part, block.dtype)).unflatten(1, (-1, block.size))
         is_beyond = block.distances(block.window_first, capped) >= config.limit_distance
         grouped[..., :capped] = torch.where(is_beyond, beyond, grouped[..., :capped])
     if block.layer.positions.slopes is not None:  # else no distances as wide as the window are needed
@@ -125,28 +153,23 @@ def _score_window(block: _Block, part: slice, near: Tensor, far: Tensor, scores:
         grouped[..., :leaving].masked_fill_(too_far, float("-inf"))
 
 
-def _score_sinks(block: _Block, part: slice, near: Tensor, far: Tensor, scores: Tensor) -> None:
-    config, positions = block.layer.config, block.layer.positions
-    raw_key = block.segment.sink_key[:, :, : block.sinks]
-    distance = block.distances(0, block.sinks)
-    nearest, farthest, limit = block.position - block.sinks + 1, block.position + block.size - 1, config.limit_distance
-    grouped = scores.unflatten(1, (-1, block.size))
-    if positions.slopes is not None or (limit is not None and nearest >= limit):
-        torch.bmm(far, _keys(raw_key, part, block.dtype), out=scores)
-    else:
-        torch.bmm(near, _keys(positions.at(raw_key, 0), part, block.dtype), out=scores)
-        if limit is not None and farthest >= limit:
-            beyond = torch.bmm(far, _keys(raw_key, part, block.dtype)).unflatten(1, (-1, block.size))
-            grouped.copy_(torch.where(distance < limit, grouped, beyond))
-    _add_bias(block, part, scores, distance)
-    if nearest < config.local_branch:
-        grouped.masked_fill_(distance < config.local_branch, float("-inf"))
+def _sink_scores(block: _Block, part: slice) -> Tensor:
+    """`[heads of part, g * size, sinks]`."""
+    key = _values(block.segment.sink_key[:, :, : block.sinks], part, block.dtype)
+    return score_sinks(
+        block.layer,
+        key,
+        block.distances(0, block.sinks),
+        near=lambda: block.sink_query[part],
+        far=lambda: block.far[part],
+        slopes=block.slopes(part),
+    )
 
 
-def _score_middle(block: _Block, part: slice, far: Tensor, scores: Tensor) -> None:
+def _score_middle(block: _Block, part: slice, scores: Tensor) -> None:
     config, columns = block.layer.config, scores.shape[-1]
     middle = slice(config.global_branch, config.global_branch + columns)
-    torch.bmm(far, _keys(block.segment.history[0][:, :, middle], part, block.dtype), out=scores)
+    torch.bmm(block.far[part], _keys(block.segment.history[0][:, :, middle], part, block.dtype), out=scores)
     _add_bias(block, part, scores, torch.full((1, 1), config.limit_distance, device=scores.device))
     attended = block.distances(middle.start, columns) >= config.local_branch
     count = attended.sum(-1, keepdim=True).clamp(min=1)
@@ -157,14 +180,10 @@ def _score_middle(block: _Block, part: slice, far: Tensor, scores: Tensor) -> No
 
 def _add_bias(block: _Block, part: slice, scores: Tensor, distance: Tensor) -> None:
     """ALiBi: take `slope * min(distance, D)` off, per query head."""
-    positions = block.layer.positions
-    if positions.slopes is None:
-        return
-    if block.layer.config.limit_distance is not None:
-        distance = distance.clamp(max=block.layer.config.limit_distance)
-    rows, key_heads = block.segment.window_key.shape[:2]
-    slopes = positions.slopes_on(scores.device).view(key_heads, -1, 1, 1).repeat(rows, 1, 1, 1)[part]
-    scores.unflatten(1, (-1, block.size)).addcmul_(slopes, distance.to(scores.dtype), value=-1)
+    slopes = block.slopes(part)
+    if slopes is not None:
+        felt = block.layer.config.capped(distance).to(scores.dtype)
+        scores.unflatten(1, (-1, block.size)).addcmul_(slopes, felt, value=-1)
 
 
 def _weigh(block: _Block, part: slice, weights: Tensor) -> Tensor:

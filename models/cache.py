@@ -16,8 +16,9 @@ class LambdaLayer(CacheLayerMixin):
         positions, or as projected where the limit falls inside the window.
     sink_keys, sink_values: `[B, Hkv, min(G, C), d]`, the first tokens, keys as projected.
     seen: real tokens so far, per row; a row counts from its own first real token. columns: tokens so far, padding
-    included. With triangle_offset or top-k all keys (as projected) and values are kept as well: memory then grows
-    with the stream.
+    included.
+    history_keys, history_values: with triangle_offset or top-k those of all tokens as well, keys as projected; they
+        grow with the stream, in host memory where the configuration says so.
     """
 
     supports_early_init = False
@@ -38,7 +39,8 @@ class LambdaLayer(CacheLayerMixin):
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         self.keys, self.values = key_states[:, :, :0].clone(), value_states[:, :, :0].clone()
         self.sink_keys, self.sink_values = self.keys.clone(), self.values.clone()
-        self.history_keys, self.history_values = self.keys.clone(), self.values.clone()
+        device = "cpu" if self.config.offloads else self.keys.device
+        self.history_keys, self.history_values = (x.to(device, copy=True) for x in (self.keys, self.values))
         self.seen = [0] * key_states.shape[0]
         self.is_initialized = True
 

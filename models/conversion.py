@@ -34,7 +34,7 @@ class Family:
     project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
     output: name of the attention module's output projection.
     scale: (attention module) -> the factor on `query . key`.
-    positions: (base model, limit_distance) -> its position encoding.
+    positions: (base model, the farthest distance felt) -> its position encoding.
     extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
     """
 
@@ -167,7 +167,7 @@ def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig)
     """Give `model` Λ-attention in place and return it. Converting again replaces the configuration."""
     revert_model(model)
     base = model.base_model
-    positions = family.positions(base, config.limit_distance)
+    positions = family.positions(base, config.farthest)
     conversion = _Conversion(family, base, config)
     for layer_idx, module in enumerate(conversion.modules):
         module.lambda_layer = AttentionLayer(config, positions, family.scale(module), layer_idx)

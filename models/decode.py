@@ -12,6 +12,10 @@ from torch import Tensor
 from models.cache import LambdaLayer
 from models.lambda_config import AttentionLayer
 from models.positions import RotaryPositions, Table
+from models.sinks import score_sinks
+
+HOST_BLOCK = 4096
+"""Keys in host memory are searched for the best ones so many at a time, so that what is made of them stays small."""
 
 
 def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
@@ -94,6 +98,20 @@ class _Newest:
         limit = self.config.limit_distance
         return self.near if limit is None else self._fold(self.positions.at_distance(self.raw, limit))
 
+    @cached_property
+    def sink_query(self) -> Tensor:
+        """The query as the first tokens feel it before any limit."""
+        latest = self.config.latest_position
+        if latest is None:
+            return self.near
+        return self._fold(_encode(self.raw, self.layer, [min(position, latest) for position in self.last]))
+
+    @property
+    def slopes(self) -> Tensor | None:
+        """Those of ALiBi, `[Hkv, g, 1]`."""
+        slopes = self.positions.slopes
+        return None if slopes is None else self.positions.slopes_on(self.raw.device).view(*self.near.shape[1:3], 1)
+
     def _fold(self, query: Tensor) -> Tensor:
         rows, heads, _, width = query.shape
         key_heads = self.past.keys.shape[1]
@@ -104,11 +122,8 @@ class _Newest:
 
     def _finish(self, scores: Tensor, distance: Tensor, attended: Tensor | None) -> Tensor:
         """Add the ALiBi bias for `distance` `[B or 1, k]` and drop keys that are not attended."""
-        if self.positions.slopes is not None:
-            if self.config.limit_distance is not None:
-                distance = distance.clamp(max=self.config.limit_distance)
-            slopes = self.positions.slopes_on(scores.device).view(scores.shape[1], -1, 1)
-            scores = scores - slopes * distance[:, None, None].to(scores.dtype)
+        if self.slopes is not None:
+            scores = scores - self.slopes * self.config.capped(distance)[:, None, None].to(scores.dtype)
         return scores if attended is None else scores.masked_fill(~attended[:, None, None], float("-inf"))
 
     def window(self) -> tuple[Tensor, Tensor]:
@@ -129,22 +144,19 @@ class _Newest:
 
     def sinks(self) -> tuple[Tensor, Tensor]:
         keys, values = (x[:, :, : self.reached_sinks] for x in (self.past.sink_keys, self.past.sink_values))
-        distance = self.position - torch.arange(self.reached_sinks, device=keys.device)
-        limit, farthest_window = self.config.limit_distance, self.config.local_branch
-        scores = self._score(self.far, keys)
-        if self.positions.slopes is None and (limit is None or limit > farthest_window):
-            true_distance = self._score(self.near, self.positions.at(keys, 0))
-            within = distance < limit if limit is not None else torch.ones_like(distance, dtype=torch.bool)
-            scores = torch.where(within[:, None, None], true_distance, scores)
-        return self._finish(scores, distance, distance >= farthest_window), values
+        distance = (self.position - torch.arange(self.reached_sinks, device=keys.device))[:, None, None, None]
+        slopes = None if self.slopes is None else self.slopes[..., None]
+        near, far = lambda: self.sink_query, lambda: self.far
+        return score_sinks(self.layer, keys.to(self.dtype), distance, near, far, slopes), values
 
     def _middle(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Middle keys (as projected) and values, and which of them each row has, `[B or 1, k]`."""
+        """Middle keys (as projected) and values where they are kept, and which of them each row has, `[B or 1, k]`."""
         first = self.config.global_branch
         count = max(0, max(self.last) - self.config.local_branch + 1 - first)
         part = slice(first, first + count)
-        distance = self.position - torch.arange(first, first + count, device=self.near.device)
         keys, values = self.past.history_keys[:, :, part], self.past.history_values[:, :, part]
+        position = _column(tuple(self.last), keys.device)
+        distance = position - torch.arange(first, first + count, device=keys.device)
         return keys, values, distance >= self.config.local_branch
 
     def middle(self) -> tuple[Tensor, Tensor]:
@@ -157,14 +169,32 @@ class _Newest:
 
     def best(self) -> tuple[Tensor, Tensor]:
         """Per query head the k middle keys that score highest at distance `insert_at`, with those scores."""
-        top_k = self.config.top_k
+        top_k, device = self.config.top_k, self.raw.device
         keys, values, attended = self._middle()
         query = self._fold(self.positions.at_distance(self.raw, top_k.insert_at))
-        scores = self._score(query, keys)
-        if self.positions.slopes is not None:
-            scores = scores - self.positions.slopes_on(scores.device).view(scores.shape[1], -1, 1) * top_k.insert_at
-        scores = scores.masked_fill(~attended[:, None, None], float("-inf"))
-        scores, chosen = scores.topk(min(top_k.k, keys.shape[-2]), dim=-1)
+        scores, chosen = _search(query.to(keys.device), keys, attended, top_k.k)
         rows = torch.arange(values.shape[0], device=values.device)[:, None, None, None]
         heads = torch.arange(values.shape[1], device=values.device)[:, None, None]
-        return scores, values[rows, heads, chosen]
+        scores, values = scores.to(device), values[rows, heads, chosen].to(device)
+        return scores if self.slopes is None else scores - self.slopes * top_k.insert_at, values
+
+
+def _search(query: Tensor, keys: Tensor, attended: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k highest scores per query head and the columns of their keys, both `[B, Hkv, g, <= k]`.
+
+    query `[B, Hkv, g, d]`, keys `[B, Hkv, n, d]`, attended `[B or 1, n]`: all on the device of the keys, which never
+    move: one pass over them is bound by memory. On the CPU half precision is slower than converting it.
+    """
+    columns, on_host = keys.shape[-2], keys.device.type == "cpu"
+    query = query.float() if on_host and query.dtype.itemsize < 4 else query
+    block = HOST_BLOCK if on_host else max(1, columns)
+    found = []
+    for first in range(0, max(1, columns), block):  # without any key, one empty block
+        part = slice(first, first + block)
+        scores = query @ keys[:, :, part].to(query.dtype).transpose(-1, -2)
+        scores = scores.masked_fill(~attended[:, None, None, part], float("-inf"))
+        best, chosen = scores.topk(min(k, scores.shape[-1]), dim=-1)
+        found.append((best, chosen + first))
+    scores, chosen = (torch.cat(parts, -1) for parts in zip(*found))
+    scores, order = scores.topk(min(k, columns), dim=-1)
+    return scores, chosen.gather(-1, order)

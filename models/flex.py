@@ -12,6 +12,7 @@ from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attent
 
 from models.lambda_config import AttentionLayer
 from models.segment import Segment
+from models.sinks import score_sinks
 
 BLOCK = 128
 
@@ -105,29 +106,24 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
 
 def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
     """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing."""
-    config, positions = layer.config, layer.positions
-    rows, heads, size, width = segment.query.shape
+    config, positions, query = layer.config, layer.positions, segment.query
+    rows, heads, size, width = query.shape
     key_heads, count = segment.sink_key.shape[1:3]
-    query_position = segment.start + torch.arange(size, device=segment.query.device)
-    distance = query_position[:, None] - torch.arange(count, device=segment.query.device)
+    query_position = segment.start + torch.arange(size, device=query.device)
+    distance = query_position[:, None] - torch.arange(count, device=query.device)
 
-    def score(query: Tensor, key: Tensor) -> Tensor:
-        grouped = (query * layer.scale).view(rows, key_heads, -1, size, width)
-        return (grouped @ key.unsqueeze(2).transpose(-1, -2)).float()
+    def fold(query: Tensor) -> Tensor:
+        return (query * layer.scale).reshape(rows, key_heads, -1, width)
 
-    limit = config.limit_distance
-    if limit is None or positions.slopes is not None:
-        scores = score(positions.at(segment.query, segment.start), positions.at(segment.sink_key, 0))
-    else:
-        scores = score(positions.at_distance(segment.query, limit), segment.sink_key)
-        if limit > config.local_branch:
-            near = score(positions.at(segment.query, segment.start), positions.at(segment.sink_key, 0))
-            scores = torch.where(distance < limit, near, scores)
-    if positions.slopes is not None:
-        capped = distance if limit is None else distance.clamp(max=limit)
-        scores = scores - positions.slopes_on(scores.device).view(key_heads, -1, 1, 1) * capped
-    scores = scores.masked_fill(distance < config.local_branch, float("-inf"))
+    scores = score_sinks(
+        layer,
+        segment.sink_key,
+        distance,
+        near=lambda: fold(positions.at(query, segment.start, config.latest_position)),
+        far=lambda: fold(positions.at_distance(query, config.limit_distance)),
+        slopes=None if positions.slopes is None else positions.slopes_on(query.device).view(key_heads, -1, 1, 1),
+    ).float()
     lse = scores.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)
-    output = weights.to(segment.sink_value.dtype) @ segment.sink_value.unsqueeze(2)
+    output = weights.to(segment.sink_value.dtype) @ segment.sink_value
     return output.view(rows, heads, size, -1), lse.view(rows, heads, size)

@@ -82,9 +82,14 @@ class RotaryPositions:
             out[..., 2 * half :] = x[..., 2 * half :]
         return out
 
-    def at(self, x: Tensor, start: int) -> Tensor:
-        """Query or key x `[..., n, head_dim]` rotated to the positions start .. start + n - 1."""
-        return self.rotate(x, self.range_table(start, x.shape[-2], x.device))
+    def at(self, x: Tensor, start: int, latest: int | None = None) -> Tensor:
+        """Query or key x `[..., n, head_dim]` rotated to positions start .. start + n - 1, none beyond `latest`."""
+        count = x.shape[-2]
+        if latest is None or start + count - 1 <= latest:
+            return self.rotate(x, self.range_table(start, count, x.device))
+        if start >= latest:
+            return self.rotate(x, self.range_table(latest, 1, x.device))
+        return self.rotate(x, self.table(torch.arange(start, start + count, device=x.device).clamp(max=latest)))
 
     def at_distance(self, query: Tensor, distance: int) -> Tensor:
         """`R_distance q`: its product with an unrotated key is the score at that relative distance."""
@@ -107,7 +112,7 @@ class AlibiPositions:
     def __deepcopy__(self, memo: dict) -> "AlibiPositions":
         return self
 
-    def at(self, x: Tensor, start: int) -> Tensor:
+    def at(self, x: Tensor, start: int, latest: int | None = None) -> Tensor:
         return x
 
     def at_distance(self, query: Tensor, distance: int) -> Tensor:

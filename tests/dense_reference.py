@@ -20,9 +20,7 @@ def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None,
         for j in range(i + 1):
             if j in middle and not config.triangle_offset:
                 continue
-            limit = config.limit_distance
-            capped = limit is not None and (i - j >= limit or j in middle)
-            distance = limit if capped else i - j
+            distance = _distance(i, j, config, j in middle)
             scores[:, j] = _score(query[:, i], key[:, j], distance, rotary, slopes) * scale
             if slopes is not None:
                 scores[:, j] -= slopes.double() * distance
@@ -32,6 +30,14 @@ def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None,
             _add_top_k(scores, query[:, i], key, middle, config.top_k, rotary, slopes, scale)
         output[:, i] = torch.einsum("hj,hjd->hd", scores.softmax(-1), value[:, : i + 1])
     return output
+
+
+def _distance(i: int, j: int, config: LambdaConfig, is_middle: bool) -> int:
+    """As felt; a first token counted inside the cache lies before a window of L - 1 keys and the query."""
+    if config.sink_positions == "cache" and i - j >= config.local_branch:
+        return min(i, config.global_branch + config.local_branch - 1) - j
+    limit = config.limit_distance
+    return limit if limit is not None and (i - j >= limit or is_middle) else i - j
 
 
 def _score(query, key, distance, rotary, slopes):

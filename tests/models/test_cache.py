@@ -5,7 +5,7 @@ import torch
 from transformers import DynamicCache, StaticCache
 
 from models.cache import LambdaCache, LambdaLayer, as_lambda_cache
-from models.lambda_attention import LambdaConfig
+from models.lambda_attention import LambdaConfig, TopK
 from models.model_base import convert_model
 from tests.models.attention_cases import make_case
 from tests.tiny_models import tiny_config, tiny_input_ids, tiny_model
@@ -21,6 +21,18 @@ def test_entries_and_bytes_stay_the_same_however_long_the_stream():
     assert len(set(sizes)) == 1
     assert layer.keys.shape[-2] + layer.sink_keys.shape[-2] == CONFIG.local_branch + CONFIG.global_branch
     assert layer.get_seq_length() == 2000
+
+
+@pytest.mark.parametrize("offload", [True, False])
+def test_the_middle_is_kept_once_and_rarely_copied(offload):
+    config = LambdaConfig(8, 3, 8, top_k=TopK(2, 8, offload=offload))
+    case, layer, places = make_case(config, 1000), LambdaLayer(config), set()
+    case.attend(slice(0, 600), layer)
+    for token in range(600, 1000):
+        case.attend(slice(token, token + 1), layer)
+        places.add(layer.history_keys.data_ptr())
+    assert len(places) <= 2
+    assert layer.nbytes() < 2 * 1000 * case.key[:, :, :1].nbytes * 2 + 4096
 
 
 def test_a_short_text_takes_little_of_a_long_window():

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import blockwise, prefill
+from models import blockwise, decode, prefill
 from models.cache import LambdaLayer
 from models.lambda_attention import LambdaConfig, TopK
 from tests.models.attention_cases import make_case
@@ -21,22 +21,29 @@ TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 5e-3}
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and segments far smaller than the tests' sequences, and dividing none of them."""
     monkeypatch.setattr(blockwise, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(decode, "HOST_BLOCK", 5)
     small = {name: dataclasses.replace(backend, segment=16) for name, backend in prefill.BACKENDS.items()}
     monkeypatch.setattr(prefill, "BACKENDS", small)
+
+
+def top_ks():
+    return st.builds(TopK, st.sampled_from([1, 3]), st.sampled_from([0, 5]), offload=st.booleans())
 
 
 @st.composite
 def cases(draw):
     local = draw(st.sampled_from([1, 2, 5, 8, 16]))
-    limit = draw(st.sampled_from([None, local, 1, 3, local + 4, 100]))
+    sinks = draw(st.sampled_from(["text", "text", "cache"]))
+    limit = None if sinks == "cache" else draw(st.sampled_from([None, local, 1, 3, local + 4, 100]))
     middle = draw(st.sampled_from(["none", "triangle", "top_k"]))
     config = LambdaConfig(
         local_branch=local,
         global_branch=draw(st.sampled_from([0, 1, 3, 20])),
         limit_distance=limit,
         triangle_offset=0.7 if middle == "triangle" and limit is not None else 0.0,
-        top_k=TopK(draw(st.sampled_from([1, 3])), draw(st.sampled_from([0, 5]))) if middle == "top_k" else None,
+        top_k=draw(top_ks()) if middle == "top_k" else None,
         backend=draw(st.sampled_from(["blockwise", "flex"])) if middle == "none" else "auto",
+        sink_positions=sinks,
     )
     length = draw(st.sampled_from([1, 2, local, local + 1, max(1, local - 1), 2 * local + 3, 37, 50]))
     shape = {name: draw(st.sampled_from([1, 2])) for name in ("batch", "key_heads")}
@@ -141,6 +148,56 @@ def test_the_triangle_is_the_middle_at_the_limit_less_the_offset():
     torch.testing.assert_close(case.attend()[0, 0, 2], scores.softmax(0) @ case.value[0, 0])
 
 
+@pytest.mark.parametrize("backend", ["blockwise", "flex"])
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_positions_in_the_cache_are_those_of_a_text_without_the_middle(encoding, backend):
+    """As StreamingLLM has it: full attention to the first tokens and the last L, numbered as they lie in the cache."""
+    config = LambdaConfig(8, 3, None, sink_positions="cache", backend=backend)
+    case = make_case(config, 30, encoding, batch=2, key_heads=2, group=2)
+    kept = [*range(3), *range(22, 30)]
+    cached = dataclasses.replace(
+        case,
+        **{name: getattr(case, name)[:, :, kept] for name in ("query", "key", "value")},
+        layer=dataclasses.replace(case.layer, config=LambdaConfig(100, 0, None)),
+    )
+    expected = cached.attend()[:, :, -1:]
+    past = LambdaLayer(config)
+    case.attend(slice(0, 29), past)
+    for newest in (case.attend()[:, :, -1:], case.attend(slice(29, 30), past)):
+        torch.testing.assert_close(newest, expected, rtol=0, atol=2e-6)
+
+
+def host_and_device(top_k: TopK, device: str) -> list[torch.Tensor]:
+    """Decoded outputs of one case with the middle in host memory, and with it on the device."""
+    outputs = []
+    for offload in (True, False):
+        config = LambdaConfig(8, 3, 8, top_k=dataclasses.replace(top_k, offload=offload), backend="blockwise")
+        case, past = make_case(config, 60, batch=2, key_heads=2, group=2), LambdaLayer(config)
+        case = dataclasses.replace(case, **{name: getattr(case, name).to(device) for name in ("query", "key", "value")})
+        outputs.append(torch.cat([case.attend(columns, past) for columns in chunks(60, [31, 1, 1])], 2))
+        assert past.history_keys.device.type == ("cpu" if offload else device)
+    return outputs
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+def test_the_top_k_are_the_same_in_host_memory_as_on_the_device():
+    torch.testing.assert_close(*host_and_device(TopK(3, 5), "cuda"), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"k": 0}, "top_k_attention"),
+        ({"insert_at": -1}, "top_k_insert_at"),
+        ({"from_layer": -1}, "top_k_from_layer"),
+        ({"from_layer": 4, "to_layer": 4}, "top_k_to_layer 4 is not beyond top_k_from_layer 4"),
+    ],
+)
+def test_impossible_top_k_are_refused_by_name(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        TopK(**{"k": 3, "insert_at": 5, **arguments})
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -151,6 +208,8 @@ def test_the_triangle_is_the_middle_at_the_limit_less_the_offset():
         ({"triangle_offset": 1.0, "backend": "flex"}, "triangle_offset"),
         ({"triangle_offset": 1.0, "top_k": TopK(1, 1)}, "top-k"),
         ({"backend": "fastest"}, "backend"),
+        ({"sink_positions": "window"}, "sink_positions"),
+        ({"sink_positions": "cache"}, "sink_positions cache contradicts limit_distance 8"),
     ],
 )
 def test_impossible_configurations_are_refused_by_name(arguments, named):
@@ -159,5 +218,5 @@ def test_impossible_configurations_are_refused_by_name(arguments, named):
 
 
 def test_configuration_survives_json():
-    config = LambdaConfig(8, 2, None, top_k=TopK(3, 5, 1, 4))
+    config = LambdaConfig(8, 2, None, top_k=TopK(3, 5, 1, 4, offload=True), sink_positions="cache")
     assert LambdaConfig.from_dict(config.to_dict()) == config

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
+from models.lambda_config import LambdaConfig
 from models.positions import RotaryPositions, mpt_slopes, rotary_from_config
 from tests.tiny_models import tiny_model
 
@@ -71,6 +72,26 @@ def test_dynamic_scaling_is_that_of_the_limit_and_needs_one():
     torch.testing.assert_close(longer.inv_freq.float(), base.rotary_emb.inv_freq)
     with pytest.raises(ValueError, match="limit_distance"):
         rotary_from_config(base.config, base.rotary_emb, limit_distance=None)
+
+
+@pytest.mark.parametrize("start", [0, 7, 20])
+def test_positions_stand_still_where_they_are_told_to(start):
+    positions, x = rotary(), torch.randn(2, 3, 5, 64)
+    still = torch.tensor([min(start + row, 9) for row in range(5)])
+    torch.testing.assert_close(positions.at(x, start, latest=9), positions.rotate(x, positions.table(still)))
+
+
+@pytest.mark.parametrize(
+    ("config", "farthest"),
+    [
+        (LambdaConfig(8, 3, 20), 20),
+        (LambdaConfig(8, 3, None), None),
+        (LambdaConfig(8, 0, None), 8),
+        (LambdaConfig(8, 3, None, sink_positions="cache"), 10),
+    ],
+)
+def test_the_farthest_distance_felt_is_what_frequencies_are_taken_at(config, farthest):
+    assert config.farthest == farthest
 
 
 @pytest.mark.parametrize("heads", [1, 2, 6, 8, 12, 32])

@@ -14,7 +14,8 @@ KEPT = {
     "right": [slice(0, None), slice(0, 17), slice(0, 3)],
     "both sides": [slice(0, None), slice(5, 30), slice(20, 21)],
 }
-CONFIGS = [LambdaConfig(8, 3, 8), LambdaConfig(8, 3, 5, triangle_offset=0.5), LambdaConfig(8, 3, None)]
+IN_CACHE = LambdaConfig(8, 3, None, sink_positions="cache")
+CONFIGS = [LambdaConfig(8, 3, 8), LambdaConfig(8, 3, 5, triangle_offset=0.5), LambdaConfig(8, 3, None), IN_CACHE]
 
 
 def padded_batch(kept: list[slice]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -76,16 +77,17 @@ def test_padding_in_the_middle_is_skipped():
 @torch.no_grad()
 @pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt", "gpt_neox"])
 @pytest.mark.parametrize(
-    ("top_k", "search", "chunking"),
+    ("config", "search", "chunking"),
     [
-        (None, {}, {}),
-        (None, {}, {"prefill_chunk_size": 7}),
-        (None, {"num_beams": 3}, {}),
-        (TopK(2, 5), {}, {}),
+        (CONFIGS[0], {}, {}),
+        (CONFIGS[0], {}, {"prefill_chunk_size": 7}),
+        (CONFIGS[0], {"num_beams": 3}, {}),
+        (LambdaConfig(8, 3, 8, top_k=TopK(2, 5, offload=True)), {}, {}),
+        (IN_CACHE, {}, {}),
     ],
 )
-def test_generation_of_a_left_padded_batch_is_that_of_each_prompt(model_type, top_k, search, chunking):
-    model = convert_model(tiny_model(model_type), LambdaConfig(8, 3, 8, top_k=top_k))
+def test_generation_of_a_left_padded_batch_is_that_of_each_prompt(model_type, config, search, chunking):
+    model = convert_model(tiny_model(model_type), config)
     ids, mask = padded_batch(KEPT["left"])
     options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None, **search}
     batch = model.generate(ids, attention_mask=mask, **chunking, **options)[:, LENGTH:]
