@@ -30,7 +30,7 @@ LOCAL_BRANCH, GLOBAL_BRANCH = 2048, 10
 CHUNK = 4096
 PLAYS = 4  # about half a million bytes: the corpus runs out and is shuffled anew
 SAVE_STEPS = 10
-WARM_UP = SAVE_STEPS + 1  # chunks: the next one comes after the first checkpoint, when all code has run once
+FEWEST_CHUNKS = 20
 MIB = 2**20
 
 
@@ -69,32 +69,32 @@ def read_stream(folder: Path, length: int, device: str) -> list[dict[str, Any]]:
 
 
 def memory_growth(chunks: list[dict[str, Any]]) -> dict[str, float]:
-    """First and last chunk after the warm-up, the range between, in MiB, and last over first."""
-    memory = np.array([chunk["memory_bytes"] for chunk in chunks[WARM_UP:]]) / MIB
-    first, last = memory[0], memory[-1]
-    return {
-        "first_mib": round(first, 2),
-        "last_mib": round(last, 2),
-        "least_mib": round(memory.min(), 2),
-        "most_mib": round(memory.max(), 2),
-        "growth_mib": round(last - first, 2),
-        "last_over_first": round(last / first, 4),
-        "most_over_first": round(memory.max() / first, 4),
+    """Memory in MiB after the first tenth of the chunks, which is warm-up, and after the last one; last over first.
+
+    Until then the first checkpoints are written, and the tokenizer comes to hold the words that it remembers.
+    """
+    memory = np.array([chunk["memory_bytes"] for chunk in chunks]) / MIB
+    flat = memory[len(memory) // 10 :]
+    found = {
+        "first_chunk_mib": memory[0],
+        "first_mib": flat[0],
+        "last_mib": flat[-1],
+        "least_mib": flat.min(),
+        "most_mib": flat.max(),
+        "growth_mib": flat[-1] - flat[0],
+        "last_over_first": flat[-1] / flat[0],
+        "most_over_first": flat.max() / flat[0],
     }
+    return {name: round(float(value), 4) for name, value in found.items()}
 
 
 def time_growth(chunks: list[dict[str, Any]]) -> dict[str, float]:
-    """Microseconds per token: medians over the chunks of the first tenth after the warm-up and of the last tenth."""
-    chunks = chunks[WARM_UP:]
+    """Microseconds per token: medians over the chunks of the first and the last tenth; last over first."""
     times = np.array([1e6 * chunk["seconds"] / chunk["tokens"] for chunk in chunks])
-    tenth = max(len(times) // 10, 1)
-    first, last = np.median(times[:tenth]), np.median(times[-tenth:])
-    return {
-        "first_tenth_us": round(first, 2),
-        "last_tenth_us": round(last, 2),
-        "last_over_first": round(last / first, 4),
-        "chunks_in_a_tenth": tenth,
-    }
+    tenth = len(times) // 10
+    first, last = float(np.median(times[:tenth])), float(np.median(times[-tenth:]))
+    found = {"first_tenth_us": first, "last_tenth_us": last, "last_over_first": last / first}
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def main() -> None:
@@ -102,8 +102,8 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--length", type=int, default=1_000_000, help="tokens in the stream (default: %(default)s)")
     args = parser.parse_args()
-    if args.length <= (WARM_UP + 1) * CHUNK:
-        parser.error(f"--length {args.length} ends within the warm-up: give more than {(WARM_UP + 1) * CHUNK}")
+    if args.length < FEWEST_CHUNKS * CHUNK:
+        parser.error(f"--length {args.length} has too few chunks: give {FEWEST_CHUNKS * CHUNK} or more")
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: there is no CUDA device here")
     with tempfile.TemporaryDirectory() as name:
@@ -111,18 +111,19 @@ def main() -> None:
         sizes = write_model(folder / "model")
         chunks = read_stream(folder, args.length, args.device)
     memory, times = memory_growth(chunks), time_growth(chunks)
-    kind = "allocated on the GPU" if args.device == "cuda" else "resident"
-    print(f"{len(chunks)} chunks of {CHUNK:,} tokens; the first {WARM_UP} are warm-up, up to the first checkpoint")
+    kind = "allocated on the GPU" if args.device == "cuda" else "resident memory"
+    tenth = len(chunks) // 10
+    print(f"{len(chunks)} chunks of {CHUNK:,} tokens; of memory, the first {tenth} are warm-up")
     print(
-        f"memory {kind}: {memory['first_mib']:.1f} MiB after chunk {WARM_UP + 1}, {memory['last_mib']:.1f} after the "
-        f"last: {memory['last_over_first']:.4f} times ({memory['growth_mib']:+.2f} MiB; in between "
-        f"{memory['least_mib']:.1f}-{memory['most_mib']:.1f})"
+        f"{kind}: {memory['first_mib']:.1f} MiB after chunk {tenth + 1}, {memory['last_mib']:.1f} after the last: "
+        f"{memory['last_over_first']:.4f} times as much ({memory['growth_mib']:+.2f} MiB); in between "
+        f"{memory['least_mib']:.1f}-{memory['most_mib']:.1f}; after the first chunk {memory['first_chunk_mib']:.1f}"
     )
     print(
         f"time per token: {times['first_tenth_us']:.1f} µs in the first tenth, {times['last_tenth_us']:.1f} in the "
-        f"last: {times['last_over_first']:.4f} times (medians of {times['chunks_in_a_tenth']} chunks)"
+        f"last, {times['last_over_first']:.4f} times as much (medians of {tenth} chunks)"
     )
-    settings = {"model": sizes, "length": args.length, "chunk": CHUNK, "warm_up_chunks": WARM_UP, "plays": PLAYS}
+    settings = {"model": sizes, "length": args.length, "chunk": CHUNK, "warm_up_chunks": tenth, "plays": PLAYS}
     branches = {"local_branch": LOCAL_BRANCH, "global_branch": GLOBAL_BRANCH}
     every_tenth = [round(chunk["memory_bytes"] / MIB, 2) for chunk in chunks[::10]]
     results = {**settings, **branches, "memory": memory, "time_per_token": times}
