@@ -1,0 +1,56 @@
+"""The headline numbers of a set of examples, with standard errors by bootstrap over them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from utils.bootstrap import weighted_mean
+from utils.example_results import Sample
+
+Summary = dict[str, Any]
+
+
+def summarise_task(samples: Sequence[Sample]) -> Summary:
+    """What results.json holds of examples of one downstream task.
+
+    score (0 to 1) is the mean over the examples that did not fail; both kinds are counted. length is that of the
+    longest prompt, in tokens. score, standard_error and length are None where there is nothing to take them from.
+    """
+    scored = [sample for sample in samples if sample["error"] is None]
+    score, error = weighted_mean([sample["score"] for sample in scored])
+    return {
+        "task": samples[0]["task"],
+        "score": score,
+        "standard_error": error,
+        "examples": len(samples),
+        "failed": len(samples) - len(scored),
+        "length": max((sample["length"] for sample in scored), default=None),
+    }
+
+
+def summarise_nll(samples: Sequence[Sample]) -> Summary:
+    """NLL in nats per token over all scored tokens of documents; length is that of the longest, in tokens."""
+    nll, error = weighted_mean([sample["nll"] for sample in samples], [sample["scored"] for sample in samples])
+    return {
+        "nll": nll,
+        "standard_error": error,
+        "documents": len(samples),
+        "length": max(sample["tokens"] for sample in samples),
+    }
+
+
+def summarise_positions(samples: Sequence[Sample]) -> list[Summary]:
+    """BLEU and ROUGE per position, ascending: `generation_scores` of the documents that did not fail there.
+
+    The numbers of ROUGE depend a little on the order of documents, so give the samples in that of their index.
+    """
+    from utils.generation_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
+
+    positions = sorted({sample["position"] for sample in samples})
+    summaries = []
+    for position in positions:
+        here = [sample for sample in samples if sample["position"] == position]
+        texts = [(sample["output"], sample["reference"]) for sample in here if sample["error"] is None]
+        scores = generation_scores([output for output, _ in texts], [reference for _, reference in texts])
+        counts = {"documents": len(here), "failed": len(here) - len(texts)}
+        summaries.append({"position": position, **counts, **scores})
+    return summaries
