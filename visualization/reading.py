@@ -44,8 +44,7 @@ def read_stream_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     names = [f"{kind}_{name}" for kind in STREAM_BUCKETS for name in ("edges", *SUMS)]
     arrays = _read_numbers(path, names)
-    fitting = all(_fit_together(arrays, kind) for kind in STREAM_BUCKETS)
-    if not fitting or arrays["linear_edges"][-1] != arrays["log_edges"][-1]:
+    if not all(_fit_together(arrays, kind) for kind in STREAM_BUCKETS) or not _are_of_the_same_streams(arrays):
         raise UserError(f"{path} holds sums that do not fit its buckets of positions: {DAMAGED}")
     return arrays
 
@@ -62,6 +61,12 @@ def _fit_together(arrays: dict[str, np.ndarray], kind: str) -> bool:
         return False
     widths[0] -= 1  # nothing comes before the first token to predict it from
     return edges[-1] > 1 and bool((count == widths).all())
+
+
+def _are_of_the_same_streams(arrays: dict[str, np.ndarray]) -> bool:
+    lengths = {int(arrays[f"{kind}_edges"][-1]) for kind in STREAM_BUCKETS}
+    numbers = {len(arrays[f"{kind}_count"]) for kind in STREAM_BUCKETS}
+    return len(lengths) == len(numbers) == 1
 
 
 def _read_numbers(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:

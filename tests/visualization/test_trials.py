@@ -225,13 +225,16 @@ def test_sums_of_another_kind(stream_dir, name, change, message):
         load_trial(stream_dir)
 
 
-def test_two_kinds_of_buckets_must_be_of_one_stream(stream_dir):
-    other = token_sums(np.ones(500))
-    arrays = load_trial(stream_dir).arrays | {name: array[None] for name, array in other.items() if "log" in name}
-    arrays["log_edges"] = np.unique(np.concatenate([[0], 1 + np.cumsum(other["log_count"])]))
-    np.savez(stream_dir / "stats.npz", **arrays)
-    with pytest.raises(UserError, match="do not fit"):
+@pytest.mark.parametrize("length, streams, fits", [(3000, 3, True), (500, 3, False), (3000, 2, False)])
+def test_two_kinds_of_buckets_must_be_of_the_same_streams(tmp_path, stream_dir, length, streams, fits):
+    other = load_trial(write_stream_trial(tmp_path / "other", [token_sums(np.ones(length - 1))] * streams)).arrays
+    replaced = {name: array for name, array in other.items() if name.startswith("log")}
+    np.savez(stream_dir / "stats.npz", **(load_trial(stream_dir).arrays | replaced))
+    if fits:
         load_trial(stream_dir)
+    else:
+        with pytest.raises(UserError, match="do not fit"):
+            load_trial(stream_dir)
 
 
 @pytest.mark.parametrize("first", [0, 1])
