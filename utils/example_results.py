@@ -16,8 +16,8 @@ results.json counts the lines as `examples`.
 
 eval_generation, one line per document and `position` (in tokens) that it reaches past, `parts` lines for a document:
 `id`, `reference`, `output`, `seconds`, `memory_bytes` and, where it did not fail, `generated` (tokens),
-`prefill_seconds` (from the start of the text to this position) and `decode_seconds`, both of all `batch` texts that were
-read together, and `cache_bytes` of this one. Where `error` is a sentence, `output` is null.
+`prefill_seconds` (from the start of the text to this position) and `decode_seconds`, both of all `batch` texts read
+together, and `cache_bytes` of this one. Where `error` is a sentence, `output` is null.
 
 eval_ppl_deepspeed, one line per document: `id`, `tokens`, `scored` (tokens with an NLL), `nll` (their mean, in nats),
 `bytes` of the scored text. results.json counts the lines as `documents`.

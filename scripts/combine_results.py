@@ -1,0 +1,117 @@
+"""Trials of any evaluation script, one table: scores with their standard errors, by bootstrap over examples.
+
+    python scripts/combine_results.py LOG_DIR... --format markdown --out results.md
+    python scripts/combine_results.py SHARD SHARD... --merge LOG_DIR
+
+Log dirs that differ in nothing but --start_data_from and --max_data_num are shards of one trial, and make one row;
+documents that two of them have, or that are missing in between, are refused. --merge writes the shards of one trial as
+a log dir of its own.
+
+Columns: `length` is the longest prompt or text, or the position, in tokens; `n` counts examples with a result,
+`failed` those without one; `score` is of the metric named: the task's score, BLEU or ROUGE (all from 0 to 1), or NLL in
+nats per token.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from utils.bootstrap import weighted_mean
+from utils.combining import combining_parser, describe_trials, give_out, load_joined
+from utils.errors import UserError, run_main
+from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
+from utils.example_summary import summarise_nll, summarise_positions, summarise_task
+from utils.merging import write_merged
+from utils.shards import JoinedTrial, refuse_different
+from utils.tables import Record
+
+
+def parse_arguments() -> Namespace:
+    parser = combining_parser(__doc__)
+    parser.add_argument(
+        "--merge", type=Path, metavar="LOG_DIR", help="write all the log dirs, shards of one trial, as this new one"
+    )
+    parser.checks.append(_check_merge)
+    return parser.parse_args()
+
+
+def _check_merge(arguments: Namespace) -> None:
+    if arguments.merge and arguments.no_join:
+        raise UserError("--no_join contradicts --merge, which joins shards: give one of them")
+
+
+def table(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[Record]:
+    """The records of all trials: one of each, of generation one per position and metric."""
+    described = describe_trials(joined, labels)
+    return [begin | row for begin, trial in zip(described, joined) for row in ROWS_OF[trial.first.script](trial)]
+
+
+def _record(task: str, metric: str, length: int | None, n: int, score: float | None, error: float | None, failed: int):
+    return {
+        "task": task,
+        "metric": metric,
+        "length": length,
+        "n": n,
+        "score": score,
+        "score_standard_error": error,
+        "failed": failed,
+    }
+
+
+def _task_rows(trial: JoinedTrial) -> list[Record]:
+    found = summarise_task(trial.samples)
+    n = found["examples"] - found["failed"]
+    return [
+        _record(found["task"], "score", found["length"], n, found["score"], found["standard_error"], found["failed"])
+    ]
+
+
+def _generation_rows(trial: JoinedTrial) -> list[Record]:
+    from utils.generation_metrics.scores import METRICS  # imports `evaluate`, which takes seconds
+
+    task = trial.first.config["corpus"]["name"]
+    return [
+        _record(
+            task,
+            metric,
+            found["position"],
+            found["documents"] - found["failed"],
+            found[metric],
+            found[f"{metric}_standard_error"],
+            found["failed"],
+        )
+        for found in summarise_positions(trial.samples)
+        for metric in METRICS
+    ]
+
+
+def _nll_rows(trial: JoinedTrial) -> list[Record]:
+    found = summarise_nll(trial.samples)
+    task = trial.first.config["corpus"]["name"]
+    return [_record(task, "nll", found["length"], found["documents"], found["nll"], found["standard_error"], 0)]
+
+
+def _stream_rows(trial: JoinedTrial) -> list[Record]:
+    streams = trial.first.results["streams"]
+    nll, error = weighted_mean([stream["nll"] for stream in streams], [stream["tokens"] for stream in streams])
+    task, length = trial.first.config["corpus"]["name"], trial.first.results["streaming_length"]
+    return [_record(task, "nll", length, len(streams), nll, error, 0)]
+
+
+ROWS_OF = {DOWNSTREAM: _task_rows, GENERATION: _generation_rows, PERPLEXITY: _nll_rows, STREAMS: _stream_rows}
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    joined = load_joined(arguments)
+    if arguments.merge:
+        refuse_different([trial.first for trial in joined])
+        write_merged(joined[0], arguments.merge)
+    give_out(table(joined, arguments.labels), arguments)
+
+
+if __name__ == "__main__":
+    run_main(main)
