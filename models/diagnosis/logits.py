@@ -18,11 +18,18 @@ class Queries:
 
     def __init__(self, query: Tensor, positions: Tensor, layer: AttentionLayer) -> None:
         """query: `[Hq, m, d]`, before any position encoding."""
-        encoding, limit = layer.positions, layer.config.limit_distance
+        encoding, config = layer.positions, layer.config
         self.layer, self.positions = layer, positions
         query = query.float() * layer.scale
-        self.near = query if encoding.slopes is not None else encoding.rotate(query, encoding.table(positions))
-        self.far = None if limit is None else encoding.at_distance(query, limit)
+        self.near, self.far = self._encode(query, positions), None
+        if config.limit_distance is not None:
+            self.far = encoding.at_distance(query, config.limit_distance)
+        elif config.latest_position is not None:
+            self.far = self._encode(query, positions.clamp(max=config.latest_position))
+
+    def _encode(self, query: Tensor, positions: Tensor) -> Tensor:
+        encoding = self.layer.positions
+        return query if encoding.slopes is not None else encoding.rotate(query, encoding.table(positions))
 
     def reaching(self, start: int, stop: int) -> slice:
         """Those that attend to any of the keys start .. stop - 1."""
@@ -42,20 +49,30 @@ class Queries:
         places = torch.arange(start, start + key.shape[1], device=key.device)
         distance = self.positions[part, None] - places
         kept = (places < config.global_branch) | (distance < config.local_branch)
-        felt_at_limit = torch.zeros_like(kept)
-        if config.limit_distance is not None:
-            felt_at_limit = (distance >= config.limit_distance) | ~kept
-        logits = _score(self.near[:, part], encoding.at(key, start))
+        moved, felt = self._felt(self.positions[part], distance, kept)
+        encoded = encoding.at(key, start)
+        logits = _score(self.near[:, part], encoded)
         if encoding.slopes is not None:
-            felt = torch.where(felt_at_limit, config.limit_distance or 0, distance)
             logits -= encoding.slopes_on(key.device)[:, None, None] * felt
-        elif felt_at_limit.any():
-            logits = torch.where(felt_at_limit, _score(self.far[:, part], key), logits)
+        elif moved.any():
+            far_key = encoded if config.limit_distance is None else key
+            logits = torch.where(moved, _score(self.far[:, part], far_key), logits)
         if config.triangle_offset:
             middle = (self.positions[part] + 1 - config.local_branch - config.global_branch).clamp(min=1)
             logits -= torch.where(kept, 0.0, config.triangle_offset * middle.double().log()[:, None]).float()
             kept = torch.ones_like(kept)
         return logits.masked_fill_(~kept | (distance < 0), float("-inf")), distance
+
+    def _felt(self, positions: Tensor, distance: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
+        """Which keys are felt elsewhere than they are, bool `[m, k]`, and at which distances all are felt, int64."""
+        limit, latest = self.layer.config.limit_distance, self.layer.config.latest_position
+        if limit is not None:
+            moved = (distance >= limit) | ~kept
+            return moved, torch.where(moved, limit, distance)
+        if latest is not None:
+            moved = distance >= self.layer.config.local_branch
+            return moved, distance - moved * (positions - latest).clamp(min=0)[:, None]
+        return torch.zeros_like(kept), distance
 
 
 def _score(query: Tensor, key: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ LAMBDAS = (
     LambdaConfig(12, 2, 5),
     LambdaConfig(5, 20, 30),
     LambdaConfig(8, 3, 8, triangle_offset=0.7),
+    LambdaConfig(8, 3, None, sink_positions="cache"),
 )
 
 
@@ -54,6 +55,8 @@ def dense_logits(query, key, layer):
                 continue
             limit = config.limit_distance
             felt = limit if limit is not None and (i - j > limit or not kept) else i - j
+            if config.sink_positions == "cache" and i - j >= config.local_branch:
+                felt = min(i, config.global_branch + config.local_branch - 1) - j
             turned = query[:, i] if rotary is None else rotary(query[:, i], felt)
             logits[:, i, j] = (turned * key[:, j]).sum(-1) * layer.scale
             if rotary is None:
