@@ -34,6 +34,8 @@ class ModelSpec:
     dtype: "auto" (what the checkpoint was saved in), "float32", "bfloat16" or "float16".
     device_map: passed on to Transformers, e.g. "auto"; None leaves the model on the CPU.
     constant_answer: what "constant_model" says.
+    rope_scaling: None, or a `rope_type` of Transformers ("linear", "dynamic") for a checkpoint that has none;
+        rope_factor: its factor, at least 1.
     """
 
     model: str = SAMPLE_MODEL
@@ -42,6 +44,8 @@ class ModelSpec:
     load_in_4bit: bool = False
     device_map: str | None = None
     constant_answer: str | None = None
+    rope_scaling: str | None = None
+    rope_factor: float | None = None
 
 
 @dataclass
@@ -73,6 +77,7 @@ def _load_constant(spec: ModelSpec, lambda_config: LambdaConfig | None) -> Loade
     source = find_source("--tokenizer_path", spec.tokenizer_path or SAMPLE_MODEL)
     tokenizer = load_tokenizer(source)
     model = ConstantModel.from_tokenizer(tokenizer, spec.constant_answer)
+    _scale_rope(model.config, spec)
     _check_supported(model.config, lambda_config)
     if spec.dtype != "auto":
         model.to(DTYPES[spec.dtype])
@@ -86,6 +91,7 @@ def _load_pretrained(spec: ModelSpec, lambda_config: LambdaConfig | None) -> Loa
     tokenizer_source = source if own_tokenizer else find_source("--tokenizer_path", spec.tokenizer_path)
     _check_machine(spec, source)
     config = load_config(source)
+    _scale_rope(config, spec)
     _check_supported(config, lambda_config)
     tokenizer = load_tokenizer(tokenizer_source)
     _check_vocabulary(tokenizer.vocab_size, tokenizer_source, config.vocab_size)
@@ -135,8 +141,37 @@ def _check_machine(spec: ModelSpec, source: Source) -> None:
 
 
 def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | None) -> None:
-    if lambda_config is not None:
-        check_supported(config.model_type)
+    if lambda_config is None:
+        return
+    check_supported(config.model_type)
+    first, layers = 0 if lambda_config.top_k is None else lambda_config.top_k.from_layer, config.num_hidden_layers
+    if first >= layers:
+        raise SharedError(f"--top_k_from_layer {first} is not one of this model's {layers} layers, counted from 0")
+    if _rope_type(config) == "dynamic" and lambda_config.farthest is None:
+        raise SharedError(
+            "--limit_distance none cannot be combined with RoPE scaling 'dynamic': its frequencies would grow with the "
+            "text, so give a limit"
+        )
+
+
+def _rope_type(config: PretrainedConfig) -> str | None:
+    """None for a model without RoPE, or with another one per kind of layer."""
+    return (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+
+
+def _scale_rope(config: PretrainedConfig, spec: ModelSpec) -> None:
+    """Have a configuration scale RoPE as --rope_scaling says."""
+    if spec.rope_scaling is None:
+        return
+    rope_type = _rope_type(config)
+    if rope_type is None:
+        raise SharedError(
+            f"--rope_scaling {spec.rope_scaling} needs a model whose rotary positions Transformers can scale, which "
+            f"{config.model_type} is not"
+        )
+    if rope_type != "default":
+        raise SharedError(f"--rope_scaling {spec.rope_scaling}: this checkpoint has a scaling of its own, {rope_type}")
+    config.rope_parameters |= {"rope_type": spec.rope_scaling, "factor": spec.rope_factor}
 
 
 def _check_vocabulary(tokens: int, tokenizer_source: Source, embeddings: int) -> None:

@@ -5,6 +5,7 @@ Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
 
 import argparse
 import math
+import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -15,7 +16,7 @@ from utils.errors import SharedError, UserError
 if TYPE_CHECKING:
     from data.get_data import Corpus
     from models.get_model import ModelSpec
-    from models.lambda_attention import LambdaConfig
+    from models.lambda_attention import LambdaConfig, TopK
 
 LAMBDA_DEFAULTS: dict[str, Any] = {
     "local_branch": 2048,
@@ -23,7 +24,16 @@ LAMBDA_DEFAULTS: dict[str, Any] = {
     "limit_distance": None,
     "triangle_offset": 0.0,
     "backend": "auto",
+    "sink_positions": "text",
 }
+TOP_K_DEFAULTS: dict[str, Any] = {
+    "top_k_insert_at": None,
+    "top_k_from_layer": 0,
+    "top_k_to_layer": None,
+    "offload_middle": False,
+}
+LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
+ROPE_FACTOR = 2.0
 CORPUS_ARGUMENTS = (
     "dataset_dir",
     "dataset_group",
@@ -37,19 +47,27 @@ CORPUS_ARGUMENTS = (
 NO_CAP = "none"
 LARGEST_NUMBER = 10**18  # torch and the tokenizers count in 64 bits
 BACKENDS = ("auto", "blockwise", "flex")
+SINK_POSITIONS = ("text", "cache")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+ROPE_SCALINGS = ("linear", "dynamic")
 Check = Callable[[Namespace], None]
 
 
 class HarnessParser(argparse.ArgumentParser):
-    """A parser whose groups bring their own checks, and whose errors are one sentence (SharedError)."""
+    """A parser whose groups bring their own checks, and whose errors are one sentence (SharedError).
+
+    checks: run in their order on what was parsed. given: names of the arguments that the command line itself sets.
+    """
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, allow_abbrev=False)
         self.checks: list[Check] = []
+        self.given: set[str] = set()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
         """Parse, then run every group's check. Raises SharedError: every rank reads the same command line."""
+        words = {word.partition("=")[0] for word in (sys.argv[1:] if args is None else args)}
+        self.given = {action.dest for action in self._actions if words & set(action.option_strings)}
         arguments = super().parse_args(args, namespace)
         for name, value in vars(arguments).items():
             if value == "":
@@ -121,6 +139,18 @@ def add_model_arguments(parser: HarnessParser) -> None:
         "--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ..."
     )
     group.add_argument("--constant_answer", metavar="TEXT", help="what --model constant_model always says")
+    group.add_argument(
+        "--rope_scaling",
+        choices=ROPE_SCALINGS,
+        help="scale the model's rotary positions as Transformers does; 'dynamic' is dynamic NTK (default: the "
+        "checkpoint's own)",
+    )
+    group.add_argument(
+        "--rope_factor",
+        type=finite_number,
+        metavar="X",
+        help="factor of --rope_scaling, at least 1 (default: 2)",
+    )
     parser.checks.append(_check_model)
 
 
@@ -162,7 +192,43 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
         help="'blockwise' (matrix products, any device) or 'flex' (torch's fused flex_attention, for CUDA) "
         "(default: auto, flex on CUDA)",
     )
+    group.add_argument(
+        "--sink_positions",
+        choices=SINK_POSITIONS,
+        help="where the first tokens stand for a token whose window is past them: in the 'text', capped, or in the "
+        "'cache', as if nothing lay between, without a cap, as in StreamingLLM (default: text)",
+    )
+    _add_top_k_arguments(parser)
     parser.checks.append(partial(_check_lambda, longest_text=longest_text))
+
+
+def _add_top_k_arguments(parser: HarnessParser) -> None:
+    group = parser.add_argument_group("top-k attention")
+    group.add_argument(
+        "--top_k_attention",
+        type=whole_number(1),
+        metavar="K",
+        help="the last token of a forward, so every generated one, also attends to the K tokens in between that score "
+        "highest, per head; the cache then keeps all tokens (default: none)",
+    )
+    group.add_argument(
+        "--top_k_insert_at",
+        type=whole_number(0),
+        metavar="TOKENS",
+        help="distance at which they are scored and felt (default: --limit_distance; --local_branch if that is none)",
+    )
+    group.add_argument(
+        "--top_k_from_layer", type=whole_number(0), metavar="N", help="first layer that does so (default: 0)"
+    )
+    group.add_argument(
+        "--top_k_to_layer", type=whole_number(1), metavar="N", help="first layer that no longer does (default: all do)"
+    )
+    group.add_argument(
+        "--offload_middle",
+        action="store_true",
+        default=None,
+        help="keep the tokens for it in host memory, and search them there",
+    )
 
 
 def add_data_arguments(
@@ -347,7 +413,7 @@ def model_spec(arguments: Namespace) -> "ModelSpec":
     from models.get_model import ModelSpec
 
     fields = ("model", "tokenizer_path", "dtype", "load_in_4bit", "device_map", "constant_answer")
-    return ModelSpec(**{name: getattr(arguments, name) for name in fields})
+    return ModelSpec(**{name: getattr(arguments, name) for name in (*fields, "rope_scaling", "rope_factor")})
 
 
 def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
@@ -364,9 +430,24 @@ def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
     if settings["backend"] == "flex" and not torch.cuda.is_available():
         raise UserError("--backend flex needs a CUDA device, and there is none: take blockwise, or leave it out")
     try:
-        return LambdaConfig(**settings)
+        return LambdaConfig(**settings, top_k=_top_k(arguments))
     except ValueError as error:
         raise UserError(f"--{error}") from None  # it begins with the field's name
+
+
+def _top_k(arguments: Namespace) -> "TopK | None":
+    """Raises ValueError on impossible values."""
+    from models.lambda_attention import TopK
+
+    if arguments.top_k_attention is None:
+        return None
+    return TopK(
+        arguments.top_k_attention,
+        arguments.top_k_insert_at,
+        arguments.top_k_from_layer,
+        arguments.top_k_to_layer,
+        arguments.offload_middle,
+    )
 
 
 def load_corpus(arguments: Namespace, **replaced: Any) -> "Corpus":
@@ -384,10 +465,29 @@ def _check_model(arguments: Namespace) -> None:
         arguments.dtype = "float16"
     if arguments.constant_answer is not None and arguments.model != "constant_model":
         raise UserError("--constant_answer is for --model constant_model only")
+    _check_rope(arguments)
+
+
+def _check_rope(arguments: Namespace) -> None:
+    scaling, factor = arguments.rope_scaling, arguments.rope_factor
+    if scaling is None:
+        if factor is not None:
+            raise UserError("--rope_factor needs --rope_scaling: without it positions are not scaled")
+        return
+    if factor is None:
+        arguments.rope_factor = ROPE_FACTOR
+    elif factor < 1:
+        raise UserError(f"--rope_factor must be at least 1, not {factor:g}")
+    fixed = getattr(arguments, "use_lambda_attention", False)  # the frequencies are then those of the limit
+    if scaling == "dynamic" and not fixed and getattr(arguments, "batch_size", 1) > 1:
+        raise UserError(
+            "--batch_size must be 1 with --rope_scaling dynamic: the longest text of a batch would decide how far the "
+            "others are scaled"
+        )
 
 
 def _check_lambda(arguments: Namespace, longest_text: str) -> None:
-    given = [name for name in LAMBDA_DEFAULTS if getattr(arguments, name) is not None]
+    given = [name for name in LAMBDA_ARGUMENTS if getattr(arguments, name) is not None]
     if not arguments.use_lambda_attention:
         if given:
             raise UserError(f"--{given[0]} needs --use_lambda_attention: without it the model is not changed")
@@ -396,15 +496,28 @@ def _check_lambda(arguments: Namespace, longest_text: str) -> None:
         if name not in given:
             setattr(arguments, name, default)
     if arguments.limit_distance is None:
-        arguments.limit_distance = arguments.local_branch
+        arguments.limit_distance = NO_CAP if arguments.sink_positions == "cache" else arguments.local_branch
+    _fill_top_k(arguments)
     length = getattr(arguments, longest_text, None)
     if length is not None and arguments.global_branch >= length:
         raise UserError(
             f"--global_branch {arguments.global_branch} is not smaller than --{longest_text} {length}: every "
             "token would be global, so give a smaller one"
         )
-    if arguments.triangle_offset:
-        lambda_config(arguments)  # which knows what it cannot be combined with
+    if arguments.triangle_offset or arguments.top_k_attention or arguments.sink_positions == "cache":
+        lambda_config(arguments)  # which knows what they cannot be combined with
+
+
+def _fill_top_k(arguments: Namespace) -> None:
+    if arguments.top_k_attention is None:
+        for name in TOP_K_DEFAULTS:
+            if getattr(arguments, name) is not None:
+                raise UserError(f"--{name} needs --top_k_attention: without it no token in between is attended to")
+        return
+    nearest_limit = arguments.local_branch if arguments.limit_distance == NO_CAP else arguments.limit_distance
+    for name, default in {**TOP_K_DEFAULTS, "top_k_insert_at": nearest_limit}.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
 
 
 def _check_run(arguments: Namespace) -> None:

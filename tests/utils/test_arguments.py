@@ -1,10 +1,11 @@
 """Flags: what is accepted, what is refused and with which sentence."""
 
 import pytest
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from models import get_model
 from models import lambda_config as lambda_config_module
-from models.lambda_attention import LambdaConfig
+from models.lambda_attention import LambdaConfig, TopK
 from utils import arguments as arguments_module
 from utils.arguments import (
     HarnessParser,
@@ -31,6 +32,8 @@ def parse(*flags):
 
 def test_choices_are_those_of_the_models():
     assert arguments_module.BACKENDS == lambda_config_module.BACKENDS
+    assert arguments_module.SINK_POSITIONS == lambda_config_module.SINK_POSITIONS
+    assert set(arguments_module.ROPE_SCALINGS) <= set(ROPE_INIT_FUNCTIONS)
     assert set(arguments_module.DTYPES) == set(get_model.DTYPES)
 
 
@@ -63,6 +66,27 @@ def test_lambda_defaults_are_the_published_ones():
     assert lambda_config(parse()) is None
 
 
+def test_top_k_defaults():
+    """All layers, at the limit, or at the end of the window where there is no limit; kept on the device."""
+    top_k = "--use_lambda_attention --local_branch 64 --top_k_attention 5"
+    assert lambda_config(parse(*top_k.split())).top_k == TopK(5, 64)
+    assert lambda_config(parse(*f"{top_k} --limit_distance 32".split())).top_k == TopK(5, 32)
+    assert lambda_config(parse(*f"{top_k} --limit_distance none".split())).top_k == TopK(5, 64)
+    given = "--top_k_insert_at 7 --top_k_from_layer 4 --top_k_to_layer 9 --offload_middle"
+    assert lambda_config(parse(*f"{top_k} {given}".split())).top_k == TopK(5, 7, 4, 9, offload=True)
+
+
+def test_positions_inside_the_cache_have_no_limit():
+    config = lambda_config(parse("--use_lambda_attention", "--sink_positions", "cache"))
+    assert config == LambdaConfig(2048, 100, None, sink_positions="cache")
+
+
+def test_rope_scaling_has_a_factor():
+    assert parse("--rope_scaling", "dynamic").rope_factor == 2
+    assert parse("--rope_scaling", "linear", "--rope_factor", "4").rope_factor == 4
+    assert parse().rope_factor is None
+
+
 def test_fp16_is_dtype_float16():
     assert parse("--fp16").dtype == "float16"
 
@@ -82,6 +106,21 @@ def test_fp16_is_dtype_float16():
         ("--fp16 --dtype bfloat16", "--fp16 contradicts --dtype bfloat16"),
         ("--constant_answer 7", "--constant_answer is for --model constant_model"),
         ("--device_map auto --deepspeed_config c.json", "--device_map contradicts --deepspeed_config"),
+        ("--top_k_attention 5", "--top_k_attention needs --use_lambda_attention"),
+        ("--use_lambda_attention --offload_middle", "--offload_middle needs --top_k_attention"),
+        ("--use_lambda_attention --top_k_from_layer 0", "--top_k_from_layer needs --top_k_attention"),
+        (
+            "--use_lambda_attention --top_k_attention 5 --top_k_from_layer 4 --top_k_to_layer 4",
+            "--top_k_to_layer 4 is not beyond top_k_from_layer 4",
+        ),
+        ("--use_lambda_attention --top_k_attention 5 --triangle_offset 1", "--triangle_offset and top-k exclude"),
+        (
+            "--use_lambda_attention --sink_positions cache --limit_distance 9",
+            "--sink_positions cache contradicts limit_distance 9",
+        ),
+        ("--rope_factor 3", "--rope_factor needs --rope_scaling"),
+        ("--rope_scaling linear --rope_factor 0.5", "--rope_factor must be at least 1, not 0.5"),
+        ("--rope_scaling dynamic --batch_size 2", "--batch_size must be 1 with --rope_scaling dynamic"),
         ("--max_length 1", "--max_length: must be at least 2"),
         ("--max_length 99999999999999999999", "--max_length: must be at most 1000000000000000000"),
         ("--truncation_side center", "--truncation_side: invalid choice"),
