@@ -166,8 +166,8 @@ def _scale_rope(config: PretrainedConfig, spec: ModelSpec) -> None:
     rope_type = _rope_type(config)
     if rope_type is None:
         raise SharedError(
-            f"--rope_scaling {spec.rope_scaling} needs a model whose rotary positions Transformers can scale, which "
-            f"{config.model_type} is not"
+            f"--rope_scaling {spec.rope_scaling} needs a model whose rotary positions can be scaled, "
+            f"{config.model_type} has none"
         )
     if rope_type != "default":
         raise SharedError(f"--rope_scaling {spec.rope_scaling}: this checkpoint has a scaling of its own, {rope_type}")
