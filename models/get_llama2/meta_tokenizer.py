@@ -1,0 +1,74 @@
+"""Llama 2's tokenizer.model (sentencepiece) as a fast tokenizer of Transformers that gives the same ids.
+
+`LlamaTokenizer.from_pretrained` of Transformers 5 reads the file too, but adds no <s>, and gives a text that starts
+with a space other ids than sentencepiece; and as a saved LlamaTokenizer is rebuilt on loading, that cannot be mended
+in it. So the tokenizer is saved under the general class, which loads tokenizer.json as it stands.
+"""
+
+from pathlib import Path
+
+from google.protobuf.message import DecodeError
+from tokenizers import Tokenizer, decoders, normalizers, processors
+from tokenizers.models import BPE
+from transformers import PreTrainedTokenizerFast
+from transformers.convert_slow_tokenizer import SentencePieceExtractor
+
+from utils.errors import UserError
+
+SPACE = "▁"
+BPE_MODEL = 2  # trainer_spec.model_type in sentencepiece_model.proto
+USER_DEFINED = 4  # type of a piece there: one that is never split, and takes no space before the text that follows it
+CHAT_TEMPLATE = Path(__file__).with_name("llama2_chat.jinja")
+
+
+def read_tokenizer(path: Path, chat: bool) -> PreTrainedTokenizerFast:
+    """The tokenizer of `path`; with Llama 2's chat template if `chat`. Raises UserError."""
+    extractor = _read_pieces(path)
+    spec, pieces = extractor.proto.trainer_spec, extractor.proto.pieces
+    ids = {"unk_token": spec.unk_id, "bos_token": spec.bos_id, "eos_token": spec.eos_id}
+    special = {role: pieces[piece_id].piece for role, piece_id in ids.items()}
+    template = {"chat_template": CHAT_TEMPLATE.read_text(encoding="utf-8")} if chat else {}
+    backend = _backend(extractor, special["bos_token"], spec.bos_id)
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **special, **template)
+
+
+def _backend(extractor: SentencePieceExtractor, bos: str, bos_id: int) -> Tokenizer:
+    content = extractor.extract(BPE)
+    backend = Tokenizer(BPE(content["vocab"], content["merges"], fuse_unk=True, byte_fallback=True))
+    backend.add_special_tokens(content["additional_special_tokens"])
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", left=1)]
+    )
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, bos_id)]
+    )
+    return backend
+
+
+def _read_pieces(path: Path) -> SentencePieceExtractor:
+    try:
+        extractor = SentencePieceExtractor(str(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): download it again") from None
+    except DecodeError:
+        raise UserError(f"{path} is not a sentencepiece model, as Llama 2's tokenizer is: download it again") from None
+    if not _is_llamas(extractor.proto):
+        raise UserError(
+            f"{path} is a sentencepiece model of another kind than Llama 2's: give Llama 2's tokenizer.model"
+        )
+    return extractor
+
+
+def _is_llamas(proto) -> bool:
+    """Byte-pair encoding with bytes for what is unknown and <s>, on the text as it is with one space before it."""
+    trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+    changes_text = normalizer.remove_extra_whitespaces or normalizer.precompiled_charsmap
+    return (
+        trainer.model_type == BPE_MODEL
+        and trainer.byte_fallback
+        and min(trainer.bos_id, trainer.eos_id) >= 0
+        and normalizer.add_dummy_prefix
+        and not changes_text
+        and all(piece.type != USER_DEFINED for piece in proto.pieces)
+    )
