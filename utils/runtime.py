@@ -1,5 +1,6 @@
 """Ranks and devices: which process this is, what it computes on, and how ranks tell each other things."""
 
+import ctypes
 import json
 import os
 import platform
@@ -115,6 +116,15 @@ def peak_memory(device: torch.device) -> int:
 def memory_in_use(device: torch.device) -> int | None:
     """Bytes in use now, as `peak_memory` counts them; None where the system does not tell."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status_bytes("VmRSS")
+
+
+def release_memory(device: torch.device) -> None:
+    """Give what C's allocator holds free back to the system: it would fragment, and grow over a long run.
+
+    Only where there is glibc, and for work on the CPU.
+    """
+    if device.type == "cpu" and hasattr(ctypes.CDLL(None), "malloc_trim"):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status_bytes(field: str) -> int | None:
