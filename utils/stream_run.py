@@ -18,8 +18,8 @@ from models.cache_state import cache_bytes
 from models.stream_scorer import StreamScorer
 from utils.errors import SharedError, UserError
 from utils.progress import layer_progress
-from utils.results import Trial
-from utils.runtime import Runtime, is_out_of_memory, memory_in_use, peak_memory
+from utils.results import SAMPLES, Trial
+from utils.runtime import Runtime, is_out_of_memory, memory_in_use, peak_memory, release_memory
 from utils.stream_checkpoint import Checkpoint, StreamCheckpoints
 from utils.stream_progress import StreamProgress
 from utils.stream_statistics import StreamStatistics, merge
@@ -185,7 +185,13 @@ class StreamRun:
         self.inner.restore(rows, self.position, self.runtime.device)
 
     def _drop_lines_of_lost_chunks(self) -> None:
-        self.trial.replace_samples(self.trial.samples()[: self.chunks])
+        lines = self.trial.samples()
+        if len(lines) < self.chunks:
+            raise UserError(
+                f"{self.log_dir / SAMPLES} holds {len(lines)} of the {self.chunks} chunks that its checkpoint counts: "
+                "put it back, or start afresh with --overwrite"
+            )
+        self.trial.replace_samples(lines[: self.chunks])
 
     def _chunks(self) -> Iterator[tuple[np.ndarray, list[Cursor]]]:
         """What is left of this rank's streams: tokens [streams, n], and where each stream stands after them."""
@@ -202,6 +208,7 @@ class StreamRun:
         nll = self._score(tokens)
         runtime.together(lambda: self._refuse_broken(nll))
         runtime.together(lambda: self._keep(nll, cursors))
+        release_memory(runtime.device)
         gathered = runtime.gather(self._report(nll))
         self.position += tokens.shape[1]
         self.chunks += 1
