@@ -1,0 +1,622 @@
+"""scripts/eval_infinite_ppl.py as a user calls it: exact numbers, kills at any moment, ranks, refusals."""
+
+import gc
+import json
+import multiprocessing
+import os
+import random
+import resource
+import shutil
+import sys
+import time
+from contextlib import contextmanager
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from data.token_stream import pass_order
+from models.lambda_config import LambdaConfig
+from models.model_base import convert_model, extend_vanilla_positions
+from scripts import eval_infinite_ppl
+from tests.scripts.running import ROOT, results, run_script
+from tests.tiny_models import tiny_model, tiny_tokenizer
+from utils import stream_checkpoint
+from utils.errors import UserError, run_main
+from utils.results import Trial
+from utils.stream_checkpoint import StreamCheckpoints
+from utils.stream_run import StreamRun
+from utils.stream_statistics import linear_edges, log_edges
+from utils.token_nll import TokenNllFile
+
+SCRIPT = "eval_infinite_ppl"
+CONFIGS = ROOT / "configs"
+WORDS = (60, 9, 130, 0, 35)  # of the documents: one is longer than the window, one empty
+LENGTH, CHUNK = 300, 32  # the last chunk is of 12
+LAMBDA = ("--use_lambda_attention", "--local_branch", 16, "--global_branch", 4, "--limit_distance", 16)
+VOLATILE = ("seconds", "tokens_per_second", "peak_memory_bytes", "memory_bytes")
+METHODS = {
+    "lambda": LAMBDA,
+    "vanilla": (),
+    "middle": (*LAMBDA, "--triangle_offset", 0.5),
+    "window": ("--use_lambda_attention", "--local_branch", 16, "--global_branch", 0, "--limit_distance", 9),
+}
+
+
+def write_texts(folder, lengths):
+    folder.mkdir()
+    words = random.Random(0)
+    for place, length in enumerate(lengths):
+        text = " ".join(words.choice(["the", "and", "a", "wörd", "that"]) for _ in range(length))
+        (folder / f"{place:03d}.txt").write_text(text)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    return write_texts(tmp_path_factory.mktemp("corpus") / "texts", WORDS)
+
+
+@pytest.fixture(scope="module")
+def model_dirs(tmp_path_factory):
+    """A folder per family, each with the tiny tokenizer."""
+    folders = {}
+    for model_type in ("llama", "gptj", "mpt", "gpt2"):
+        folders[model_type] = tmp_path_factory.mktemp(model_type)
+        tiny_model(model_type).save_pretrained(folders[model_type])
+        tiny_tokenizer().save_pretrained(folders[model_type])
+    return folders
+
+
+@pytest.fixture(scope="module")
+def flags(tiny_llama_dir, texts):
+    size = ("--streaming_length", LENGTH, "--max_length", CHUNK, "--save_steps", 1)
+    return ("--model", tiny_llama_dir, "--dataset", texts, *size, "--save_token_nll")
+
+
+@pytest.fixture(scope="module")
+def whole(flags, tmp_path_factory):
+    """The log dir of a Λ run that nothing disturbed."""
+    log_dir = tmp_path_factory.mktemp("whole")
+    run_here(*flags, *LAMBDA, "--log_dir", log_dir)
+    return log_dir
+
+
+def run_here(*flags):
+    """The script in this process: fast, and its UserError can be seen."""
+    gc.collect()  # a trial that an exception left behind holds its lock
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"scripts/{SCRIPT}.py", *map(str, flags)])
+        patch.setattr(os, "fsync", without_sync)
+        eval_infinite_ppl.main()
+
+
+def without_sync(_):
+    """No test cuts the power, and some disks take 30 ms for each."""
+
+
+class Killed(BaseException):
+    """Nothing in the code may catch it: what follows does not happen, as after kill -9."""
+
+
+@contextmanager
+def killed_at(owner, name, call, instead=lambda original, *arguments: None, after=False):
+    """Kill the run within the block at that call of a function: before it, after it, or with `instead` of it done."""
+    original, calls = getattr(owner, name), [0]
+
+    def killing(*arguments, **options):
+        calls[0] += 1
+        if calls[0] < call:
+            return original(*arguments, **options)
+        (original if after else lambda *_, **__: instead(original, *arguments))(*arguments, **options)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(owner, name, killing)
+        yield
+    assert calls[0] == call
+
+
+def token_nll(log_dir, stream=0):
+    return np.fromfile(log_dir / f"token_nll_{stream:04d}.f32", dtype=np.float32)
+
+
+def sums(log_dir):
+    with np.load(log_dir / "stats.npz", allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def without_times(value):
+    if isinstance(value, dict):
+        return {key: without_times(inner) for key, inner in value.items() if key not in VOLATILE}
+    return [without_times(inner) for inner in value] if isinstance(value, list) else value
+
+
+def samples(log_dir):
+    return [without_times(json.loads(line)) for line in (log_dir / "samples.jsonl").read_text().splitlines()]
+
+
+def assert_same_files(log_dir, other):
+    """Byte for byte, but for the times, and with nothing left over."""
+    assert sorted(path.name for path in log_dir.iterdir()) == sorted(path.name for path in other.iterdir())
+    for path in (*other.glob("token_nll_*"), other / "stats.npz"):
+        assert (log_dir / path.name).read_bytes() == path.read_bytes(), path.name
+    assert samples(log_dir) == samples(other)
+    assert without_times(results(log_dir)) == without_times(results(other))
+
+
+def stream_by_hand(texts, tokenizer, length, seed=0, separator="\n\n"):
+    """The first tokens of a stream, written out from its definition."""
+    documents = [path.read_text() for path in sorted(texts.iterdir())]
+    tokens, number = [tokenizer.bos_token_id], 0
+    between = separator if isinstance(separator, list) else tokenizer(separator)["input_ids"]
+    while len(tokens) < length:
+        for place in pass_order(len(documents), seed, number):
+            ids = tokenizer(documents[place])["input_ids"]
+            tokens += ids and (between if len(tokens) > 1 else []) + ids
+        number += 1
+    return tokens[:length]
+
+
+def nll_by_hand(model_dir, input_ids, config):
+    """From the full logits of one forward over the whole: float64 [tokens - 1]."""
+    model = AutoModelForCausalLM.from_pretrained(model_dir, dtype=torch.float32).eval()
+    extend_vanilla_positions(model) if config is None else convert_model(model, config)
+    with torch.no_grad():
+        logits = model(torch.tensor([input_ids])).logits.double()
+    return F.cross_entropy(logits[0, :-1], torch.tensor(input_ids[1:]), reduction="none").numpy()
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("limit", [9, 16, 40])
+@pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt"])
+def test_every_tokens_nll_is_that_of_one_forward_whatever_the_chunk(
+    model_type, limit, flags, model_dirs, texts, tmp_path
+):
+    model_dir = model_dirs[model_type]
+    input_ids = stream_by_hand(texts, AutoTokenizer.from_pretrained(model_dir), LENGTH)
+    expected = nll_by_hand(model_dir, input_ids, LambdaConfig(16, 4, limit))
+    for chunk in (11, 45, 1000):
+        log_dir = tmp_path / str(chunk)
+        changed = ("--model", model_dir, "--limit_distance", limit, "--max_length", chunk, "--save_steps", 1000)
+        run_here(*flags, *LAMBDA, *changed, "--log_dir", log_dir)
+        np.testing.assert_allclose(token_nll(log_dir), expected, rtol=0, atol=1e-5)
+
+
+def test_chunks_of_one_token(flags, whole, tmp_path):
+    run_here(*flags, *LAMBDA, "--max_length", 1, "--save_steps", 100, "--log_dir", tmp_path)
+    np.testing.assert_allclose(token_nll(tmp_path), token_nll(whole), rtol=0, atol=1e-5)
+    assert [line["tokens"] for line in samples(tmp_path)] == [0] + [1] * (LENGTH - 1)
+
+
+def test_vanilla_is_the_unmodified_model_and_says_what_memory_it_takes(flags, model_dirs, texts, tmp_path, capsys):
+    run_here(*flags, "--log_dir", tmp_path)
+    input_ids = stream_by_hand(texts, tiny_tokenizer(), LENGTH)
+    expected = nll_by_hand(model_dirs["llama"], input_ids, None)
+    np.testing.assert_allclose(token_nll(tmp_path), expected, rtol=0, atol=1e-5)
+    said = capsys.readouterr().out
+    assert "warning: without --use_lambda_attention the cache keeps every token: 0.00 GiB per stream" in said
+    assert results(tmp_path)["streams"][0]["cache_bytes"] == LENGTH * 2 * 2 * 2 * 8 * 4
+
+
+def test_what_a_trial_leaves(flags, whole, tiny_tokenizer_dir, texts):
+    nll, found, arrays = token_nll(whole).astype(np.float64), results(whole), sums(whole)
+    assert len(nll) == found["tokens"] == LENGTH - 1
+    assert found["nll"] == pytest.approx(nll.mean(), rel=1e-9)
+    assert found["perplexity"] == pytest.approx(np.exp(nll.mean()), rel=1e-9)
+    for kind, edges in (("linear", linear_edges(LENGTH)), ("log", log_edges(LENGTH))):
+        assert arrays[f"{kind}_edges"].tolist() == edges.tolist()
+        inside = np.add.reduceat(np.concatenate([[0.0], nll]), edges[:-1])
+        np.testing.assert_allclose(arrays[f"{kind}_sum"], inside[None], rtol=1e-12)
+    ends = [*range(CHUNK, LENGTH, CHUNK), LENGTH]
+    assert [(line["index"], line["end"]) for line in samples(whole)] == list(enumerate(ends))
+    assert samples(whole)[1]["nll"] == pytest.approx(nll[31:63].mean())
+    config = json.loads((whole / "config.json").read_text())
+    assert config["lambda_attention"]["local_branch"] == 16 and config["corpus"]["documents"] == len(WORDS)
+    names = sorted(path.name for path in whole.iterdir())
+    assert names == "config.json log.txt results.json samples.jsonl stats.npz token_nll_0000.f32".split()
+    assert f"one stream of {LENGTH} tokens in 10 chunks of {CHUNK}, the last of 12" in (whole / "log.txt").read_text()
+
+
+def test_memory_is_flat(flags, tmp_path, monkeypatch):
+    sizes, commit = [], StreamCheckpoints.commit
+
+    def measuring_commit(self, number, *arguments):
+        commit(self, number, *arguments)
+        sizes.append((tmp_path / f"checkpoint-{number:09d}" / "stream_0000.safetensors").stat().st_size)
+
+    monkeypatch.setattr(StreamCheckpoints, "commit", measuring_commit)
+    run_here(*flags, *LAMBDA, "--streaming_length", 1000, "--log_dir", tmp_path)
+    assert len(sizes) == 31 and len(set(sizes)) == 1
+    lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert all(line["memory_bytes"] > 0 for line in lines)
+
+
+def test_the_nll_of_single_tokens_can_be_read_while_the_run_goes_on(flags, whole, tmp_path, monkeypatch):
+    commit, seen = StreamRun._commit, []
+
+    def reading_commit(self, *arguments):
+        commit(self, *arguments)
+        seen.append(token_nll(tmp_path))
+        assert len(seen[-1]) == self.position - 1
+
+    monkeypatch.setattr(StreamRun, "_commit", reading_commit)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    assert len(seen) == 10 and all((part == token_nll(whole)[: len(part)]).all() for part in seen)
+
+
+def half_a_line(_, trial, lines):
+    with open(trial.folder / "samples.jsonl", "a") as file:
+        file.write(json.dumps(lines[0])[:20])
+
+
+def half_an_append(_, file, nll):
+    with open(file.path, "ab") as raw:
+        raw.write(nll.tobytes()[:5])
+
+
+def half_a_removal(_, folder, *__):
+    next(folder.iterdir()).unlink()
+
+
+KILLS = {
+    "before the first checkpoint": partial(killed_at, StreamCheckpoints, "begin", 1),
+    "after making room": partial(killed_at, StreamCheckpoints, "begin", 5, after=True),
+    "after saving a stream": partial(killed_at, StreamCheckpoints, "save", 5, after=True),
+    "before the rename": partial(killed_at, stream_checkpoint, "replace_json", 5, after=True),
+    "within the first checkpoint": partial(killed_at, stream_checkpoint, "replace_json", 1, after=True),
+    "after the rename": partial(killed_at, stream_checkpoint, "sync_folder", 5),
+    "before the old one goes": partial(killed_at, stream_checkpoint, "_remove", 3),
+    "while the old one goes": partial(killed_at, stream_checkpoint.shutil, "rmtree", 10, instead=half_a_removal),
+    "while single tokens are appended": partial(killed_at, TokenNllFile, "append", 5, instead=half_an_append),
+    "before a chunk's line": partial(killed_at, Trial, "append_samples", 6),
+    "within a chunk's line": partial(killed_at, Trial, "append_samples", 6, instead=half_a_line),
+    "within the last chunk's line": partial(killed_at, Trial, "append_samples", 10, instead=half_a_line),
+    "before the sums": partial(killed_at, Trial, "replace_arrays", 1),
+    "between the sums and the results": partial(killed_at, Trial, "finish", 1),
+    "before the checkpoints go": partial(killed_at, StreamCheckpoints, "remove_all", 1),
+    "while the checkpoints go": partial(killed_at, stream_checkpoint, "_remove", 9),
+}
+
+
+@pytest.mark.parametrize("kill", KILLS)
+def test_killed_at_any_step_it_ends_as_if_never_killed(kill, flags, whole, tmp_path):
+    with KILLS[kill]():
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    assert_same_files(tmp_path, whole)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_goes_on_from_its_checkpoint(method, flags, tmp_path):
+    flags = (*flags, *METHODS[method], "--streams", 2, "--save_steps", 3)
+    run_here(*flags, "--log_dir", tmp_path / "whole")
+    for call in (8, 2):  # 7 chunks, of which 6 are in a checkpoint, and one more
+        with killed_at(Trial, "append_samples", call):
+            run_here(*flags, "--log_dir", tmp_path / "killed")
+    run_here(*flags, "--log_dir", tmp_path / "killed")
+    assert (tmp_path / "killed" / "log.txt").read_text().count("going on from token 192 of 300") == 2
+    assert_same_files(tmp_path / "killed", tmp_path / "whole")
+
+
+def run_in_child(flags, threads, printed=None, largest_file=None):
+    """What a process forked for one run does; it never returns."""
+    torch.set_num_threads(threads)
+    output = os.open(printed or os.devnull, os.O_WRONLY | os.O_CREAT)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    sys.argv, os.fsync = [f"scripts/{SCRIPT}.py", *map(str, flags)], without_sync
+    run_main(eval_infinite_ppl.main)
+    os._exit(0)
+
+
+@pytest.fixture(scope="module")
+def children():
+    """Starts processes that have imported everything already, so that many can be killed in little time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+
+    def start(*flags, **options):
+        threads = torch.get_num_threads()  # the last bits of a sum depend on their number
+        process = context.Process(target=run_in_child, args=(flags, threads), kwargs=options)
+        process.start()
+        return process
+
+    return start
+
+
+def wait_for_another_checkpoint(log_dir, process):
+    def held():
+        return sorted(log_dir.glob("checkpoint-*[0-9]"))
+
+    before, deadline = held(), time.monotonic() + 240
+    while process.is_alive() and held() == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_kill_9_at_random_moments(children, flags, tmp_path):
+    flags = (*flags, *LAMBDA, "--streaming_length", 1000, "--max_length", 10)
+    assert join(children(*flags, "--log_dir", tmp_path / "whole")) == 0
+    moments, kills = random.Random(0), 0
+    for _ in range(6):
+        process = children(*flags, "--log_dir", tmp_path / "killed")
+        wait_for_another_checkpoint(tmp_path / "killed", process)
+        time.sleep(moments.uniform(0, 0.05))  # a few chunks, each with its checkpoint
+        process.kill()
+        kills += join(process) != 0
+    assert kills >= 3
+    assert join(children(*flags, "--log_dir", tmp_path / "killed")) == 0
+    assert_same_files(tmp_path / "killed", tmp_path / "whole")
+
+
+def join(process):
+    process.join(240)
+    return process.exitcode
+
+
+@pytest.mark.parametrize("save_steps", [1, 1000], ids=["checkpoint", "sums"])
+def test_a_full_disk_is_one_sentence_and_loses_nothing(save_steps, children, flags, whole, tmp_path):
+    flags = (*flags, *LAMBDA, "--save_steps", save_steps, "--log_dir", tmp_path / "log")
+    process = children(*flags, printed=tmp_path / "printed", largest_file=6000)  # bytes
+    status, printed = join(process), (tmp_path / "printed").read_text()
+    errors = [line for line in printed.splitlines() if line.startswith("error")]
+    assert status == 2 and len(errors) == 1 and "Traceback" not in printed
+    assert f"--log_dir {tmp_path / 'log'} cannot be written (" in errors[0] and "File too large" in errors[0]
+    run_here(*flags)
+    assert_same_files(tmp_path / "log", whole)
+
+
+def stopped_trial(flags, log_dir):
+    """Killed after its sixth chunk, with the checkpoints of the fifth and the sixth."""
+    with killed_at(Trial, "append_samples", 7):
+        run_here(*flags, *LAMBDA, "--log_dir", log_dir)
+    assert len(list(log_dir.glob("checkpoint-*"))) == 2
+    return log_dir
+
+
+@pytest.mark.parametrize("name", ["stream_0000.safetensors", "checkpoint.json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(name, flags, whole, tmp_path):
+    damage(stopped_trial(flags, tmp_path) / "checkpoint-000000006" / name)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    log = (tmp_path / "log.txt").read_text()
+    assert "checkpoint-000000006 is damaged" in log and name in log
+    assert "going on from token 160 of 300 (checkpoint-000000005)" in log
+    assert_same_files(tmp_path, whole)
+
+
+def test_damaged_checkpoints_alone_are_refused(flags, tmp_path):
+    for folder in stopped_trial(flags, tmp_path).glob("checkpoint-*"):
+        damage(folder / "stream_0000.safetensors")
+    with pytest.raises(UserError, match=r"no checkpoint in --log_dir .* is whole \(newest: checkpoint-000000006\)"):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+
+
+def test_single_tokens_that_were_lost_are_refused(flags, tmp_path):
+    os.truncate(stopped_trial(flags, tmp_path) / "token_nll_0000.f32", 100)
+    with pytest.raises(UserError, match=r"token_nll_0000.f32 holds 25 of the 191 tokens .* --overwrite"):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+
+
+def test_lines_that_were_lost_are_refused(flags, tmp_path):
+    path = stopped_trial(flags, tmp_path) / "samples.jsonl"
+    path.write_text("\n".join(path.read_text().splitlines()[:3]) + "\n")
+    with pytest.raises(UserError, match=r"samples.jsonl holds 3 of the 6 chunks .* --overwrite"):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+
+
+def test_other_arguments_are_refused_and_overwrite_starts_afresh(flags, whole, tmp_path):
+    stopped_trial((*flags, "--seed", 5), tmp_path)
+    with pytest.raises(UserError, match="--seed was 5 and is 0 now"):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    (tmp_path / "token_nll_0001.f32").touch()
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path, "--overwrite")
+    assert "going on" not in (tmp_path / "log.txt").read_text()
+    assert_same_files(tmp_path, whole)
+
+
+def test_overwrite_keeps_checkpoints_of_something_else(flags, tmp_path):
+    (tmp_path / "checkpoint-500").mkdir()
+    (tmp_path / "checkpoint-500" / "model.safetensors").touch()  # as Transformers' Trainer names them
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path, "--overwrite")
+    assert (tmp_path / "checkpoint-500" / "model.safetensors").exists()
+
+
+def test_a_finished_trial_shows_its_results_without_the_model(flags, whole, tmp_path, capsys, monkeypatch):
+    shutil.copytree(whole, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr("utils.model_loading.load_model", lambda *_: pytest.fail("the model was loaded"))
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    said = capsys.readouterr().out
+    assert "finished" in said and f"nll {results(whole)['nll']:.4f} nats/token" in said
+    assert_same_files(tmp_path, whole)
+
+
+def assert_streams_are(log_dir, single, atol):
+    """Three streams against the three log dirs of single ones."""
+    found = results(log_dir)
+    assert [stream["seed"] for stream in found["streams"]] == [7, 8, 9]
+    for stream, other in enumerate(single):
+        np.testing.assert_allclose(token_nll(log_dir, stream), token_nll(other), rtol=0, atol=atol)
+        np.testing.assert_allclose(sums(log_dir)["log_sum"][stream], sums(other)["log_sum"][0], rtol=atol, atol=atol)
+        for key in ("documents", "passes", "tokens", "cache_bytes"):
+            assert found["streams"][stream][key] == results(other)["streams"][0][key]
+    means = [results(other)["nll"] for other in single]
+    assert found["nll"] == pytest.approx(np.mean(means), abs=atol)
+    assert found["nll_spread"] == pytest.approx(np.std(means, ddof=1), abs=atol)
+    assert found["tokens"] == 3 * (LENGTH - 1)
+
+
+@pytest.fixture(scope="module")
+def single_streams(flags, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("single")
+    for seed in (7, 8, 9):
+        run_here(*flags, *LAMBDA, "--seed", seed, "--log_dir", folder / str(seed))
+    return [folder / str(seed) for seed in (7, 8, 9)]
+
+
+def test_streams_in_one_batch_are_three_single_runs(flags, single_streams, tmp_path):
+    run_here(*flags, *LAMBDA, "--seed", 7, "--streams", 3, "--log_dir", tmp_path)
+    assert_streams_are(tmp_path, single_streams, atol=1e-5)
+    assert len({tuple(token_nll(tmp_path, stream)) for stream in range(3)}) == 3
+
+
+def test_two_replicated_ranks_share_three_streams_and_go_on_where_one_stopped(flags, single_streams, tmp_path):
+    flags = (*flags, *LAMBDA, "--seed", 7, "--streams", 3, "--log_dir", tmp_path)
+    with killed_at(Trial, "append_samples", 4):
+        run_here(*flags)
+    run = run_script(SCRIPT, *flags, "--deepspeed_config", CONFIGS / "replicated_config.json", ranks=2)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert "going on from token 96" in run.stdout
+    assert_streams_are(tmp_path, single_streams, atol=1e-5)
+
+
+def test_two_sharded_ranks_read_the_same_stream_and_go_on_where_one_stopped(flags, whole, tmp_path):
+    stopped_trial(flags, tmp_path)
+    config = CONFIGS / "zero3_efficient_config.json"
+    run = run_script(SCRIPT, *flags, *LAMBDA, "--log_dir", tmp_path, "--deepspeed_config", config, ranks=2)
+    assert run.returncode == 0, run.stdout + run.stderr
+    np.testing.assert_allclose(token_nll(tmp_path), token_nll(whole), rtol=0, atol=1e-6)
+    assert results(tmp_path)["nll"] == pytest.approx(results(whole)["nll"], abs=1e-6)
+    assert results(tmp_path)["tokens"] == LENGTH - 1 and len(samples(tmp_path)) == 10
+
+
+def test_a_rank_without_work_is_refused(flags, tmp_path):
+    run = run_script(SCRIPT, *flags, *LAMBDA, "--log_dir", tmp_path, ranks=2)
+    errors = [line for line in run.stderr.splitlines() if line.startswith("error")]
+    assert run.returncode == 2 and len(errors) == 1 and "Traceback" not in run.stdout + run.stderr
+    assert "--streams 1 leaves 1 of 2 ranks without work" in errors[0]
+
+
+def test_a_stream_shorter_than_a_chunk(flags, whole, tmp_path, capsys):
+    run_here(*flags, *LAMBDA, "--max_length", 128_000, "--log_dir", tmp_path)
+    np.testing.assert_allclose(token_nll(tmp_path), token_nll(whole), rtol=0, atol=1e-5)
+    assert f"one stream of {LENGTH} tokens in one chunk, 5 documents" in capsys.readouterr().out
+
+
+def test_the_shortest_stream_scores_one_token(flags, whole, tmp_path):
+    run_here(*flags, *LAMBDA, "--global_branch", 1, "--streaming_length", 2, "--log_dir", tmp_path)
+    np.testing.assert_allclose(token_nll(tmp_path), token_nll(whole)[:1], rtol=0, atol=1e-5)
+
+
+def test_a_corpus_shorter_than_a_chunk_is_read_again_and_again(flags, tiny_llama_dir, tmp_path, capsys):
+    texts = write_texts(tmp_path / "texts", (3, 2))
+    run_here(*flags, *LAMBDA, "--dataset", texts, "--max_length", 200, "--log_dir", tmp_path / "log")
+    input_ids = stream_by_hand(texts, tiny_tokenizer(), LENGTH)
+    expected = nll_by_hand(tiny_llama_dir, input_ids, LambdaConfig(16, 4, 16))
+    np.testing.assert_allclose(token_nll(tmp_path / "log"), expected, rtol=0, atol=1e-5)
+    passes = results(tmp_path / "log")["streams"][0]["passes"]
+    assert passes > 5 and f"({passes:.2f} passes over the corpus)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("flag, separator", [("eos", [2]), ("none", []), ("-\\n", "-\n"), ("\\n\\n", "\n\n")])
+def test_what_stands_between_documents(flag, separator, flags, tiny_llama_dir, texts, tmp_path):
+    run_here(*flags, *LAMBDA, f"--document_separator={flag}", "--log_dir", tmp_path)
+    input_ids = stream_by_hand(texts, tiny_tokenizer(), LENGTH, separator=separator)
+    expected = nll_by_hand(tiny_llama_dir, input_ids, LambdaConfig(16, 4, 16))
+    np.testing.assert_allclose(token_nll(tmp_path), expected, rtol=0, atol=1e-5)
+
+
+def test_the_constant_model_has_the_perplexity_of_its_vocabulary(flags, tiny_tokenizer_dir, tmp_path):
+    flags = (*flags, "--model", "constant_model", "--tokenizer_path", tiny_tokenizer_dir, "--log_dir", tmp_path)
+    with killed_at(Trial, "append_samples", 5):
+        run_here(*flags)
+    run_here(*flags)
+    assert results(tmp_path)["perplexity"] == pytest.approx(len(tiny_tokenizer()), rel=1e-5)
+
+
+def test_a_table_of_positions_is_read_to_its_end_and_not_beyond(flags, model_dirs, texts, tmp_path):
+    flags = (*flags, "--model", model_dirs["gpt2"], "--log_dir", tmp_path)
+    with pytest.raises(UserError, match="--streaming_length 65 is beyond this model's table of 64 positions"):
+        run_here(*flags, "--streaming_length", 65)
+    assert not (tmp_path / "config.json").exists()
+    run_here(*flags, "--streaming_length", 64)
+    expected = nll_by_hand(model_dirs["gpt2"], stream_by_hand(texts, tiny_tokenizer(), 64), None)
+    np.testing.assert_allclose(token_nll(tmp_path), expected, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("lengths, words", [((0, 0), "its 2 documents hold no token to score"), ((), "--dataset")])
+def test_an_empty_corpus_is_named(lengths, words, flags, tmp_path):
+    texts = write_texts(tmp_path / "texts", lengths)
+    with pytest.raises(UserError, match=words):
+        run_here(*flags, *LAMBDA, "--dataset", texts, "--log_dir", tmp_path / "log")
+
+
+def extended_tokenizer(folder, **special):
+    """The tiny tokenizer with a token more than the model has."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.add_tokens(["<new>"])
+    for name, token in special.items():
+        setattr(tokenizer, name, token)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_token_that_the_model_does_not_know_is_named_and_what_came_before_is_kept(flags, tmp_path):
+    tokenizer = extended_tokenizer(tmp_path / "tokenizer")
+    texts = write_texts(tmp_path / "texts", (30, 30, 30))
+    last = pass_order(3, 0, 0)[-1]
+    (texts / f"{last:03d}.txt").write_text("the <new> and")
+    flags = (*flags, "--dataset", texts, "--tokenizer_path", tokenizer, "--log_dir", tmp_path / "log")
+    with pytest.raises(UserError, match=rf"document '00{last}.txt' has the token '<new>' .* --tokenizer_path"):
+        run_here(*flags, *LAMBDA)
+    assert len(samples(tmp_path / "log")) > 0 and list((tmp_path / "log").glob("checkpoint-*"))
+
+
+@pytest.mark.parametrize(
+    "special, separator",
+    [({}, "<new>"), ({"eos_token": "<new>"}, "eos"), ({"bos_token": "<new>"}, "none")],
+    ids=["separator", "eos", "bos"],
+)
+def test_a_separator_or_beginning_that_the_model_does_not_know_is_named(special, separator, flags, tmp_path):
+    tokenizer = extended_tokenizer(tmp_path / "tokenizer", **special)
+    flags = (*flags, "--tokenizer_path", tokenizer, "--document_separator", separator, "--log_dir", tmp_path / "log")
+    with pytest.raises(UserError, match="'<new>'"):
+        run_here(*flags, *LAMBDA)
+
+
+def test_logits_that_are_no_numbers_are_named(flags, tiny_llama_dir, texts, tmp_path):
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(tiny_llama_dir), tiny_tokenizer()
+    input_ids = stream_by_hand(texts, tokenizer, LENGTH)
+    broken = next(token for token in input_ids[150:] if token not in input_ids[:150])
+    with torch.no_grad():
+        model.get_input_embeddings().weight[broken] = float("nan")
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    place = input_ids.index(broken)
+    with pytest.raises(UserError, match=r"the NLL of stream 0 is nan at position \d+: .* --dtype float32"):
+        run_here(*flags, *LAMBDA, "--model", tmp_path / "model", "--log_dir", tmp_path / "log")
+    assert len(samples(tmp_path / "log")) == place // CHUNK
+    assert len(token_nll(tmp_path / "log")) == place // CHUNK * CHUNK - 1
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        (("--model", "./nowhere"), "--model ./nowhere"),
+        (("--dataset", "./nowhere.txt"), "--dataset nowhere.txt"),
+        (("--start_data_from", "5"), "--start_data_from 5 is beyond the end"),
+        (("--log_dir", "/proc/nowhere"), "--log_dir /proc/nowhere cannot be written"),
+        (("--deepspeed_config", "./nowhere.json"), "--deepspeed_config ./nowhere.json cannot be read"),
+    ],
+)
+def test_bad_input_is_one_sentence(changes, words, flags, tmp_path):
+    with pytest.raises(UserError) as refusal:
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path, *changes)
+    assert words in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_help_is_complete():
+    run = run_script(SCRIPT, "--help")
+    assert run.returncode == 0
+    for flag in ("--streaming_length", "--max_length", "--document_separator", "--streams", "--save_steps"):
+        assert flag in run.stdout
