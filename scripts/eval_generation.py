@@ -14,14 +14,13 @@ from utils.arguments import (
     HarnessParser,
     add_data_arguments,
     add_document_arguments,
-    add_generation_arguments,
     add_lambda_arguments,
     add_model_arguments,
-    add_position_arguments,
     add_run_arguments,
     load_corpus,
 )
 from utils.errors import UserError, run_main
+from utils.generation_arguments import add_generation_arguments, add_position_arguments
 
 if TYPE_CHECKING:
     from data.corpus import Corpus

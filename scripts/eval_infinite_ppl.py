@@ -16,10 +16,10 @@ from utils.arguments import (
     add_lambda_arguments,
     add_model_arguments,
     add_run_arguments,
-    add_stream_arguments,
     load_corpus,
 )
 from utils.errors import run_main
+from utils.stream_arguments import add_stream_arguments
 
 if TYPE_CHECKING:
     from data.corpus import Corpus

@@ -245,24 +245,8 @@ def add_data_arguments(
         help="'plays' (the sample), 'the_pile', a .txt, .jsonl or .jsonl.zst file or a folder of them, or a "
         "Hugging Face data set (default: %(default)s)",
     )
-    group.add_argument("--dataset_dir", metavar="DIR", help="where the data set's files are")
-    group.add_argument("--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile")
-    group.add_argument("--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)")
+    add_selection_arguments(group, "documents")
     group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")
-    group.add_argument(
-        "--start_data_from",
-        type=whole_number(0),
-        default=0,
-        metavar="N",
-        help="skip the first N documents (default: 0)",
-    )
-    group.add_argument(
-        "--max_data_num",
-        "--limit",
-        type=whole_number(1),
-        metavar="N",
-        help="take at most N documents (default: all)",
-    )
     group.add_argument(
         "--seed",
         type=whole_number(0),
@@ -272,121 +256,50 @@ def add_data_arguments(
     )
 
 
-def add_document_arguments(parser: HarnessParser) -> None:
-    """How much of each document to take, and how many at once."""
-    group = parser.add_argument_group("documents")
+def add_selection_arguments(group: argparse._ArgumentGroup, what: str) -> None:
+    """Where the data set is, which part of it, and which stretch of its `what` ("documents")."""
+    group.add_argument("--dataset_dir", metavar="DIR", help="where the data set's files are")
+    group.add_argument("--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile")
+    group.add_argument("--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)")
+    group.add_argument(
+        "--start_data_from",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help=f"skip the first N {what} (default: 0)",
+    )
+    group.add_argument(
+        "--max_data_num",
+        "--limit",
+        type=whole_number(1),
+        metavar="N",
+        help=f"take at most N {what} (default: all)",
+    )
+
+
+def add_document_arguments(
+    parser: HarnessParser, what: str = "documents", truncation_sides: Sequence[str] = ("right", "left")
+) -> None:
+    """How much of each of `what` to take, and how many at once."""
+    group = parser.add_argument_group(what)
     group.add_argument(
         "--max_length",
         type=whole_number(2),
         metavar="TOKENS",
-        help="truncate longer documents to this (default: never)",
+        help=f"truncate longer {what} to this (default: never)",
     )
     group.add_argument(
         "--truncation_side",
-        choices=("right", "left"),
+        choices=truncation_sides,
         default="right",
-        help="which end of a longer document is cut off (default: %(default)s)",
+        help=f"where the longer {what} are cut (default: %(default)s)",
     )
     group.add_argument(
         "--batch_size",
         type=whole_number(1),
         default=1,
         metavar="N",
-        help="documents in one forward, per rank (default: 1)",
-    )
-
-
-def add_stream_arguments(parser: HarnessParser) -> None:
-    """How long an endless stream is read, in which chunks, and what is kept of it."""
-    group = parser.add_argument_group("stream")
-    group.add_argument(
-        "--streaming_length",
-        type=whole_number(2),
-        default=1_000_000,
-        metavar="TOKENS",
-        help="length of the stream, its first token included (default: %(default)s)",
-    )
-    group.add_argument(
-        "--max_length",
-        type=whole_number(1),
-        default=4096,
-        metavar="TOKENS",
-        help="chunk: tokens fed at once; the numbers do not depend on it (default: %(default)s)",
-    )
-    group.add_argument(
-        "--document_separator",
-        default="\\n\\n",
-        metavar="TEXT",
-        help="what stands between two documents: a text in which \\n is a newline, 'eos' for the tokenizer's "
-        "end-of-sequence token, or 'none' (default: %(default)s)",
-    )
-    group.add_argument(
-        "--streams",
-        type=whole_number(1),
-        default=1,
-        metavar="N",
-        help="independent streams, with seeds --seed, --seed + 1, ..., shared out over ranks (default: %(default)s)",
-    )
-    group.add_argument(
-        "--save_steps",
-        type=whole_number(1),
-        default=10,
-        metavar="CHUNKS",
-        help="write a checkpoint after so many chunks (default: %(default)s)",
-    )
-    group.add_argument(
-        "--save_token_nll", action="store_true", help="keep the NLL of every token, in token_nll_0000.f32, ..."
-    )
-
-
-def add_position_arguments(parser: HarnessParser) -> None:
-    """Where in a document to generate, and from how much of it."""
-    group = parser.add_argument_group("positions")
-    group.add_argument(
-        "--evaluate_positions",
-        type=whole_number(2),
-        nargs="+",
-        default=[4096, 8192, 12288, 16384],
-        metavar="TOKENS",
-        help="lengths of the prompts; shorter documents are passed by (default: 4096 8192 12288 16384)",
-    )
-    group.add_argument(
-        "--runtime_truncation",
-        type=whole_number(2),
-        metavar="TOKENS",
-        help="baseline: the prompt is only the last so many tokens before a position (default: all of them)",
-    )
-    group.add_argument(
-        "--evaluate_metrics", action="store_true", help="compute BLEU and ROUGE of what was generated, per position"
-    )
-    parser.checks.append(_check_positions)
-
-
-def add_generation_arguments(parser: HarnessParser, max_generation_length: int | None = 100) -> None:
-    """How to generate; `max_generation_length` is the default, None where a task recommends one."""
-    group = parser.add_argument_group("generation")
-    shown = "the task's own" if max_generation_length is None else "%(default)s"
-    group.add_argument(
-        "--max_generation_length",
-        type=whole_number(1),
-        default=max_generation_length,
-        metavar="TOKENS",
-        help=f"tokens to generate at most (default: {shown})",
-    )
-    group.add_argument(
-        "--min_new_tokens", type=whole_number(0), metavar="TOKENS", help="tokens to generate at least (default: 0)"
-    )
-    group.add_argument(
-        "--suppress_tokens",
-        type=whole_number(0),
-        nargs="+",
-        metavar="ID",
-        help="numbers of tokens that are never generated (default: none)",
-    )
-    group.add_argument(
-        "--do_sample",
-        action="store_true",
-        help="sample with --seed and the checkpoint's own settings (default: the likeliest token)",
+        help=f"{what} in one forward, per rank (default: 1)",
     )
 
 
@@ -523,12 +436,3 @@ def _fill_top_k(arguments: Namespace) -> None:
 def _check_run(arguments: Namespace) -> None:
     if arguments.deepspeed_config and getattr(arguments, "device_map", None):
         raise UserError("--device_map contradicts --deepspeed_config: each places the model, give one of them")
-
-
-def _check_positions(arguments: Namespace) -> None:
-    farthest = max(arguments.evaluate_positions)
-    if arguments.max_length is not None and farthest >= arguments.max_length:
-        raise UserError(
-            f"--evaluate_positions {farthest} is not within --max_length {arguments.max_length}: no text would be left "
-            "to compare with, so give a smaller position or a longer text"
-        )

@@ -1,0 +1,66 @@
+"""Flags of the scripts that generate text."""
+
+from argparse import Namespace
+
+from utils.arguments import HarnessParser, whole_number
+from utils.errors import UserError
+
+
+def add_generation_arguments(parser: HarnessParser, max_generation_length: int | None = 100) -> None:
+    """How to generate; `max_generation_length` is the default, None where a task recommends one."""
+    group = parser.add_argument_group("generation")
+    shown = "the task's own" if max_generation_length is None else "%(default)s"
+    group.add_argument(
+        "--max_generation_length",
+        type=whole_number(1),
+        default=max_generation_length,
+        metavar="TOKENS",
+        help=f"tokens to generate at most (default: {shown})",
+    )
+    group.add_argument(
+        "--min_new_tokens", type=whole_number(0), metavar="TOKENS", help="tokens to generate at least (default: 0)"
+    )
+    group.add_argument(
+        "--suppress_tokens",
+        type=whole_number(0),
+        nargs="+",
+        metavar="ID",
+        help="numbers of tokens that are never generated (default: none)",
+    )
+    group.add_argument(
+        "--do_sample",
+        action="store_true",
+        help="sample with --seed and the checkpoint's own settings (default: the likeliest token)",
+    )
+
+
+def add_position_arguments(parser: HarnessParser) -> None:
+    """Where in a document to generate, and from how much of it."""
+    group = parser.add_argument_group("positions")
+    group.add_argument(
+        "--evaluate_positions",
+        type=whole_number(2),
+        nargs="+",
+        default=[4096, 8192, 12288, 16384],
+        metavar="TOKENS",
+        help="lengths of the prompts; shorter documents are passed by (default: 4096 8192 12288 16384)",
+    )
+    group.add_argument(
+        "--runtime_truncation",
+        type=whole_number(2),
+        metavar="TOKENS",
+        help="baseline: the prompt is only the last so many tokens before a position (default: all of them)",
+    )
+    group.add_argument(
+        "--evaluate_metrics", action="store_true", help="compute BLEU and ROUGE of what was generated, per position"
+    )
+    parser.checks.append(_check_positions)
+
+
+def _check_positions(arguments: Namespace) -> None:
+    farthest = max(arguments.evaluate_positions)
+    if arguments.max_length is not None and farthest >= arguments.max_length:
+        raise UserError(
+            f"--evaluate_positions {farthest} is not within --max_length {arguments.max_length}: no text would be left "
+            "to compare with, so give a smaller position or a longer text"
+        )

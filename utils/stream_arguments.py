@@ -1,0 +1,46 @@
+"""Flags of the streaming script."""
+
+from utils.arguments import HarnessParser, whole_number
+
+
+def add_stream_arguments(parser: HarnessParser) -> None:
+    """How long an endless stream is read, in which chunks, and what is kept of it."""
+    group = parser.add_argument_group("stream")
+    group.add_argument(
+        "--streaming_length",
+        type=whole_number(2),
+        default=1_000_000,
+        metavar="TOKENS",
+        help="length of the stream, its first token included (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_length",
+        type=whole_number(1),
+        default=4096,
+        metavar="TOKENS",
+        help="chunk: tokens fed at once; the numbers do not depend on it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--document_separator",
+        default="\\n\\n",
+        metavar="TEXT",
+        help="what stands between two documents: a text in which \\n is a newline, 'eos' for the tokenizer's "
+        "end-of-sequence token, or 'none' (default: %(default)s)",
+    )
+    group.add_argument(
+        "--streams",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help="independent streams, with seeds --seed, --seed + 1, ..., shared out over ranks (default: %(default)s)",
+    )
+    group.add_argument(
+        "--save_steps",
+        type=whole_number(1),
+        default=10,
+        metavar="CHUNKS",
+        help="write a checkpoint after so many chunks (default: %(default)s)",
+    )
+    group.add_argument(
+        "--save_token_nll", action="store_true", help="keep the NLL of every token, in token_nll_0000.f32, ..."
+    )
