@@ -14,8 +14,8 @@ from models.lambda_config import AttentionLayer
 from models.positions import RotaryPositions, Table
 from models.sinks import score_sinks
 
-HOST_BLOCK = 4096
-"""Keys in host memory are searched for the best ones so many at a time, so that what is made of them stays small."""
+HOST_BLOCK = 1024
+"""Keys in host memory are searched for the best ones so many at a time: what is made of them stays in the cache."""
 
 
 def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
