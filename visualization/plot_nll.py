@@ -20,21 +20,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from utils.arguments import whole_number
 from utils.errors import UserError, run_main
-from visualization.arguments import trial_parser
+from visualization.arguments import add_picture_arguments, trial_parser
 from visualization.curves import MAX_POINTS, Curve, Scale, position_curve
 from visualization.stream_curves import FEWEST_TOKENS, stream_curve
 from visualization.style import (
     COLUMN_WIDTH,
     add_legend_below,
-    check_outputs,
+    give_picture,
     line_look,
-    paper_style,
-    save_figure,
+    mark_length,
     set_decade_ticks,
     set_stream_ticks,
     set_token_ticks,
@@ -48,13 +46,7 @@ STREAM_PART = 100  # the default window of a linear picture of streams is so sma
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = trial_parser(__doc__)
-    parser.add_argument(
-        "--out",
-        nargs="+",
-        required=True,
-        metavar="FILE",
-        help="pictures to write: names that end in .png, .pdf or .svg",
-    )
+    add_picture_arguments(parser)
     parser.add_argument(
         "--smoothing",
         type=whole_number(1),
@@ -79,7 +71,6 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "where only one document is left, nor std for one stream (default: %(default)s)",
     )
     parser.add_argument("--ylim", nargs=2, type=float, metavar=("LOW", "HIGH"), help="range of NLL shown")
-    parser.add_argument("--title", help="printed above the picture (default: none)")
     return parser.parse_args(argv)
 
 
@@ -108,7 +99,7 @@ def draw(
     if len(panels) > 1:
         _draw_documents(panels[1], curves)
     for length in lengths_to_mark(trials, pretraining_length):
-        handles.append(_mark(panels, length))
+        handles.append(mark_length(panels, length))
         labels.append(f"pre-training length {length:,}")
     _label_axes(panels, trials, scale)
     if ylim is None:
@@ -184,11 +175,6 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], spread_name: str) -> bool:
     return drawn
 
 
-def _mark(panels: Sequence[Axes], length: int) -> Line2D:
-    look = {"color": "0.35", "linestyle": (0, (1, 1)), "linewidth": 0.9, "zorder": 1}
-    return [axes.axvline(length, **look) for axes in reversed(panels)][-1]
-
-
 def _label_axes(panels: Sequence[Axes], trials: Sequence[FinishedTrial], scale: Scale) -> None:
     longest = max(trial.length for trial in trials)
     streams = _of_streams(trials)
@@ -206,23 +192,20 @@ def _label_axes(panels: Sequence[Axes], trials: Sequence[FinishedTrial], scale: 
 
 def main() -> None:
     arguments = parse_arguments()
-    outputs = check_outputs(arguments.out)
     if arguments.ylim and not -math.inf < arguments.ylim[0] < arguments.ylim[1] < math.inf:
         raise UserError("--ylim: give two finite numbers, the lower limit and the upper one above it")
-    trials = load_trials(arguments.log_dirs, arguments.labels)
-    with paper_style():
-        figure = draw(
-            trials,
+    give_picture(
+        arguments.out,
+        lambda: draw(
+            load_trials(arguments.log_dirs, arguments.labels),
             smoothing=arguments.smoothing,
             scale=arguments.x,
             band=arguments.band,
             pretraining_length=arguments.pretraining_length,
             ylim=arguments.ylim,
             title=arguments.title,
-        )
-        save_figure(figure, outputs)
-    for path in outputs:
-        print(f"wrote {path}")
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def read_position_arrays(path: Path) -> dict[str, np.ndarray]:
     """What a trial of documents keeps in nll.npz: each array of shape (positions,), at least those of SUMS."""
-    arrays = _read_numbers(path, tuple(SUMS))
+    arrays = _read_sums(path, tuple(SUMS))
     if any(array.ndim != 1 or array.shape != arrays["count"].shape for array in arrays.values()):
         raise UserError(f"{path} holds arrays that are not of one length: {DAMAGED}")
     if not np.any(arrays["count"] > 0):
@@ -43,7 +43,7 @@ def read_stream_arrays(path: Path) -> dict[str, np.ndarray]:
     NAME_sum, NAME_sum_squares, each (streams, buckets). Every token of a bucket but the first of all is counted.
     """
     names = [f"{kind}_{name}" for kind in STREAM_BUCKETS for name in ("edges", *SUMS)]
-    arrays = _read_numbers(path, names)
+    arrays = _read_sums(path, names)
     if not all(_fit_together(arrays, kind) for kind in STREAM_BUCKETS) or not _are_of_the_same_streams(arrays):
         raise UserError(f"{path} holds sums that do not fit its buckets of positions: {DAMAGED}")
     return arrays
@@ -69,8 +69,8 @@ def _are_of_the_same_streams(arrays: dict[str, np.ndarray]) -> bool:
     return len(lengths) == len(numbers) == 1
 
 
-def _read_numbers(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The numeric arrays of an npz file, those `names` among them and finite."""
+def read_numbers(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The numeric arrays of an npz file, those `names` among them."""
     _require(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -81,6 +81,12 @@ def _read_numbers(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     for name in names:
         if name not in arrays:
             raise UserError(f"{path} lacks the array {name!r}: it is damaged, or no trial's {path.name}")
+    return arrays
+
+
+def _read_sums(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The numeric arrays of an npz file, those `names` among them and finite."""
+    arrays = read_numbers(path, names)
     if not all(np.isfinite(arrays[name]).all() for name in names):
         raise UserError(f"{path} holds sums that are not finite: it is damaged, or the model gave NaN")
     return arrays

@@ -2,14 +2,16 @@
 
 import io
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator, StrMethodFormatter
 
 from utils.errors import UserError
@@ -17,6 +19,7 @@ from utils.files import replace_file
 
 SUFFIXES = (".png", ".pdf", ".svg")
 COLUMN_WIDTH = 3.35  # inches: a column of the usual two-column templates
+TEXT_WIDTH = 6.9  # inches: both columns
 MOST_DECADES_WITH_MINOR_TICKS = 6
 
 # Okabe and Ito (2008): told apart with any colour vision, and in grey by the line styles beside them.
@@ -61,10 +64,17 @@ def line_look(index: int) -> dict[str, object]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
 
 
+def mark_length(panels: Sequence[Axes], length: int) -> Line2D:
+    """Mark a length in tokens, such as the pre-training length, in all panels; returns one of the lines."""
+    look = {"color": "0.35", "linestyle": (0, (1, 1)), "linewidth": 0.9, "zorder": 1}
+    return [axes.axvline(length, **look) for axes in reversed(panels)][-1]
+
+
 def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
     """Put the legend under the axes, where it covers no curve, and make the figure taller by its height."""
     wrapped = [textwrap.fill(label, 50) for label in labels]
-    for columns in range(min(len(handles), 3), 0, -1):
+    most = 3 if figure.get_figwidth() < TEXT_WIDTH else 6
+    for columns in range(min(len(handles), most), 0, -1):
         legend = figure.legend(handles, [""] * len(handles), loc="outside lower center", ncols=columns)
         for text, label in zip(legend.get_texts(), wrapped):
             text.set(text=label, parse_math=False)  # a label is a name: "_a" and "$5" are shown as they are
@@ -103,6 +113,15 @@ def short_number(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:g}{unit}"
     return f"{value:g}"
+
+
+def give_picture(outputs: Sequence[str], draw: Callable[[], Figure]) -> None:
+    """Draw a figure in the shared look, write it to each of `outputs`, and say so; a bad name is told before."""
+    paths = check_outputs(outputs)
+    with paper_style():
+        save_figure(draw(), paths)
+    for path in paths:
+        print(f"wrote {path}")
 
 
 def check_outputs(paths: Sequence[str]) -> list[Path]:

@@ -1,7 +1,7 @@
 """Finished trials: what an evaluation script left in its log dir, read and checked."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,8 @@ from visualization.reading import read_json, read_position_arrays, read_stream_a
 
 
 @dataclass(frozen=True)
-class FinishedTrial(ABC):
-    """One finished trial.
-
-    arrays: sums of the NLL, in nats, by position, in tokens from 0, of the predicted token.
-    """
+class LoadedTrial(ABC):
+    """One finished trial of any script that leaves arrays, and the label that pictures give it."""
 
     log_dir: Path
     label: str
@@ -37,14 +34,18 @@ class FinishedTrial(ABC):
         return (self.config.get("model") or {}).get("pretraining_length")
 
     @property
-    def tokens(self) -> int:
-        """How many tokens were scored."""
-        return int(self.totals(np.array([0, self.length]))[0].sum())
-
-    @property
     @abstractmethod
     def length(self) -> int:
         """Positions of the longest text."""
+
+
+class FinishedTrial(LoadedTrial):
+    """A trial of perplexity. arrays: sums of the NLL, in nats, by position, in tokens from 0, of the predicted token."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens were scored."""
+        return int(self.totals(np.array([0, self.length]))[0].sum())
 
     @abstractmethod
     def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -88,23 +89,24 @@ class StreamTrial(FinishedTrial):
         return tokens, nll
 
 
+@dataclass(frozen=True)
+class Kind:
+    """How the trials of one script are read: into which class, and its arrays from which file."""
+
+    trial: type[LoadedTrial]
+    arrays_file: str
+    read_arrays: Callable[[Path], dict[str, np.ndarray]]
+
+
 SCRIPTS = {
-    "eval_ppl_deepspeed": (DocumentTrial, "nll.npz", read_position_arrays),
-    "eval_infinite_ppl": (StreamTrial, "stats.npz", read_stream_arrays),
+    "eval_ppl_deepspeed": Kind(DocumentTrial, "nll.npz", read_position_arrays),
+    "eval_infinite_ppl": Kind(StreamTrial, "stats.npz", read_stream_arrays),
 }
 
 
 def load_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[FinishedTrial]:
-    """Read several trials, all of documents or all of streams.
-
-    Labels default to the folders' names, or their paths where two names are alike.
-    """
-    if labels is None:
-        names = [Path(log_dir).resolve().name for log_dir in log_dirs]
-        labels = names if len(set(names)) == len(names) else list(log_dirs)
-    if len(labels) != len(log_dirs):
-        raise UserError(f"--labels: {len(labels)} given for {len(log_dirs)} log dirs, give one for each")
-    trials = [load_trial(log_dir, label) for log_dir, label in zip(log_dirs, labels)]
+    """Read several trials, all of documents or all of streams; labels as `label_trials` gives them."""
+    trials = [load_trial(log_dir, label) for log_dir, label in zip(log_dirs, label_trials(log_dirs, labels))]
     for other in trials[1:]:
         if type(other) is not type(trials[0]):
             documents, stream = sorted((trials[0], other), key=lambda trial: isinstance(trial, StreamTrial))
@@ -115,7 +117,17 @@ def load_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) ->
     return trials
 
 
-def lengths_to_mark(trials: Sequence[FinishedTrial], override: int | None = None) -> list[int]:
+def label_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> Sequence[str]:
+    """One label for each: `labels`, or the folders' names, or their paths where two names are alike."""
+    if labels is None:
+        names = [Path(log_dir).resolve().name for log_dir in log_dirs]
+        labels = names if len(set(names)) == len(names) else list(log_dirs)
+    if len(labels) != len(log_dirs):
+        raise UserError(f"--labels: {len(labels)} given for {len(log_dirs)} log dirs, give one for each")
+    return labels
+
+
+def lengths_to_mark(trials: Sequence[LoadedTrial], override: int | None = None) -> list[int]:
     """The trials' pre-training lengths, ascending, or the override; only those that a text reaches past."""
     longest = max(trial.length for trial in trials)
     lengths = {override} if override else {trial.pretraining_length for trial in trials}
@@ -123,7 +135,15 @@ def lengths_to_mark(trials: Sequence[FinishedTrial], override: int | None = None
 
 
 def load_trial(log_dir: str | Path, label: str | None = None) -> FinishedTrial:
-    """Read one trial; UserError names the file where the folder is missing, unfinished, damaged or foreign."""
+    """Read one trial of perplexity; UserError as `read_log_dir` raises it."""
+    return read_log_dir(log_dir, label, SCRIPTS, "measures no NLL by position")
+
+
+def read_log_dir(log_dir: str | Path, label: str | None, kinds: dict[str, Kind], fault: str) -> LoadedTrial:
+    """Read one trial; UserError names the file where the folder is missing, unfinished, damaged or foreign.
+
+    kinds: by script. fault: what a script that is none of these does wrong.
+    """
     folder = Path(log_dir)
     if not folder.is_dir():
         raise UserError(f"log dir {folder} is not a folder: give the --log_dir of a finished trial")
@@ -131,16 +151,15 @@ def load_trial(log_dir: str | Path, label: str | None = None) -> FinishedTrial:
     if not isinstance(config.get("arguments"), dict):
         raise UserError(f"{folder / 'config.json'} holds no arguments: it is damaged, or no trial's config")
     script = str(config.get("script"))
-    if script not in SCRIPTS:
+    if script not in kinds:
         raise UserError(
-            f"{folder / 'config.json'} is of the script {script!r}, which measures no NLL by position: give a trial "
-            f"of {' or '.join(SCRIPTS)}"
+            f"{folder / 'config.json'} is of the script {script!r}, which {fault}: give a trial of {' or '.join(kinds)}"
         )
-    kind, name, read_arrays = SCRIPTS[script]
-    return kind(
+    kind = kinds[script]
+    return kind.trial(
         log_dir=folder,
         label=folder.resolve().name if label is None else label,
         config=config,
         results=read_json(folder / "results.json"),
-        arrays=read_arrays(folder / name),
+        arrays=kind.read_arrays(folder / kind.arrays_file),
     )
