@@ -21,6 +21,7 @@ from utils.arguments import (
 )
 from utils.errors import UserError, run_main
 from utils.generation_arguments import add_generation_arguments, add_position_arguments
+from utils.methods import add_method_arguments
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
@@ -37,6 +38,7 @@ def parse_arguments() -> Namespace:
     """The command line, checked."""
     parser = HarnessParser(__doc__.splitlines()[0])
     add_model_arguments(parser)
+    add_method_arguments(parser, SCRIPT)
     add_lambda_arguments(parser)
     add_data_arguments(parser)
     add_document_arguments(parser)
@@ -140,8 +142,7 @@ def commit(gathered: list[dict], seconds: float, journal: "ExampleJournal", prog
     """Keep what all ranks generated in a step of `seconds`."""
     lines = [line for rank in gathered for line in rank["lines"]]
     journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
-    tokens = sum(line.get("generated", 0) for line in journal.lines)
-    progress.advance(sum(rank["documents"] for rank in gathered), f"{tokens:,} tokens generated")
+    progress.advance(sum(rank["documents"] for rank in gathered))
 
 
 if __name__ == "__main__":

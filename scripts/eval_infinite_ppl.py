@@ -19,6 +19,7 @@ from utils.arguments import (
     load_corpus,
 )
 from utils.errors import run_main
+from utils.methods import add_method_arguments
 from utils.stream_arguments import add_stream_arguments
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def parse_arguments() -> Namespace:
     """The command line, checked."""
     parser = HarnessParser(__doc__.splitlines()[0])
     add_model_arguments(parser)
+    add_method_arguments(parser, SCRIPT)
     add_lambda_arguments(parser, longest_text="streaming_length")
     add_data_arguments(
         parser, seed=0, seed_help="draw the order of the documents from it, anew each pass over them (default: 0)"

@@ -20,6 +20,7 @@ from utils.arguments import (
     load_corpus,
 )
 from utils.errors import UserError, run_main
+from utils.methods import add_method_arguments
 
 if TYPE_CHECKING:
     from data.get_data import Corpus
@@ -36,6 +37,7 @@ def parse_arguments() -> Namespace:
     """The command line, checked."""
     parser = HarnessParser(__doc__.splitlines()[0])
     add_model_arguments(parser)
+    add_method_arguments(parser, SCRIPT)
     add_lambda_arguments(parser)
     add_data_arguments(parser)
     add_document_arguments(parser)

@@ -1,4 +1,4 @@
-"""One progress bar over examples, with their running score."""
+"""One progress bar over examples."""
 
 import time
 from collections.abc import Callable
@@ -20,13 +20,11 @@ class ExampleProgress(StatusBar):
     ) -> None:
         super().__init__(console, clock)
         self.total, self.done, self.memory = total, done, memory
-        self.note = ""
         self._earlier = done
 
-    def advance(self, examples: int, note: str) -> None:
-        """So many more are done; `note`: what to say of all that are."""
+    def advance(self, examples: int) -> None:
+        """So many more are done."""
         self.done += examples
-        self.note = note
         self.show(force=self.done >= self.total)
 
     def describe(self) -> str:
@@ -34,7 +32,6 @@ class ExampleProgress(StatusBar):
         parts = [
             bar(self.done / max(self.total, 1)),
             f"{self.done} of {self.total} examples",
-            *([self.note] if self.note else []),
             f"{speed:.2f} examples/s",
             f"{self.memory() / 2**30:.2f} GiB",
         ]
