@@ -5,6 +5,7 @@ Which keys a query attends to (local_branch L = 4, global_branch G = 2), and how
 
               key 0 1 2 3 4 5 6 7 8 9          #  window: i - j < L
     query 0       #                            +  global: j < G beyond the window, felt at distance min(i - j, D)
+                                                  (or where it lies in the cache, see sink_positions)
           3       # # # #                      .  middle: not attended (unless triangle_offset or top-k)
           5       + + # # # #
           9       + + . . . . # # # #
