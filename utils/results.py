@@ -30,9 +30,21 @@ OWN_FILES = (*OUTCOMES, CONFIG, LOG)
 STREAM_FILES = ("checkpoint-*", "token_nll_*.f32")
 """Patterns of what only streams leave, removed first."""
 FREE_ARGUMENTS = frozenset(
-    {"log_dir", "overwrite", "batch_size", "save_steps", "deepspeed_config", "device_map", "local_rank", "fp16"}
+    {
+        "log_dir",
+        "overwrite",
+        "batch_size",
+        "save_steps",
+        "method",
+        "silent",
+        "deepspeed_config",
+        "device_map",
+        "local_rank",
+        "fp16",
+    }
 )
-"""Arguments that may change when a trial goes on: how the work is spread, not what is computed."""
+"""Arguments that may change when a trial goes on: how the work is spread and shown, not what is computed. A method
+counts as the flags that it stands for."""
 FIXED_FACTS = ("script", "lambda_attention", "model", "corpus")
 
 
