@@ -18,7 +18,7 @@ sample, with n - 1) and `X_largest` (over documents), float64 and NaN where too 
 | `logit_bound_*` | l, h, b | the running maximum of `logit_max` over distance, from 0 up |
 | `entropy_*` | l, h, p | of the attention, in nats; see `relative_entropy` |
 | `mass_first_*`, `mass_window_*`, `mass_middle_*` | l, h, p | shares of the attention, which add up to 1 |
-| `hidden_coordinates` | l, s, c, float32 | what enters each layer's attention, projected on its principal components |
+| `hidden_coordinates` | l, s, c, float32 | hidden states behind each layer, on their principal components |
 | `hidden_position`, `hidden_document` | s, int64 | of which token, of which document (its index in the data) |
 | `explained_variance`, `explained_variance_ratio` | l, c, float64 | of each component |
 

@@ -1,6 +1,5 @@
 """The headline numbers of a diagnosis, one group per factor, and how they are shown."""
 
-import math
 import warnings
 from typing import Any
 
@@ -78,24 +77,28 @@ def _mass(arrays: Arrays, place: int) -> Numbers:
 
 
 def _hidden(arrays: Arrays) -> Numbers:
-    """Per measured layer. explained: the share of variance in the components kept. apart: how far the first tokens'
-    centre lies from that of the others, in root-mean-square distances of the others from it; None without first tokens.
+    """Per measured layer. explained: the share of variance in the components kept. apart and farthest: the mean and the
+    largest distance of a first token from the centre of the others, in root-mean-square distances of the others from
+    it; the mean over documents, None without first tokens.
     """
-    first = arrays["hidden_position"] < arrays["first_tokens"]
-    coordinates = arrays["hidden_coordinates"]
-    explained = arrays["explained_variance_ratio"].sum(1)
+    position, first = arrays["hidden_position"], int(arrays["first_tokens"])
+    apart = [_apart(layer, position, first) for layer in arrays["hidden_coordinates"]]
     return {
-        "explained": [_number(share) for share in explained],
-        "apart": [_number(_apart(layer[first], layer[~first])) for layer in coordinates],
+        "explained": [_number(share) for share in arrays["explained_variance_ratio"].sum(1)],
+        "apart": [_mean(distances) for distances in apart],
+        "farthest": [_number(_largest(distances)) for distances in apart],
     }
 
 
-def _apart(first: np.ndarray, others: np.ndarray) -> float:
-    if not len(first) or not len(others):
-        return math.nan
-    centre = others.mean(0)
-    radius = np.sqrt(np.square(others - centre).sum(1).mean())
-    return float(np.linalg.norm(first.mean(0) - centre) / radius) if radius else math.nan
+def _apart(coordinates: np.ndarray, position: np.ndarray, first: int) -> np.ndarray:
+    """Of each first token, `[<= first]`; coordinates `[s, c]` and position `[s]` of all."""
+    others = coordinates[position >= first]
+    if not len(others):
+        return np.zeros(0)
+    distance = np.linalg.norm(coordinates - others.mean(0), axis=1)
+    radius = np.sqrt(np.square(distance[position >= first]).mean())
+    tokens = range(min(first, int(position.max()) + 1))
+    return np.array([distance[position == token].mean() / radius if radius else np.nan for token in tokens])
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
@@ -125,7 +128,8 @@ def describe(results: Numbers) -> str:
         "2. entropy of the attention, and 4. where its mass falls",
         *_rows(results),
         "3. hidden states of the first tokens, projected",
-        f"   distance from the others in their radii, per layer: {_listed(hidden['apart'])}",
+        "   distance of the farthest of them from all others, in radii of these, per layer: "
+        f"{_listed(hidden['farthest'])}",
         f"   {results['tokens']:,} tokens of {results['documents']} documents, up to {results['longest']:,} | "
         f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | peak memory "
         f"{results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | {results['device']}",

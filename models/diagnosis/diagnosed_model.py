@@ -1,6 +1,6 @@
 """A model that measures its own attention while it reads: hooks on its attention modules, nothing else is touched."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.diagnosis.layers import attention_layers, attention_modules
+from models.diagnosis.layers import attention_layers, attention_modules, decoder_layers
 from models.diagnosis.measure import ProjectedText, measure_attention
 from models.diagnosis.plan import Plan
 from models.lambda_config import AttentionLayer
@@ -19,8 +19,8 @@ from models.model_base import FAMILIES
 class Measurement:
     """What was measured of one text, layer by layer: `measure_attention`'s arrays, and hidden states.
 
-    hidden: float32 `[<= num_hidden, hidden size]` per layer: what enters its attention, that is, after the norm in
-    front of it where a family has one.
+    hidden: float32 `[<= num_hidden, hidden size]` per layer: the hidden states behind it, as Transformers' own
+    `hidden_states` has them (but for its last, which a norm follows there).
     """
 
     attention: list[dict[str, np.ndarray]] = field(default_factory=list)
@@ -48,13 +48,13 @@ class DiagnosedModel(nn.Module):
     def forward(self, input_ids: Tensor, lengths: Sequence[int]) -> list[Measurement]:
         """input_ids: int64 `[batch, n]`, padded on the right; lengths: the real tokens of each row."""
         measurements = [Measurement() for _ in lengths]
-        modules, attending = attention_modules(self.model), attention_layers(self.model, input_ids.shape[1])
-        handles = [
-            modules[index].register_forward_pre_hook(
-                self._hook(attending[index], lengths, measurements), with_kwargs=True
-            )
-            for index in self.layers
-        ]
+        modules, decoders = attention_modules(self.model), decoder_layers(self.model)
+        attending = attention_layers(self.model, input_ids.shape[1])
+        handles = []
+        for index in self.layers:
+            measure = self._measuring(attending[index], lengths, measurements)
+            handles.append(modules[index].register_forward_pre_hook(measure, with_kwargs=True))
+            handles.append(decoders[index].register_forward_hook(self._keeping(lengths, measurements)))
         try:
             self.model.base_model(input_ids=input_ids, use_cache=False)
         finally:
@@ -62,7 +62,7 @@ class DiagnosedModel(nn.Module):
                 handle.remove()
         return measurements
 
-    def _hook(self, layer: AttentionLayer, lengths: Sequence[int], measurements: list[Measurement]):
+    def _measuring(self, layer: AttentionLayer, lengths: Sequence[int], measurements: list[Measurement]) -> Callable:
         project = FAMILIES[self.model.config.model_type].project
 
         def before_attention(module: nn.Module, args: tuple, kwargs: dict) -> None:
@@ -73,6 +73,14 @@ class DiagnosedModel(nn.Module):
                 own = projected and tuple(x[row : row + 1] for x in projected)
                 text = ProjectedText(lambda columns: project(module, columns), part, own)
                 measurement.attention.append(measure_attention(text, layer, self.plan))
-                measurement.hidden.append(part[0, : self.plan.num_hidden].float().cpu().numpy())
 
         return before_attention
+
+    def _keeping(self, lengths: Sequence[int], measurements: list[Measurement]) -> Callable:
+        def after_layer(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+            hidden = output[0] if isinstance(output, tuple) else output
+            for row, (length, measurement) in enumerate(zip(lengths, measurements)):
+                kept = hidden[row, : min(length, self.plan.num_hidden)]
+                measurement.hidden.append(kept.to("cpu", torch.float32, copy=True).numpy())
+
+        return after_layer

@@ -18,6 +18,13 @@ def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     return FAMILIES[model.config.model_type].attention_modules(model.base_model)
 
 
+def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The modules that hold the attention modules: what each gives is the hidden states behind that layer."""
+    base = model.base_model
+    names = {module: name for name, module in base.named_modules()}
+    return [base.get_submodule(names[module].rpartition(".")[0]) for module in attention_modules(model)]
+
+
 def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer]:
     """How each layer attends in a forward over `length` tokens.
 

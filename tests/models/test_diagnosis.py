@@ -107,13 +107,14 @@ def assert_measured(found, logits, weights, edges, atol=2e-5):
         np.testing.assert_allclose(found[name], values, rtol=0, atol=atol, err_msg=name)
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("model_type", FAMILY_NAMES)
 def test_vanilla_statistics_are_those_of_the_models_own_matrices(model_type):
     model, input_ids = tiny_model(model_type), tiny_input_ids(1, LENGTH)
     (measurement,) = DiagnosedModel(model, plan(), [0, 1])(input_ids, [LENGTH])
     model.set_attn_implementation("eager")
     with torch.no_grad():
-        outputs = model(input_ids, output_attentions=True)
+        outputs = model(input_ids, output_attentions=True, output_hidden_states=True)
     for index, (module, layer) in enumerate(zip(attention_modules(model), attention_layers(model, LENGTH))):
         hidden = hidden_states_into(module, model, input_ids)
         query, key, _ = (x.detach() for x in FAMILIES[model_type].project(module, hidden))
@@ -121,7 +122,14 @@ def test_vanilla_statistics_are_those_of_the_models_own_matrices(model_type):
         weights = outputs.attentions[index][0]
         torch.testing.assert_close(logits.softmax(-1).float(), weights, rtol=0, atol=1e-5)
         assert_measured(measurement.attention[index], logits, weights, plan().distance_edges)
-        np.testing.assert_allclose(measurement.hidden[index], hidden[0, :6], rtol=0, atol=1e-5)
+    states = outputs.hidden_states
+    np.testing.assert_allclose(measurement.hidden[0], states[1][0, :6], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(final_norm(model)(torch.from_numpy(measurement.hidden[1])), states[2][0, :6], atol=1e-5)
+
+
+def final_norm(model):
+    base = model.base_model
+    return next(norm for name in ("norm", "ln_f", "norm_f", "final_layer_norm") if (norm := getattr(base, name, None)))
 
 
 def hidden_states_into(module, model, input_ids):

@@ -158,5 +158,8 @@ class TestHeadlines:
             "explained_variance_ratio": np.array([[0.5, 0.25]]),
         }
         found = self.results(journal, **hidden)["hidden"]
-        assert found == {"explained": [0.75], "apart": [pytest.approx(10.0)]}
-        assert self.results(journal, **hidden, first_tokens=np.array(0))["hidden"]["apart"] == [None]
+        distance = np.sqrt(101)
+        assert found == {"explained": [0.75], "apart": [pytest.approx(distance)], "farthest": [pytest.approx(distance)]}
+        for first in (0, 6):
+            found = self.results(journal, **hidden, first_tokens=np.array(first))["hidden"]
+            assert found["apart"] == found["farthest"] == [None]
