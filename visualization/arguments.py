@@ -4,7 +4,6 @@ import argparse
 
 from utils.arguments import HarnessParser, whole_number
 
-
 LABELS = "a name for each LOG_DIR, in the same order (default: the folders' names)"
 
 

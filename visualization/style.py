@@ -24,6 +24,7 @@ MOST_DECADES_WITH_MINOR_TICKS = 6
 
 # Okabe and Ito (2008): told apart with any colour vision, and in grey by the line styles beside them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = "osD^vPX"
 LINE_STYLES = ("-", (0, (7, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
 
 RC = {
@@ -64,9 +65,12 @@ def line_look(index: int) -> dict[str, object]:
     return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
 
 
-def mark_length(panels: Sequence[Axes], length: int) -> Line2D:
-    """Mark a length in tokens, such as the pre-training length, in all panels; returns one of the lines."""
-    look = {"color": "0.35", "linestyle": (0, (1, 1)), "linewidth": 0.9, "zorder": 1}
+def mark_length(panels: Sequence[Axes], length: float, **look: object) -> Line2D:
+    """Mark a length in tokens, such as the pre-training length, in all panels; returns one of the lines.
+
+    look: what is other than usual, as matplotlib's Line2D takes it.
+    """
+    look = {"color": "0.35", "linestyle": (0, (1, 1)), "linewidth": 0.9, "zorder": 1} | look
     return [axes.axvline(length, **look) for axes in reversed(panels)][-1]
 
 
@@ -92,6 +96,20 @@ def set_token_ticks(axis: Axis, length: int) -> None:
         step *= 2
     axis.set_major_locator(MultipleLocator(step))
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def set_doubling_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis of lengths at powers of two, in units of 1,024 tokens."""
+    axis.set_major_locator(LogLocator(2, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1024:.3g}K" if value >= 1024 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def set_plain_log_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis of few decades at 1, 2, 5, 10, ..., written out."""
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=20))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_locator(NullLocator())
 
 
 def set_stream_ticks(axis: Axis) -> None:

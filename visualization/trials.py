@@ -40,7 +40,10 @@ class LoadedTrial(ABC):
 
 
 class FinishedTrial(LoadedTrial):
-    """A trial of perplexity. arrays: sums of the NLL, in nats, by position, in tokens from 0, of the predicted token."""
+    """A trial of perplexity.
+
+    arrays: sums of the NLL, in nats, by position, in tokens from 0, of the predicted token.
+    """
 
     @property
     def tokens(self) -> int:
