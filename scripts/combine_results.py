@@ -63,9 +63,9 @@ def _record(task: str, metric: str, length: int | None, n: int, score: float | N
 
 def _task_rows(trial: JoinedTrial) -> list[Record]:
     found = summarise_task(trial.samples)
-    n = found["examples"] - found["failed"]
+    n, metric = found["examples"] - found["failed"], trial.first.results.get("metric", "score")
     return [
-        _record(found["task"], "score", found["length"], n, found["score"], found["standard_error"], found["failed"])
+        _record(found["task"], metric, found["length"], n, found["score"], found["standard_error"], found["failed"])
     ]
 
 

@@ -2,7 +2,7 @@
 
 import argparse
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.example_results import read_trial
 from utils.files import replace_file
+from utils.methods import LAST_TOKENS, METHODS, SCRIPTS
 from utils.results import OWN_FILES
 from utils.shards import JoinedTrial, join_shards
 from utils.tables import FORMATS, Record
@@ -56,23 +57,36 @@ def describe_trials(joined: Sequence[JoinedTrial], labels: Sequence[str] | None)
     if len(labels) != len(joined):
         raise UserError(f"--labels: {len(labels)} given for {len(joined)} trials, give one for each")
     return [
-        {"trial": label, "method": method_name(trial.first.config), "model": trial.first.config["model"]["name"]}
+        {
+            "trial": label,
+            "method": method_name(trial.first.script, trial.first.arguments),
+            "model": trial.first.config["model"]["name"],
+        }
         for label, trial in zip(labels, joined)
     ]
 
 
-def method_name(config: dict[str, Any]) -> str:
-    """The trial's --method, or for one without, the name of the method that its flags stand for."""
-    named, attention = config["arguments"].get("method"), config.get("lambda_attention")
-    if named:
-        return named
-    if attention is None:
-        return "vanilla"
-    if attention.get("top_k"):
-        return "lm_infinite_top_k"
-    if attention.get("limit_distance") is None:
-        return "lambda_mask"
-    return "lm_infinite" if attention.get("global_branch") else "window"
+def method_name(script: str, arguments: Mapping[str, Any]) -> str:
+    """The trial's --method, or for one without, the first whose flags it has; "other" where there is none.
+
+    An argument that the trial does not know is younger than the trial, and counts as not given.
+    """
+    if arguments.get("method"):
+        return arguments["method"]
+    for name, method in METHODS.items():
+        if all(arguments.get(flag, value) == value for flag, value in method.fixed.items()) and not any(
+            flag in arguments and arguments[flag] == value for flag, value in method.never.items()
+        ):
+            return "truncate" if name == "vanilla" and _reads_last_tokens(script, arguments) else name
+    return "other"
+
+
+def _reads_last_tokens(script: str, arguments: Mapping[str, Any]) -> bool:
+    flags = SCRIPTS[script].truncation
+    return flags is not None and all(
+        arguments.get(flag) is not None if value == LAST_TOKENS else arguments.get(flag) == value
+        for flag, value in flags.items()
+    )
 
 
 def give_out(records: Sequence[Record], arguments: Namespace) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
+from utils.example_journal import ExampleJournal
 from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY
-from utils.example_summary import summarise_task
 from utils.files import TEMPORARY_SUFFIX
 from utils.nll_statistics import NllStatistics
 from utils.results import ARRAYS, Trial
@@ -83,11 +83,15 @@ def _totals(joined: JoinedTrial) -> Results:
 
 
 def _task_results(trial: Trial, joined: JoinedTrial) -> Results:
-    return summarise_task(joined.samples) | _totals(joined)
+    from data.tasks.registry import get_task
+    from utils.task_report import summarise
+
+    arguments = Namespace(**joined.first.arguments)
+    task = get_task(arguments.dataset, arguments.dataset_group)
+    return summarise(ExampleJournal(trial), task, arguments, _totals(joined)["device"])
 
 
 def _generation_results(trial: Trial, joined: JoinedTrial) -> Results:
-    from utils.example_journal import ExampleJournal
     from utils.generation_report import summarise
 
     return summarise(ExampleJournal(trial), Namespace(**joined.first.arguments), _totals(joined)["device"])

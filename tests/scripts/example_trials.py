@@ -16,6 +16,9 @@ def write_trial(folder, script, samples, results, *, start=0, documents=None, mo
         "arguments": {
             "model": "tiny",
             "dataset": "plays",
+            "use_lambda_attention": attention is not None,
+            "global_branch": attention and attention["global_branch"],
+            "limit_distance": attention and attention["limit_distance"],
             "start_data_from": start,
             "max_data_num": most,
             "log_dir": str(folder),
@@ -68,7 +71,9 @@ def task_sample(index, score, task="passkey_retrieval", **fields):
 def write_task_trial(folder, scores, start=0, **options):
     """Examples of one task with these scores."""
     samples = [task_sample(start + place, score) for place, score in enumerate(scores)]
-    return write_trial(folder, "eval_downstream_tasks", samples, {"examples": len(samples)}, start=start, **options)
+    results = {"examples": len(samples), "metric": "accuracy"}
+    options = {"dataset": "passkey_retrieval", "dataset_group": None, "evaluate_metrics": False, **options}
+    return write_trial(folder, "eval_downstream_tasks", samples, results, start=start, **options)
 
 
 def generation_sample(index, position, output, reference, parts):

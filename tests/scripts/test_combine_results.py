@@ -60,11 +60,11 @@ def test_the_whole_table_of_every_kind_of_trial(combine, tmp_path):
     assert (
         combine(*log_dirs)
         == """\
-  trial       method  model               task  metric  length  n            score  failed
-------------------------------------------------------------------------------------------
-passkey      vanilla   tiny  passkey_retrieval   score   1,004  4  0.7500 ± 0.2190       1
-  plays  lm_infinite   tiny              plays     nll       4  2  2.5000 ± 0.7487       0
- stream      vanilla   tiny              plays     nll   1,000  1           3.0000       0
+  trial       method  model               task    metric  length  n            score  failed
+--------------------------------------------------------------------------------------------
+passkey      vanilla   tiny  passkey_retrieval  accuracy   1,004  4  0.7500 ± 0.2190       1
+  plays  lm_infinite   tiny              plays       nll       4  2  2.5000 ± 0.7487       0
+ stream      vanilla   tiny              plays       nll   1,000  1           3.0000       0
 """
     )
 
@@ -77,8 +77,8 @@ def test_markdown_and_csv(combine, tmp_path):
     lines = combine(*log_dirs, "--labels", "x|y", "Λ", "--format", "markdown").splitlines()
     assert lines[0] == "| trial | method | model | task | metric | length | n | score | failed |"
     assert lines[1] == "|" + " ---: |" * 9
-    assert lines[2].startswith("| x\\|y | vanilla | tiny | passkey_retrieval | score | 1,001 | 2 | 0.5000 ± 0.3")
-    assert lines[3] == "| Λ | vanilla | tiny | passkey_retrieval | score | - | 0 | - | 1 |"
+    assert lines[2].startswith("| x\\|y | vanilla | tiny | passkey_retrieval | accuracy | 1,001 | 2 | 0.5000 ± 0.3")
+    assert lines[3] == "| Λ | vanilla | tiny | passkey_retrieval | accuracy | - | 0 | - | 1 |"
     rows = list(csv.DictReader(io.StringIO(combine(*log_dirs, "--format", "csv"))))
     assert [row["score"] for row in rows] == ["0.5", ""]
     assert float(rows[0]["score_standard_error"]) == pytest.approx(0.5 / 2**0.5, rel=0.05)
@@ -114,14 +114,19 @@ def test_generation_has_a_row_for_each_position_and_metric(records, tmp_path):
     "attention, arguments, name",
     [
         (None, {}, "vanilla"),
-        (LAMBDA, {}, "lm_infinite"),
+        (None, {"max_length": 64, "truncation_side": "left"}, "truncate"),
+        (None, {"max_length": 64, "truncation_side": "right"}, "vanilla"),
+        (None, {"rope_scaling": "dynamic"}, "dynamic_ntk"),
+        (LAMBDA, {"top_k_attention": None, "sink_positions": "text"}, "lm_infinite"),
         (LAMBDA | {"global_branch": 0}, {}, "window"),
-        (LAMBDA | {"limit_distance": None}, {}, "lambda_mask"),
-        (LAMBDA | {"top_k": {"k": 5}}, {}, "lm_infinite_top_k"),
+        (LAMBDA | {"limit_distance": "none"}, {"sink_positions": "text"}, "lambda_mask"),
+        (LAMBDA | {"limit_distance": "none"}, {"sink_positions": "cache"}, "streaming_llm"),
+        (LAMBDA, {"top_k_attention": 5}, "lm_infinite_top_k"),
+        (LAMBDA, {"sink_positions": "cache"}, "other"),
         (LAMBDA, {"method": "streaming_llm"}, "streaming_llm"),
     ],
 )
-def test_methods_by_name(records, tmp_path, attention, arguments, name):
+def test_methods_by_name_or_by_their_flags(records, tmp_path, attention, arguments, name):
     [record] = records(trials.write_task_trial(tmp_path / "a", [1], attention=attention, **arguments))
     assert record["method"] == name
 
@@ -167,7 +172,8 @@ def test_merged_shards_are_the_trial_run_as_one(combine, records, tmp_path, shar
     assert (merged / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
     results = trials.read_json(merged / "results.json")
     assert (results["task"], results["score"], results["failed"]) == ("passkey_retrieval", 4 / 6, 1)
-    assert (results["seconds"], results["peak_memory_bytes"], results["device"]) == (6.0, 100, "cpu")
+    assert (results["seconds"], results["peak_memory_bytes"], results["device"]) == (3.5, 100, "cpu")
+    assert results["metric"] == "accuracy"
     config = trials.read_json(merged / "config.json")
     assert config["corpus"] == {"name": "plays", "documents": 7}
     assert [config["arguments"][name] for name in ("start_data_from", "max_data_num", "log_dir")] == [0, 7, str(merged)]
@@ -210,7 +216,10 @@ def test_merged_generation(combine, tmp_path):
 def test_merging_what_are_no_shards_names_what_differs(combine, tmp_path, shards):
     other = trials.write_task_trial(tmp_path / "other", [1], start=7, attention=LAMBDA, local_branch=8)
     sentence = refusal(combine, *shards, other, "--merge", tmp_path / "merged")
-    assert "--local_branch is null and 8; lambda_attention" in sentence and "--start_data_from" in sentence
+    assert (
+        "--local_branch is null and 8; --use_lambda_attention is false and true; lambda" in sentence
+        and "--start_data_from" in sentence
+    )
     assert not (tmp_path / "merged").exists()
 
 
