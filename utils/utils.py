@@ -10,7 +10,7 @@ from typing import Any
 
 from utils.runtime import Runtime, describe_device
 
-PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy")
+PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy", "sacrebleu", "rouge-score")
 ROOT = Path(__file__).resolve().parents[1]
 
 
