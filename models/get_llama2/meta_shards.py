@@ -52,10 +52,8 @@ class MetaShards:
 
     def gather(self, part: Part, dtype: torch.dtype) -> Tensor:
         """The whole tensor as Transformers orders it, in memory of its own, contiguous. Raises UserError."""
-        shares = [shard[part.meta].to(dtype) for shard in self.shards]
-        whole = (
-            shares[0].clone(memory_format=torch.contiguous_format) if part.cut is None else torch.cat(shares, part.cut)
-        )
+        holders = self.shards[:1] if part.cut is None else self.shards
+        whole = torch.cat([shard[part.meta].to(dtype) for shard in holders], dim=part.cut or 0)
         if not whole.isfinite().all():
             raise UserError(
                 f"{self.paths[0].parent}: {part.meta} has values that are not finite in {_name(dtype)}: "
