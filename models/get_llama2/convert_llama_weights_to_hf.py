@@ -2,8 +2,9 @@
 
     python models/get_llama2/convert_llama_weights_to_hf.py --input_dir llama2 --model_size 7B --output_dir llama2/7B-hf
 
-The shards are mapped, not loaded: memory holds one layer. One file a layer is written, and the folder appears whole or
-not at all. The generation configuration names the special tokens only, so generation is greedy unless told otherwise.
+The shards are mapped, not loaded: memory holds one layer at a time, and its copies while it is written (2.5 times a
+layer's bytes at the peak). One file a layer is written, and the folder appears whole or not at all.
+The generation configuration names the special tokens only, so generation is greedy unless told otherwise.
 """
 
 import argparse
