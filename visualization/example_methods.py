@@ -16,8 +16,6 @@ LABELS = (
     "several lengths (default: the names of their methods)"
 )
 MOST_GROUPS = 12
-FACTS = ("model", "lambda_attention")
-"""What trials of one label must have in common, by their names in config.json."""
 CORPUS = ("max_length", "seed")
 """Arguments by which trials of one task may have other examples under the same numbers."""
 
@@ -102,19 +100,29 @@ def _topic(trial: ExampleTrial) -> str:
 
 
 def _default_labels(trials: Sequence[ExampleTrial]) -> list[str]:
-    methods = [method_name(trial.config) for trial in trials]
+    methods = [_method(trial) for trial in trials]
     models = [trial.config["model"]["name"] for trial in trials]
     return methods if len(set(models)) == 1 else [f"{model}, {method}" for model, method in zip(models, methods)]
+
+
+def _method(trial: ExampleTrial) -> str:
+    return method_name(trial.script, trial.arguments)
+
+
+def _facts(trial: ExampleTrial) -> dict[str, object]:
+    """What trials of one label must have in common."""
+    config = trial.config
+    return {"method": _method(trial), "Λ-attention": config.get("lambda_attention"), "model": config["model"]}
 
 
 def _check_method(method: Method) -> None:
     first, places = method.trials[0], set()
     for trial in method.trials:
-        for fact in FACTS:
-            if trial.config.get(fact) != first.config.get(fact):
+        for fact, value in _facts(trial).items():
+            if value != _facts(first)[fact]:
                 raise UserError(
-                    f"{first.log_dir} and {trial.log_dir} are both called {method.label!r} and differ in "
-                    f"{fact.replace('_', ' ')}: give each its own name with --labels"
+                    f"{first.log_dir} and {trial.log_dir} are both called {method.label!r} and differ in their {fact}: "
+                    "give each its own name with --labels"
                 )
         trial_place = tuple(trial.arguments.get(name) for name in CORPUS)
         for sample in trial.samples:

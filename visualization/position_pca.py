@@ -55,12 +55,12 @@ def draw(trials: Sequence[Diagnosis], *, layers: Sequence[int] | None = None, ti
     last = max(int(trial.arrays["hidden_position"].max()) for trial in trials)
     for trial, row in zip(trials, panels):
         for axes, layer in zip(row, layers):
-            handles = draw_projection(axes, trial, layer, last)
+            triangles = draw_projection(axes, trial, layer, last)
             axes.set_title(f"{trial.label}, layer {layer}" if len(trials) > 1 else f"Layer {layer}", parse_math=False)
     add_position_bar(figure, list(panels.flat), last)
     if title:
         figure.suptitle(title, parse_math=False)
-    add_legend_below(figure, handles, first_label(trials))
+    add_legend_below(figure, [triangles], [first_label(trials)])
     return figure
 
 
@@ -81,8 +81,11 @@ def _make_panels(trials: int, layers: int) -> tuple[Figure, np.ndarray]:
     return figure, panels.reshape(trials, -1)
 
 
-def draw_projection(axes: Axes, trial: Diagnosis, layer: int, last: int) -> list[Artist]:
-    """Draw one panel and label its axes; returns what a legend shows. last: the position of the lightest colour."""
+def draw_projection(axes: Axes, trial: Diagnosis, layer: int, last: int) -> Artist:
+    """Draw one panel and label its axes; returns the first tokens, for a legend.
+
+    last: the position of the lightest colour.
+    """
     row = trial.rows(HeadChoice(layers=(layer,)))[0]
     across, up = trial.arrays["hidden_coordinates"][row, :, :2].T
     position = trial.arrays["hidden_position"]
@@ -94,13 +97,13 @@ def draw_projection(axes: Axes, trial: Diagnosis, layer: int, last: int) -> list
     for number, (axis, ratio) in enumerate(zip((axes.xaxis, axes.yaxis), ratios), start=1):
         axis.set_label_text(f"PC {number} ({ratio:.0%})" if np.isfinite(ratio) else f"PC {number}")
         axis.set_major_locator(MaxNLocator(3))
-    return [handle]
+    return handle
 
 
-def first_label(trials: Sequence[Diagnosis]) -> list[str]:
+def first_label(trials: Sequence[Diagnosis]) -> str:
     """What the triangles of these trials are."""
     counts = {int(trial.arrays["first_tokens"]) for trial in trials}
-    return [f"first {counts.pop():,} tokens" if len(counts) == 1 else "first tokens"]
+    return f"first {counts.pop():,} tokens" if len(counts) == 1 else "first tokens"
 
 
 def add_position_bar(figure: Figure, panels: Sequence[Axes], last: int) -> None:

@@ -112,7 +112,8 @@ def growing_head(trial: Diagnosis, choice: HeadChoice, pretraining_length: int |
         growth = _largest(largest)
     row, place = np.unravel_index(np.nanargmax(growth), largest.shape[:2])
     layer = trial.layers[trial.rows(choice)[row]]
-    return HeadChoice((layer,), (range(trial.heads) if choice.heads is None else choice.heads)[place : place + 1])
+    head = int(place) if choice.heads is None else choice.heads[place]
+    return HeadChoice((layer,), (head,))
 
 
 def _largest(values: np.ndarray) -> np.ndarray:

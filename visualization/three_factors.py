@@ -70,8 +70,8 @@ def draw(
     layer = trials[0].layers[len(trials[0].layers) // 2] if hidden_layer is None else hidden_layer
     last = int(trials[0].arrays["hidden_position"].max())
     triangles = draw_projection(hidden, trials[0], layer, last)
-    hidden.set_title(f"3. Hidden states, layer {layer}" + (f" ({trials[0].label})" if len(trials) > 1 else ""))
-    hidden.title.set_parse_math(False)
+    hidden.set_title(f"3. Hidden states, layer {layer}")
+    hidden_label = f"{first_label(trials[:1])} ({trials[0].label})"
     add_position_bar(figure, [hidden], last)
     finish_head_figure(
         figure,
@@ -79,7 +79,7 @@ def draw(
         lines,
         panels=[logits, entropy],
         bands=band_words(trials, [shown, choice]),
-        more=[uniform_entry(), (first, "distances of the first tokens"), *zip(triangles, first_label(trials[:1]))],
+        more=[uniform_entry(), (first, "distances of the first tokens"), (triangles, hidden_label)],
         pretraining_length=pretraining_length,
         title=title,
     )

@@ -1,0 +1,20 @@
+"""Running a script that draws, and what its figure shows."""
+
+import sys
+
+
+def run_in_process(monkeypatch, script, *arguments):
+    monkeypatch.setattr(sys, "argv", ["picture.py", *map(str, arguments)])
+    script.main()
+
+
+def legend_labels(figure):
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def assert_nothing_overlaps(figure):
+    """Titles, labels and ticks of the panels, and the legend, are beside each other and within the picture."""
+    boxes = [axes.get_tightbbox() for axes in figure.axes] + [figure.legends[0].get_window_extent()]
+    for place, box in enumerate(boxes):
+        assert box.x0 > -1 and box.y0 > -1 and box.x1 < figure.bbox.x1 + 1 and box.y1 < figure.bbox.y1 + 1
+        assert not any(box.overlaps(other.padded(-1)) for other in boxes[place + 1 :])
