@@ -1,0 +1,111 @@
+"""The comparison of the trials of a report, one row each, and where their arguments differ."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from visualization.report_numbers import QUANTITIES, Quantity
+from visualization.report_trials import ReportTrial
+from visualization.report_words import argument_text, method_words
+
+LONG = 26  # letters: a date and a time fit into one line
+UNCOMPARED = ("log_dir",)
+"""Arguments that are each trial's own."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text: what is shown; key: what the column sorts by, a number or text. Both are empty where there is nothing."""
+
+    text: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A heading and a cell for each trial. note: what the column holds, where its heading does not say it."""
+
+    heading: str
+    numeric: bool
+    note: str
+    cells: list[Cell]
+
+    @property
+    def long(self) -> bool:
+        """Whether its text should be broken into lines."""
+        return max(len(cell.text) for cell in self.cells) > LONG
+
+
+def compare(trials: Sequence[ReportTrial]) -> list[Column]:
+    """The columns that any trial has something in; that of labels is the page's own."""
+    described = [
+        Column(heading, False, "", [_text_cell(describe(trial.config)) for trial in trials])
+        for heading, describe in DESCRIPTIONS.items()
+    ]
+    if len({trial.script for trial in trials}) > 1:
+        described.insert(0, Column("Measures", False, "", [_text_cell(trial.kind.measures) for trial in trials]))
+    measured = [
+        Column(quantity.heading, True, quantity.note, [_number_cell(trial, name, quantity) for trial in trials])
+        for name, quantity in QUANTITIES.items()
+    ]
+    surroundings = [
+        Column(heading, False, "", [_text_cell(describe(trial.config)) for trial in trials])
+        for heading, describe in SURROUNDINGS.items()
+    ]
+    return [column for column in (*described, *measured, *surroundings) if any(cell.text for cell in column.cells)]
+
+
+def _dtype(config: dict[str, Any]) -> Any:
+    dtype = config["model"].get("dtype")
+    return f"{dtype}, 4-bit weights" if config["arguments"].get("load_in_4bit") else dtype
+
+
+def _started(config: dict[str, Any]) -> str:
+    """As 2026-01-31 12:34, in the time zone it was written in, UTC."""
+    return str(config.get("started") or "")[:16].replace("T", " ")
+
+
+DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "Method": method_words,
+    "Model": lambda config: config["model"].get("name"),
+    "Dtype": _dtype,
+    "Dataset": lambda config: config["corpus"].get("name"),
+}
+SURROUNDINGS: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "Device": lambda config: config.get("device"),
+    "Started (UTC)": _started,
+}
+
+
+def _text_cell(value: Any) -> Cell:
+    text = "" if value is None else str(value)
+    return Cell(text, text)
+
+
+def _number_cell(trial: ReportTrial, name: str, quantity: Quantity) -> Cell:
+    value, error = trial.headline.get(name, (None, None))
+    if value is None:
+        return Cell()
+    spread = "" if error is None else f" ± {quantity.show(error)}"
+    return Cell(quantity.show(value) + spread, repr(float(value)))
+
+
+def differing_arguments(trials: Sequence[ReportTrial]) -> list[str]:
+    """Names of the arguments that differ between trials of one script, in the order of the first trial that has them.
+
+    An argument that a trial does not know is one that was not given.
+    """
+    names: dict[str, set[tuple[str, str]]] = {}
+    for trial in trials:
+        for name in trial.arguments:
+            names.setdefault(name, set())
+    for name, values in names.items():
+        values |= {(trial.script, json.dumps(trial.arguments.get(name), sort_keys=True)) for trial in trials}
+    scripts = len({trial.script for trial in trials})
+    return [name for name, values in names.items() if len(values) > scripts and name not in UNCOMPARED]
+
+
+def argument_rows(trial: ReportTrial, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Flag and value of each of these arguments that the trial has."""
+    return [(f"--{name}", argument_text(trial.arguments[name])) for name in names if name in trial.arguments]

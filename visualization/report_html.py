@@ -1,0 +1,100 @@
+"""The page of a report: its template filled, with its style and script inside and nothing from outside."""
+
+import base64
+import hashlib
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from visualization.report_columns import Column, argument_rows, compare, differing_arguments
+from visualization.report_pictures import ShownPicture
+from visualization.report_trials import ReportTrial
+from visualization.report_words import argument_text
+
+FOLDER = Path(__file__).with_name("report_page")
+
+
+def render(trials: Sequence[ReportTrial], pictures: Sequence[ShownPicture], title: str | None = None) -> str:
+    """The whole page. Everything that comes from trials or the command line is escaped."""
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    columns = compare(trials)
+    differing = differing_arguments(trials)
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    return environment.get_template("report.html").render(
+        title=title or (f"{len(trials)} trials compared" if len(trials) > 1 else f"Trial {trials[0].label}"),
+        policy=_policy(style, script),
+        style=Markup(style),
+        script=Markup(script),
+        columns=columns,
+        labels=[trial.label for trial in trials],
+        pictures=pictures,
+        shared=_shared_arguments(trials, differing),
+        differing=[f"--{name}" for name in differing],
+        differing_rows=[[_value(trial, name) for name in differing] for trial in trials],
+        trials=[_trial_section(trial, place, columns, differing) for place, trial in enumerate(trials)],
+    )
+
+
+def _policy(style: str, script: str) -> str:
+    """A content security policy that lets a browser load nothing and run only this style and script."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in (style, script)]
+    return (
+        f"default-src 'none'; img-src data:; style-src 'sha256-{hashes[0]}'; script-src 'sha256-{hashes[1]}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _shared_arguments(trials: Sequence[ReportTrial], differing: Sequence[str]) -> list[tuple[str, str]]:
+    """What all trials were given alike, with a value."""
+    first = trials[0].arguments
+    names = [name for name, value in first.items() if value is not None and name not in (*differing, "log_dir")]
+    everywhere = [name for name in names if all(trial.arguments.get(name) == first[name] for trial in trials)]
+    return argument_rows(trials[0], everywhere)
+
+
+def _value(trial: ReportTrial, name: str) -> str:
+    return argument_text(trial.arguments[name]) if name in trial.arguments else ""
+
+
+def _trial_section(
+    trial: ReportTrial, place: int, columns: Sequence[Column], differing: Sequence[str]
+) -> dict[str, Any]:
+    """What the template shows of one trial."""
+    config = trial.config
+    facts = {
+        "Log dir": str(trial.log_dir),
+        "Script": trial.script,
+        "Git commit": config.get("git_commit"),
+        "Seed": config.get("seed"),
+        "Corpus": _with_count(config["corpus"].get("name"), config["corpus"].get("documents"), "documents"),
+        "Model": _with_count(config["model"].get("name"), config["model"].get("parameters"), "parameters"),
+        "Model config (SHA-256)": config["model"].get("config_sha256"),
+        "Tokenizer": config["model"].get("tokenizer"),
+        "Processes": config.get("world_size"),
+        "Versions": ", ".join(f"{name} {version}" for name, version in (config.get("versions") or {}).items()),
+    }
+    numbers = [(column.heading, column.cells[place].text) for column in columns]
+    return {
+        "label": trial.label,
+        "numbers": [(heading, text) for heading, text in numbers if text],
+        "command": shlex.join(map(str, config.get("command") or [])),
+        "facts": [(name, str(value)) for name, value in facts.items() if value not in (None, "")],
+        "marked": argument_rows(trial, differing),
+        "arguments": argument_rows(trial, [name for name in trial.arguments if name not in differing]),
+        "breakdown": trial.breakdown,
+    }
+
+
+def _with_count(name: Any, count: Any, what: str) -> str:
+    return f"{name}, {count:,} {what}" if isinstance(count, int) else str(name or "")

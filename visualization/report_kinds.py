@@ -1,0 +1,180 @@
+"""What a report makes of the trials of each script: its numbers, and its pictures.
+
+A picture more is one `Picture(heading, how to read it, draw)` more in the tuple of its script.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS, read_trial
+from visualization import (
+    attention_entropy,
+    attention_mass,
+    cost_by_length,
+    plot_nll,
+    position_pca,
+    relative_attention_explosion,
+    score_by_length,
+    score_heatmap,
+)
+from visualization.diagnosis import Diagnosis, load_diagnoses
+from visualization.example_methods import Method, load_methods
+from visualization.report_numbers import (
+    Headline,
+    Numbers,
+    Table,
+    diagnosis_headline,
+    diagnosis_table,
+    document_headline,
+    document_table,
+    generation_headline,
+    generation_table,
+    stream_headline,
+    stream_table,
+    task_headline,
+    task_table,
+)
+from visualization.trials import load_trial
+
+DIAGNOSIS = "diagnose"
+Evidence = Any
+"""What the pictures of a kind are drawn from, one for each trial: what its `Kind.load` gives."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One figure that several trials of a kind share.
+
+    reading: how to read it, in a few sentences. draw: of the trials, and the pre-training length to mark, None for that
+    of each trial. shows: whether a trial has what it takes.
+    """
+
+    heading: str
+    reading: str
+    draw: Callable[[Sequence[Evidence], int | None], Figure]
+    shows: Callable[[Evidence], bool] = lambda trial: True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How the trials of one script are read and shown.
+
+    measures: what they measure, in words. load: from a log dir and a label, checked. headline: from a log dir and its
+    results.json, the numbers of the comparison. breakdown: from results.json and its path, the numbers by position or
+    the like. topic: only trials of the same one share a picture.
+    """
+
+    measures: str
+    load: Callable[[str, str], Evidence]
+    headline: Callable[[Path, Numbers], Headline]
+    breakdown: Callable[[Numbers, Path], Table]
+    pictures: tuple[Picture, ...]
+    topic: Callable[[Evidence], str] = lambda trial: ""
+
+
+def _load_diagnosis(log_dir: str, label: str) -> Diagnosis:
+    return load_diagnoses([log_dir], [label])[0]
+
+
+def _load_examples(log_dir: str, label: str) -> Method:
+    return Method(label, (read_trial(log_dir),))
+
+
+def _joined(methods: Sequence[Method]) -> list[Method]:
+    """Those of one label as one; UserError where they are not of one method."""
+    folders = [str(method.trials[0].log_dir) for method in methods]
+    return load_methods(folders, [method.label for method in methods], (DOWNSTREAM, GENERATION))
+
+
+def _has_depth(method: Method) -> bool:
+    return any(sample["depth"] is not None for sample in method.samples)
+
+
+NLL_OF_DOCUMENTS = Picture(
+    "NLL against position, over documents",
+    "A line is the NLL of the token at a position, averaged over a trial's documents and smoothed over "
+    f"{plot_nll.SMOOTHING} positions; lower is better. Where a line stays level past the mark, the model goes on past "
+    "its pre-training length; where it rises, it fails there. The lower panel counts the documents that are so long: "
+    "where few are left, a line shows those few.",
+    lambda trials, length: plot_nll.draw(trials, pretraining_length=length),
+)
+NLL_OF_STREAMS = Picture(
+    "NLL against position, along a stream",
+    "A line is the NLL of the tokens around a position, averaged over a trial's streams; lower is better, and level "
+    "means that the model goes on however long the stream is. The axis of positions is logarithmic. What moves two "
+    "lines of the same stream alike is the text, not the method.",
+    lambda trials, length: plot_nll.draw(trials, pretraining_length=length),
+)
+SCORE_BY_LENGTH = Picture(
+    "Score by length",
+    "A point is the mean score of the examples of about that length, a bar is ± one standard error; higher is better. "
+    "A line that falls past the mark, the pre-training length, is a method that does not carry on.",
+    lambda methods, length: score_by_length.draw(_joined(methods), pretraining_length=length),
+    shows=lambda method: bool(method.samples),
+)
+SCORE_BY_DEPTH = Picture(
+    "Score by length and depth",
+    "A cell is the mean score of the examples of one length whose answer stands at one depth, 0% being the start of "
+    "the prompt. A column that is dark throughout is a length that the method fails at; dark rows are places "
+    "that it does not see.",
+    lambda methods, length: score_heatmap.draw(_joined(methods), pretraining_length=length),
+    shows=_has_depth,
+)
+COST_BY_LENGTH = Picture(
+    "Costs by length",
+    "A point is the median over the texts of about that length, a bar reaches from the 10th to the 90th percentile; "
+    "lower is better. What does not grow with the length costs the same however long the text is.",
+    lambda methods, length: cost_by_length.draw(_joined(methods), pretraining_length=length),
+    shows=lambda method: bool(method.samples),
+)
+LOGITS = Picture(
+    "Factor 1: attention logits against relative distance",
+    "A line is the median over heads of the largest logit at a distance, a band holds 8 heads of 10. Logits that grow "
+    "past the mark are of distances that the model has not been trained on; Λ-attention caps the distance, so it has "
+    "none.",
+    lambda trials, length: relative_attention_explosion.draw(trials, pretraining_length=length),
+)
+ENTROPY = Picture(
+    "Factor 2: entropy of attention against length",
+    "A line is the median over heads of the entropy of a query's attention, in nats, as its context grows; a band "
+    "holds 8 heads of 10, and log n is the entropy of attention to all tokens alike. Entropy that keeps growing is "
+    "attention that is spread ever thinner.",
+    lambda trials, length: attention_entropy.draw(trials, pretraining_length=length),
+)
+HIDDEN_STATES = Picture(
+    "Factor 3: hidden states by position",
+    "A dot is the hidden state of one token, projected on the two directions in which they vary most. First tokens "
+    "that lie apart from all others carry their position: a model that loses sight of them loses that.",
+    lambda trials, length: position_pca.draw(trials),
+)
+MASS = Picture(
+    "Where attention falls",
+    "The share of attention on the first tokens, on the window of nearest tokens and on the middle between them, "
+    "against length and, at the last position, by layer. The middle is what Λ-attention does not attend to.",
+    lambda trials, length: attention_mass.draw(trials, pretraining_length=length),
+)
+
+KINDS = {
+    PERPLEXITY: Kind("perplexity of documents", load_trial, document_headline, document_table, (NLL_OF_DOCUMENTS,)),
+    STREAMS: Kind("NLL along a stream", load_trial, stream_headline, stream_table, (NLL_OF_STREAMS,)),
+    DOWNSTREAM: Kind(
+        "a downstream task",
+        _load_examples,
+        task_headline,
+        task_table,
+        (SCORE_BY_LENGTH, SCORE_BY_DEPTH, COST_BY_LENGTH),
+        topic=lambda method: method.trials[0].samples[0]["task"],
+    ),
+    GENERATION: Kind("generation", _load_examples, generation_headline, generation_table, (COST_BY_LENGTH,)),
+    DIAGNOSIS: Kind(
+        "a diagnosis of attention",
+        _load_diagnosis,
+        diagnosis_headline,
+        diagnosis_table,
+        (LOGITS, ENTROPY, HIDDEN_STATES, MASS),
+    ),
+}

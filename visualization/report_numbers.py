@@ -1,0 +1,244 @@
+"""The numbers of each script's trials: those of the comparison, and those by position, from results.json, checked."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.bootstrap import weighted_mean
+from utils.errors import UserError
+from utils.example_results import read_trial
+from utils.example_summary import summarise_nll
+from utils.results import RESULTS
+from visualization.reading import DAMAGED
+from visualization.report_words import fixed, large, percent, whole
+
+Numbers = dict[str, Any]
+Value = tuple[float | None, float | None]
+"""A number and its standard error, each None where there is none."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One number that trials may have. note: what it is. show: the number as text."""
+
+    heading: str
+    note: str
+    show: Callable[[float], str]
+
+
+QUANTITIES = {
+    "length": Quantity("Length (tokens)", "the longest text, stream or prompt, or the last position", whole),
+    "texts": Quantity("Texts", "documents, streams or examples that the numbers are taken over", whole),
+    "failed": Quantity("Failed", "texts without a result, which count in no other number", whole),
+    "nll": Quantity("NLL", "nats per token over all scored tokens, lower is better", fixed(4)),
+    "perplexity": Quantity("Perplexity", "exp(NLL), lower is better", large),
+    "bits_per_byte": Quantity("Bits/byte", "NLL in bits per UTF-8 byte of the text, lower is better", fixed(4)),
+    "score": Quantity("Score", "of the task, from 0 to 1, higher is better", fixed(4)),
+    "bleu": Quantity("BLEU", "from 0 to 1, higher is better; of generation at the last position", fixed(4)),
+    "rouge1": Quantity("ROUGE-1", "as BLEU", fixed(4)),
+    "rouge2": Quantity("ROUGE-2", "as BLEU", fixed(4)),
+    "rougeL": Quantity("ROUGE-L", "as BLEU", fixed(4)),
+    "logits_within": Quantity(
+        "Largest logit within",
+        "the largest attention logit at distances within the pre-training length, averaged over heads",
+        fixed(2),
+    ),
+    "logits_beyond": Quantity("Largest logit beyond", "the same at distances beyond the pre-training length", fixed(2)),
+    "entropy": Quantity("Entropy (nats)", "of attention at the last position, averaged over heads", fixed(3)),
+    "mass_first": Quantity("Mass on first", "share of attention on the first tokens at the last position", percent),
+    "mass_middle": Quantity(
+        "Mass on middle", "share of attention between the first tokens and the window, at the last position", percent
+    ),
+    "tokens_per_second": Quantity("Tokens/s", "of scoring; of generation decoding at the last position", large),
+    "peak_memory_bytes": Quantity("Peak memory (GiB)", "of one process", lambda value: f"{value / 2**30:.2f}"),
+    "seconds": Quantity("Time (s)", "that the trial took", fixed(1)),
+}
+"""In the order of the table's columns."""
+TEXT_SCORES = ("bleu", "rouge1", "rouge2", "rougeL")
+
+Headline = dict[str, Value]
+"""By names of QUANTITIES."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers of one trial as text: a heading for each column, and rows of as many cells."""
+
+    caption: str
+    headings: tuple[str, ...]
+    rows: list[list[str]]
+
+
+def document_headline(log_dir: Path, results: Numbers) -> Headline:
+    """Of eval_ppl_deepspeed; the standard error by bootstrap over documents."""
+    found = summarise_nll(read_trial(log_dir).samples)
+    return _plain(results, log_dir, "perplexity", "bits_per_byte") | {
+        "length": (found["length"], None),
+        "texts": (found["documents"], None),
+        "nll": (_number(results, "nll", log_dir / RESULTS), found["standard_error"]),
+    }
+
+
+def stream_headline(log_dir: Path, results: Numbers) -> Headline:
+    """Of eval_infinite_ppl; the standard error by bootstrap over streams."""
+    streams = read_trial(log_dir).results["streams"]
+    _, error = weighted_mean([stream["nll"] for stream in streams], [stream["tokens"] for stream in streams])
+    return _plain(results, log_dir, "perplexity") | {
+        "length": (results["streaming_length"], None),
+        "texts": (len(streams), None),
+        "nll": (_number(results, "nll", log_dir / RESULTS), error),
+    }
+
+
+def generation_headline(log_dir: Path, results: Numbers) -> Headline:
+    """Of eval_generation, at its last position."""
+    path = log_dir / RESULTS
+    last = _records(results, "positions", path)[-1]
+    documents, failed = (_number(last, name, path) for name in ("documents", "failed"))
+    return (
+        _plain(results, log_dir)
+        | {name: _scored(last, name, path) for name in TEXT_SCORES}
+        | {
+            "length": (_number(last, "position", path), None),
+            "texts": ((documents or 0) - (failed or 0), None),
+            "failed": (failed or None, None),
+            "tokens_per_second": (_number(last, "tokens_per_second", path), None),
+        }
+    )
+
+
+def task_headline(log_dir: Path, results: Numbers) -> Headline:
+    """Of eval_downstream_tasks."""
+    path = log_dir / RESULTS
+    examples, failed = (_number(results, name, path) for name in ("examples", "failed"))
+    return (
+        _plain(results, log_dir, "length")
+        | {name: _scored(results, name, path) for name in TEXT_SCORES}
+        | {
+            "texts": ((examples or 0) - (failed or 0), None),
+            "failed": (failed or None, None),
+            "score": (_number(results, "score", path), _number(results, "standard_error", path)),
+        }
+    )
+
+
+def diagnosis_headline(log_dir: Path, results: Numbers) -> Headline:
+    """Of scripts/diagnose.py."""
+    path = log_dir / RESULTS
+    logits, end = _record(results, "logits", path), "at_end"
+    entropy, mass = (_record(_record(results, name, path), end, path) for name in ("entropy", "mass"))
+    return _plain(results, log_dir) | {
+        "length": (_number(results, "longest", path), None),
+        "texts": (_number(results, "documents", path), None),
+        "logits_within": (_number(logits, "within", path), None),
+        "logits_beyond": (_number(logits, "beyond", path), None),
+        "entropy": (_number(entropy, "nats", path), None),
+        "mass_first": (_number(mass, "first", path), None),
+        "mass_middle": (_number(mass, "middle", path), None),
+    }
+
+
+def document_table(results: Numbers, path: Path) -> Table:
+    """By ranges of positions."""
+    return _buckets(results, path, {"documents": whole, "tokens": whole, "nll": fixed(4), "perplexity": large})
+
+
+def stream_table(results: Numbers, path: Path) -> Table:
+    """By ranges of positions; spread: over streams."""
+    return _buckets(results, path, {"tokens": whole, "nll": fixed(4), "perplexity": large, "spread": fixed(4)})
+
+
+def _buckets(results: Numbers, path: Path, columns: dict[str, Callable[[float], str]]) -> Table:
+    rows = []
+    for bucket in _records(results, "buckets", path):
+        start, end = _number(bucket, "start", path), _number(bucket, "end", path)
+        if start is None or end is None:
+            raise UserError(f"{path} has a bucket without start or end: {DAMAGED}")
+        rows.append([f"{whole(start)} – {whole(end - 1)}", *_cells(bucket, columns, path)])
+    return _table("By position", ("positions", *columns), rows)
+
+
+def generation_table(results: Numbers, path: Path) -> Table:
+    """By position."""
+    columns = {
+        "position": whole,
+        "documents": whole,
+        "failed": whole,
+        "prefill_seconds": fixed(2),
+        "tokens_per_second": large,
+        "cache_bytes": whole,
+    } | dict.fromkeys((*TEXT_SCORES, "rougeLsum"), fixed(4))
+    rows = [_cells(position, columns, path) for position in _records(results, "positions", path)]
+    return _table("By position", tuple(columns), rows)
+
+
+def task_table(results: Numbers, path: Path) -> Table:
+    """One row: the score, and what it is of."""
+    columns = {"examples": whole, "failed": whole, "length": whole, "score": fixed(4), "standard_error": fixed(4)}
+    words = [str(results.get(name) or "") for name in ("task", "metric")]
+    return _table("The score", ("task", "metric", *columns), [[*words, *_cells(results, columns, path)]])
+
+
+def diagnosis_table(results: Numbers, path: Path) -> Table:
+    """Entropy and mass at the pre-training length and at the end."""
+    entropies, masses = _record(results, "entropy", path), _record(results, "mass", path)
+    entropy_columns = {"position": whole, "nats": fixed(3), "relative_to_all": fixed(3)}
+    mass_columns = dict.fromkeys(("first", "window", "middle"), percent)
+    rows = [
+        [
+            *_cells(_record(entropies, when, path), entropy_columns, path),
+            *_cells(_record(masses, when, path), mass_columns, path),
+        ]
+        for when in ("at_pretraining_length", "at_end")
+        if entropies.get(when) is not None
+    ]
+    headings = ("position", "entropy (nats)", "entropy / log n", "mass on first", "on window", "on middle")
+    return _table("Attention by position, averaged over heads", headings, rows)
+
+
+def _table(caption: str, headings: tuple[str, ...], rows: Sequence[list[str]]) -> Table:
+    """The table without the columns that are empty in all rows; underscores in headings become spaces."""
+    kept = [place for place in range(len(headings)) if any(row[place] for row in rows)]
+    names = tuple(headings[place].replace("_", " ") for place in kept)
+    return Table(caption, names, [[row[place] for place in kept] for row in rows])
+
+
+def _cells(record: Numbers, columns: dict[str, Callable[[float], str]], path: Path) -> list[str]:
+    """Each number as text, empty where there is none."""
+    values = {name: _number(record, name, path) for name in columns}
+    return ["" if value is None else columns[name](value) for name, value in values.items()]
+
+
+def _plain(results: Numbers, log_dir: Path, *names: str) -> Headline:
+    """These and the costs that every script counts, without standard errors."""
+    costs = ("tokens_per_second", "peak_memory_bytes", "seconds")
+    return {name: (_number(results, name, log_dir / RESULTS), None) for name in (*costs, *names)}
+
+
+def _scored(record: Numbers, name: str, path: Path) -> Value:
+    return _number(record, name, path), _number(record, f"{name}_standard_error", path)
+
+
+def _number(record: Numbers, name: str, path: Path) -> float | None:
+    value = record.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise UserError(f"{path} has {name!r} {value!r}, which must be a number: {DAMAGED}")
+    return value
+
+
+def _record(record: Numbers, name: str, path: Path) -> Numbers:
+    value = record.get(name)
+    if not isinstance(value, dict):
+        raise UserError(f"{path} lacks {name!r}, which must be an object: {DAMAGED}")
+    return value
+
+
+def _records(record: Numbers, name: str, path: Path) -> list[Numbers]:
+    value = record.get(name)
+    if not isinstance(value, list) or not value or not all(isinstance(item, dict) for item in value):
+        raise UserError(f"{path} lacks {name!r}, which must be a list of objects: {DAMAGED}")
+    return value

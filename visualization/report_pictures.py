@@ -1,0 +1,70 @@
+"""The pictures of a report, drawn and made part of the page."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from matplotlib.figure import Figure
+
+from visualization.report_kinds import KINDS, Picture
+from visualization.report_trials import ReportTrial
+from visualization.style import paper_style
+
+MOST_SVG_BYTES = 1_000_000  # a picture of so many points is smaller, and shown faster, as pixels
+CSS_PIXELS_PER_INCH = 190  # on a screen, pictures that are made for a printed column are about twice as large
+
+
+@dataclass(frozen=True)
+class ShownPicture:
+    """A picture as data of the page. width: in CSS pixels, before the page narrows it."""
+
+    heading: str
+    reading: str
+    labels: list[str]
+    source: str
+    width: int
+
+
+def draw_pictures(trials: Sequence[ReportTrial], pretraining_length: int | None = None) -> list[ShownPicture]:
+    """The pictures of each kind and topic, in the order of KINDS, each of all the trials that it can show.
+
+    pretraining_length: to mark instead of the trials' own.
+    """
+    shown = []
+    for script, kind in KINDS.items():
+        own = [trial for trial in trials if trial.script == script]
+        for topic in dict.fromkeys(kind.topic(trial.evidence) for trial in own):
+            group = [trial for trial in own if kind.topic(trial.evidence) == topic]
+            for picture in kind.pictures:
+                drawn = [trial for trial in group if picture.shows(trial.evidence)]
+                if drawn:
+                    shown.append(_draw(picture, topic, drawn, pretraining_length))
+    return shown
+
+
+def _draw(picture: Picture, topic: str, trials: Sequence[ReportTrial], pretraining_length: int | None) -> ShownPicture:
+    with paper_style():
+        figure = picture.draw([trial.evidence for trial in trials], pretraining_length)
+        source = data_uri(figure)
+    return ShownPicture(
+        heading=f"{picture.heading}: {topic}" if topic else picture.heading,
+        reading=picture.reading,
+        labels=list(dict.fromkeys(trial.label for trial in trials)),
+        source=source,
+        width=round(figure.get_figwidth() * CSS_PIXELS_PER_INCH),
+    )
+
+
+def data_uri(figure: Figure) -> str:
+    """The figure as SVG, or as PNG where it would be larger than MOST_SVG_BYTES; call it within paper_style()."""
+    content, kind = _encode(figure, "svg", {"Date": None}), "svg+xml"
+    if len(content) > MOST_SVG_BYTES:
+        content, kind = _encode(figure, "png", {}), "png"
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _encode(figure: Figure, form: str, metadata: dict[str, None]) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format=form, metadata=metadata)
+    return picture.getvalue()
