@@ -86,7 +86,7 @@ def answer(task: "Task", trial: "Trial | None", arguments: Namespace, runtime: "
     done = set(runtime.broadcast(sorted(journal.done) if journal else None))
     runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(examples)} examples of {task.name}")
 
-    model.place(model.model)
+    engine = model.place(model.model)
     progress = ExampleProgress(runtime.console, len(examples), len(done), memory=lambda: peak_memory(runtime.device))
     work_through(
         [place for place in range(len(examples)) if arguments.start_data_from + place not in done],
@@ -95,6 +95,7 @@ def answer(task: "Task", trial: "Trial | None", arguments: Namespace, runtime: "
         work=lambda places: run(places, examples, runner, runtime),
         commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress, say_each(arguments, runtime)),
     )
+    del engine  # it holds the shards together, and must live until here
     return journal
 
 
@@ -109,9 +110,9 @@ def make_runner(task: "Task", model: "RunnableModel", arguments: Namespace, runt
     encoder = PromptEncoder(model.tokenizer, structured, arguments.apply_chat_template)
     length = arguments.max_generation_length or task.max_generation_length
     options = Namespace(**{**vars(arguments), "max_generation_length": length})
-    generator = Generator(model.model, model.tokenizer, options, runtime.device, task.stop)
-    sharded = is_sharded(arguments, runtime)
-    return TaskRunner(task, encoder, generator, arguments.max_length, arguments.truncation_side, sharded)
+    synced = runtime.world_size > 1 and is_sharded(arguments, runtime)
+    generator = Generator(model.model, model.tokenizer, options, runtime.device, task.stop, synced)
+    return TaskRunner(task, encoder, generator, arguments, model.identity["vocab_size"])
 
 
 def run(places: list[int], examples: "Selection", runner: "TaskRunner", runtime: "Runtime") -> dict:
@@ -119,7 +120,8 @@ def run(places: list[int], examples: "Selection", runner: "TaskRunner", runtime:
     from utils.runtime import peak_memory
 
     asked = runtime.together(lambda: [examples[place] for place in places])
-    return {"lines": runner.lines(asked), "peak_memory": peak_memory(runtime.device)}
+    prompts = runtime.together(lambda: [runner.prompt(example) for example in asked])
+    return {"lines": runner.lines(asked, prompts), "peak_memory": peak_memory(runtime.device)}
 
 
 def say_each(arguments: Namespace, runtime: "Runtime") -> Callable[[dict], None]:

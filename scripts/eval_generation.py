@@ -88,8 +88,8 @@ def generate_in_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Ru
     done = set(runtime.broadcast(sorted(journal.done) if journal else None))
     runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
 
-    model.place(model.model)
-    generate = make_generate(corpus, model, arguments, runtime)
+    engine = model.place(model.model)
+    generate = runtime.together(lambda: make_generate(corpus, model, arguments, runtime))
     progress = ExampleProgress(runtime.console, len(corpus), len(done), memory=lambda: peak_memory(runtime.device))
     work_through(
         [place for place in range(len(corpus)) if arguments.start_data_from + place not in done],
@@ -98,6 +98,7 @@ def generate_in_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Ru
         work=generate,
         commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress),
     )
+    del engine  # it holds the shards together, and must live until here
     return journal
 
 
@@ -109,9 +110,9 @@ def make_generate(corpus: "Corpus", model: "RunnableModel", arguments: Namespace
     from utils.runtime import peak_memory
     from utils.tokenization import encode_text, unknown_token
 
-    positions = PositionGenerator(
-        Generator(model.model, model.tokenizer, arguments, runtime.device), arguments, is_sharded(arguments, runtime)
-    )
+    synced = runtime.world_size > 1 and is_sharded(arguments, runtime)
+    generator = Generator(model.model, model.tokenizer, arguments, runtime.device, synced=synced)
+    positions = PositionGenerator(generator, arguments)
 
     def encode(document) -> list[int]:
         ids = encode_text(model.tokenizer, document.text, arguments.max_length, arguments.truncation_side).input_ids
@@ -123,7 +124,7 @@ def make_generate(corpus: "Corpus", model: "RunnableModel", arguments: Namespace
     def generate(places: list[int]) -> dict:
         documents = runtime.together(lambda: [corpus[place] for place in places])
         texts = runtime.together(lambda: [encode(document) for document in documents])
-        found = positions.lines(texts)
+        found = positions.lines(texts, [document.index for document in documents])
         lines = [
             {
                 "index": documents[row].index,

@@ -1,15 +1,21 @@
 """Generating after prompts: what the flags ask of `generate`, prefill into a cache, and what both take."""
 
+import random
 import time
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
+
+from utils.errors import UserError
+from utils.runtime import is_out_of_memory
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,9 @@ class Generated:
 class Generator:
     """Generates with `model` (a causal LM, not an engine around it) as the flags of the generation group say.
 
-    stop: strings that end a generation; they are not part of it.
+    stop: strings that end a generation; they are not part of it. synced: whether ranks hold shards of the weights, so
+    that each takes part in every forward of the others, and generates for as long as any of them does.
+    Raises UserError on flags that the model cannot honour.
     """
 
     def __init__(
@@ -37,9 +45,12 @@ class Generator:
         arguments: Namespace,
         device: torch.device,
         stop: Sequence[str] = (),
+        synced: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
-        self.options = _options(arguments, tokenizer)
+        self.synced, self._seed = synced, arguments.seed or 0
+        _check_tokens(arguments, model)
+        self.options = _options(arguments, tokenizer) | {"synced_gpus": synced}
         if self.stop:
             self.options |= {"stop_strings": self.stop, "tokenizer": tokenizer}
 
@@ -67,6 +78,25 @@ class Generator:
         rows = [self._until_end(row) for row in output[:, input_ids.shape[1] :].tolist()]
         return Generated([self._text(row) for row in rows], [len(row) for row in rows], seconds)
 
+    def seed(self, *place: Any) -> None:
+        """Have what is sampled next depend on --seed and `place` alone, so that a trial can go on anywhere."""
+        if self.options["do_sample"]:
+            torch.manual_seed(random.Random(repr((self._seed, place))).getrandbits(63))
+
+    def attempt(self, action: Callable[[], T]) -> T | None:
+        """What `action` returns; None where memory ran out. Raises UserError if other ranks wait in that forward."""
+        try:
+            return action()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        if self.synced:
+            raise UserError(
+                "memory ran out, and under ZeRO-3 no rank can go on without the others: give a smaller --batch_size or "
+                "--max_length, or more ranks"
+            )
+        return None
+
     def _until_end(self, row: list[int]) -> list[int]:
         """A row without the padding behind its end-of-sequence token."""
         ends = (getattr(self.model, "generation_config", None) or self.model.config).eos_token_id
@@ -87,6 +117,18 @@ class Generator:
         return time.monotonic()
 
 
+def _check_tokens(arguments: Namespace, model: nn.Module) -> None:
+    """Transformers ignores tokens that are not there, and lengths that cannot be reached."""
+    known, length = model.config.vocab_size, arguments.max_generation_length
+    for token in arguments.suppress_tokens or ():
+        if token >= known:
+            raise UserError(f"--suppress_tokens {token} is no token of the model: they are numbered 0 to {known - 1}")
+    if (arguments.min_new_tokens or 0) > length:
+        raise UserError(
+            f"--min_new_tokens {arguments.min_new_tokens} is more than --max_generation_length {length}: give fewer"
+        )
+
+
 def _options(arguments: Namespace, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """What `generate` is asked for; a checkpoint's own sampling settings count only with --do_sample."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
@@ -96,6 +138,7 @@ def _options(arguments: Namespace, tokenizer: PreTrainedTokenizerBase) -> dict[s
         "suppress_tokens": arguments.suppress_tokens,
         "do_sample": arguments.do_sample,
         "num_beams": 1,
+        "use_cache": True,  # MPT's checkpoints say otherwise, and a given cache would get the whole text at each step
         "pad_token_id": pad,
     }
     if not arguments.do_sample:

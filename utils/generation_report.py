@@ -11,7 +11,8 @@ METRICS = ("bleu", "rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 def summarise(journal: ExampleJournal, arguments: Namespace, device: str) -> dict[str, Any]:
-    """What results.json holds: per position what it took and, with --evaluate_metrics, BLEU and ROUGE.
+    """What results.json holds: per position what it took and, with --evaluate_metrics, BLEU and ROUGE. A position
+    that no document reaches past has 0 documents.
 
     Raises UserError where no document reaches past a position.
     """
@@ -22,11 +23,10 @@ def summarise(journal: ExampleJournal, arguments: Namespace, device: str) -> dic
             f"{min(arguments.evaluate_positions)}: give smaller ones, or longer texts"
         )
     scores = {row["position"]: row for row in summarise_positions(lines)} if arguments.evaluate_metrics else {}
-    positions = sorted({line["position"] for line in lines})
     return {
         "positions": [
             _costs(position, [line for line in lines if line["position"] == position]) | scores.get(position, {})
-            for position in positions
+            for position in sorted(set(arguments.evaluate_positions))
         ],
         "documents": len(journal.done),
         "generated": sum(line.get("generated", 0) for line in lines),

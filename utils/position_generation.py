@@ -9,7 +9,6 @@ from transformers import DynamicCache
 
 from models.cache_state import branch_cache, cache_bytes
 from utils.generation import Generator
-from utils.runtime import is_out_of_memory
 
 Line = dict[str, Any]
 NO_TEXT = [0, 0]
@@ -25,10 +24,12 @@ class _Reading:
 
     def keep(self, rows: list[int]) -> None:
         """Go on with these rows only."""
-        if len(rows) == len(self.texts):
+        previous = len(self.texts)
+        if len(rows) == previous:
             return
         self.texts = [self.texts[row] for row in rows]
-        if self.length and rows:
+        self.seconds *= len(rows) / previous
+        if self.length:
             self.cache.batch_select_indices(torch.tensor(rows))
 
     def generate(self, length: int) -> list[Line]:
@@ -55,30 +56,36 @@ class _Reading:
 class PositionGenerator:
     """Generates at each of `--evaluate_positions`; a batch of texts is read once, every position goes on from the last.
 
-    With --runtime_truncation a prompt is only its last so many tokens, read anew at each position. sharded: whether
-    ZeRO-3 spreads the weights: every rank is then needed at every position, and one without a text reads two tokens.
+    With --runtime_truncation a prompt is only its last so many tokens, read anew at each position. Where ranks are
+    synced, every one is needed at every position, and one without a text reads two tokens.
     """
 
-    def __init__(self, generator: Generator, arguments: Namespace, sharded: bool) -> None:
-        self.generator, self.sharded = generator, sharded
+    def __init__(self, generator: Generator, arguments: Namespace) -> None:
+        self.generator = generator
         self.positions = sorted(set(arguments.evaluate_positions))
         self.reference_length = arguments.max_generation_length
         self.truncation = arguments.runtime_truncation
 
-    def lines(self, texts: Sequence[list[int]]) -> list[tuple[int, Line]]:
-        """(text, what samples.jsonl keeps of it) at each position that a text reaches past."""
+    def lines(self, texts: Sequence[list[int]], indices: Sequence[int]) -> list[tuple[int, Line]]:
+        """(text, what samples.jsonl keeps of it) at each position that a text reaches past.
+
+        indices: the texts' own in the corpus. A batch for which memory runs out is read again, text by text.
+        """
         lines: list[tuple[int, Line]] = []
         rows, reading = list(range(len(texts))), None
         for position in self.positions:
             reaching = [row for row in rows if len(texts[row]) > position]
-            if not reaching and not self.sharded:
+            if not reaching and not self.generator.synced:
                 break
             if not reaching or reading is None or self.truncation is not None:
                 reading = self._read([texts[row] for row in reaching], position)
             else:
                 reading.keep([rows.index(row) for row in reaching])
             rows = reaching
+            self.generator.seed([indices[row] for row in rows], position)
             found = self._generate(reading, min(position, self.truncation or position))
+            if found is None and len(texts) > 1:
+                return [(row, line) for row, ids in enumerate(texts) for _, line in self.lines([ids], [indices[row]])]
             reading = reading if found else None  # after a failure the next position begins anew
             lines += [(row, self._line(texts[row], position, found, place)) for place, row in enumerate(rows)]
         return lines
@@ -89,14 +96,10 @@ class PositionGenerator:
 
     def _generate(self, reading: _Reading, length: int) -> list[Line] | None:
         """None where memory ran out."""
-        try:
-            return reading.generate(length if reading.texts != [NO_TEXT] else len(NO_TEXT))
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        length = length if reading.texts != [NO_TEXT] else len(NO_TEXT)
+        return self.generator.attempt(lambda: reading.generate(length))
 
     def _line(self, ids: list[int], position: int, found: list[Line] | None, place: int) -> Line:
         reference = self.generator.decode(ids[position : position + self.reference_length])
-        line = {"output": None, "error": "memory ran out: give a smaller --batch_size or --max_length"}
+        line = {"output": None, "error": f"memory ran out at position {position}"}
         return {"position": position, "reference": reference, **(found[place] if found else line)}

@@ -1,6 +1,7 @@
 """Putting the examples of a task to a model: prompts in, lines of samples.jsonl out."""
 
 import hashlib
+from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,8 +10,9 @@ from torch import Tensor
 
 from data.tasks.prompt import PromptEncoder
 from data.tasks.task import Example, Task
+from utils.errors import UserError
 from utils.generation import Generated, Generator
-from utils.runtime import is_out_of_memory
+from utils.tokenization import unknown_token
 
 Line = dict[str, Any]
 NO_PROMPT = [0, 0]
@@ -19,44 +21,41 @@ NO_PROMPT = [0, 0]
 class TaskRunner:
     """Generates the answers to a batch of examples and scores them.
 
-    max_length: prompts are cut to so many tokens on `side` (None: never). sharded: whether ZeRO-3 spreads the weights:
-    every rank is then needed in every forward, and one without an example reads two tokens.
+    Prompts are cut to --max_length tokens. vocab_size: how many tokens the model knows. Where ranks are synced, every
+    one is needed in every forward, and one without an example reads two tokens.
     """
 
     def __init__(
-        self,
-        task: Task,
-        encoder: PromptEncoder,
-        generator: Generator,
-        max_length: int | None,
-        side: str,
-        sharded: bool,
+        self, task: Task, encoder: PromptEncoder, generator: Generator, arguments: Namespace, vocab_size: int
     ) -> None:
-        self.task, self.encoder, self.generator = task, encoder, generator
-        self.max_length, self.side, self.sharded = max_length, side, sharded
+        self.task, self.encoder, self.generator, self.vocab_size = task, encoder, generator, vocab_size
+        self.max_length, self.side = arguments.max_length, arguments.truncation_side
 
-    def lines(self, examples: Sequence[Example]) -> list[Line]:
-        """What samples.jsonl keeps of each example. One for which memory runs out is recorded so."""
+    def prompt(self, example: Example) -> list[int]:
+        """The tokens that the model reads. Raises UserError if it does not know one of them."""
+        ids = truncate(self.encoder.encode(example.prompt), self.max_length, self.side)
+        refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, example.id)
+        if refusal:
+            raise UserError(refusal)
+        return ids
+
+    def lines(self, examples: Sequence[Example], prompts: Sequence[list[int]]) -> list[Line]:
+        """What samples.jsonl keeps of each example, given its `prompt`; also of one for which memory runs out."""
         if not examples:
-            if self.sharded:
+            if self.generator.synced:
                 self._generate([NO_PROMPT])
             return []
-        prompts = [truncate(self.encoder.encode(example.prompt), self.max_length, self.side) for example in examples]
+        self.generator.seed([example.index for example in examples])
         generated = self._generate(prompts)
-        if generated is None and len(prompts) > 1 and not self.sharded:
-            return [line for example in examples for line in self.lines([example])]
+        if generated is None and len(prompts) > 1:
+            return [line for alone in zip(examples, prompts) for line in self.lines(*([part] for part in alone))]
         texts = [None] * len(examples) if generated is None else generated.texts
         return [self._line(*found) for found in zip(examples, prompts, texts)]
 
     def _generate(self, prompts: Sequence[list[int]]) -> Generated | None:
         """None where memory ran out."""
-        try:
-            input_ids, mask = pad_left(prompts)
-            return self.generator.generate(input_ids, attention_mask=mask)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            return None
+        input_ids, mask = pad_left(prompts)
+        return self.generator.attempt(lambda: self.generator.generate(input_ids, attention_mask=mask))
 
     def _line(self, example: Example, prompt: list[int], output: str | None) -> Line:
         line: Line = {

@@ -1,0 +1,89 @@
+"""What the flags ask of `generate`, and going on from a cache."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from transformers import DynamicCache
+
+from models.cache_state import branch_cache
+from models.llama import convert_llama_model
+from tests.tiny_models import tiny_input_ids, tiny_model, tiny_tokenizer
+from utils.errors import UserError
+from utils.generation import Generator
+
+PROMPT = tiny_input_ids(2, 30)
+
+
+def generator(model=None, length=12, **others):
+    defaults = {"min_new_tokens": None, "suppress_tokens": None, "do_sample": False, "seed": 0}
+    arguments = Namespace(max_generation_length=length, **defaults | others)
+    return Generator(model or tiny_model(), tiny_tokenizer(), arguments, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("convert", [lambda model: model, lambda model: convert_llama_model(model, 8, 2)])
+def test_a_cache_that_holds_a_beginning_changes_nothing_and_stays(convert):
+    ours = generator(convert(tiny_model()))
+    whole, cache = ours.generate(PROMPT), DynamicCache()
+    for start, stop in ((0, 11), (11, 29)):
+        assert ours.prefill(PROMPT[:, start:stop], cache) > 0
+    for _ in range(2):
+        assert ours.generate(PROMPT, branch_cache(cache)).texts == whole.texts
+    assert cache.get_seq_length() == 29
+
+
+def test_tokens_are_counted_up_to_the_end_of_the_sequence():
+    model, common = tiny_model(), []
+    model.generation_config.eos_token_id = None
+    free = model.generate(PROMPT, max_new_tokens=12, do_sample=False, pad_token_id=0)[:, PROMPT.shape[1] :]
+    common = free[0, 4].item()
+    model.generation_config.eos_token_id = common
+    found = generator(model).generate(PROMPT)
+    places = [(row == common).nonzero().flatten().tolist() for row in free]
+    assert found.tokens == [row[0] + 1 if row else 12 for row in places] and found.tokens[0] <= 5
+
+
+def test_a_checkpoints_own_sampling_counts_only_where_asked():
+    model = tiny_model()
+    greedy = generator(model).generate(PROMPT).texts
+    model.generation_config.do_sample = True
+    model.generation_config.temperature = 0.01
+    assert generator(model).generate(PROMPT).texts == greedy
+    cold = generator(model, do_sample=True)
+    assert cold.generate(PROMPT).texts == greedy, "a temperature near 0 is greedy"
+    model.generation_config.temperature = 5.0
+    assert generator(model, do_sample=True).generate(PROMPT).texts != greedy
+
+
+def test_samples_are_those_of_their_seed_and_place():
+    def sample(seed, *place):
+        ours = generator(seed=seed, do_sample=True)
+        ours.seed(*place)
+        return ours.generate(PROMPT).texts
+
+    assert sample(3, 0, 20) == sample(3, 0, 20)
+    assert len({*map(tuple, (sample(3, 0, 20), sample(4, 0, 20), sample(3, 1, 20), sample(3, 0, 21)))}) == 4
+
+
+def test_only_want_of_memory_is_no_answer():
+    def fail(error):
+        raise error
+
+    ours = generator()
+    assert ours.attempt(lambda: 3) == 3
+    assert ours.attempt(lambda: fail(torch.OutOfMemoryError("out of memory"))) is None
+    assert ours.attempt(lambda: fail(RuntimeError("DefaultCPUAllocator: can't allocate memory"))) is None
+    with pytest.raises(RuntimeError, match="shapes"):
+        ours.attempt(lambda: fail(RuntimeError("shapes")))
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ({"suppress_tokens": [5, 265]}, "--suppress_tokens 265 is no token of the model: they are numbered 0 to 264"),
+        ({"min_new_tokens": 13}, "--min_new_tokens 13 is more than --max_generation_length 12"),
+    ],
+)
+def test_flags_that_the_model_cannot_honour(flags, words):
+    with pytest.raises(UserError, match=words):
+        generator(**flags)
