@@ -6,6 +6,7 @@ import select
 import shutil
 import signal
 import time
+from contextlib import suppress
 from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 
@@ -58,7 +59,10 @@ class Chromium:
         return self
 
     def __exit__(self, *failure):
-        os.close(self._write)  # the browser ends when nobody can command it any more
+        self._session = None
+        with suppress(OSError, TimeoutError):  # it may have ended by itself
+            self.call("Browser.close")
+        os.close(self._write)
         deadline = time.monotonic() + 5
         while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
             if time.monotonic() > deadline:
