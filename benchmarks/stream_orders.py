@@ -164,7 +164,8 @@ def refuse_differences(first: dict[str, Any], second: dict[str, Any], log_dirs: 
     arguments = (first["arguments"], second["arguments"])
     pairs = {f"--{name}": [given.get(name) for given in arguments] for name in SAME_ARGUMENTS}
     pairs["lambda_attention"] = [first["lambda_attention"], second["lambda_attention"]]
-    pairs["config_sha256"] = [config["model"]["config_sha256"] for config in (first, second)]
+    for fact in ("name", "tokenizer", "parameters"):  # the dtype may differ: it moves every token's NLL alike
+        pairs[f"model {fact}"] = [config["model"][fact] for config in (first, second)]
     pairs["corpus"] = [first["corpus"], second["corpus"]]
     for name, (one, other) in pairs.items():
         if one != other:

@@ -161,7 +161,7 @@ def write_trial(tiny_llama_dir, tmp_path, monkeypatch):
         nll[1:].tofile(folder / "token_nll_0000.f32")
         config = {
             "arguments": vars(given),
-            "model": {"config_sha256": "0"},
+            "model": {"name": "tiny", "tokenizer": "tiny", "parameters": 1},
             "lambda_attention": {"local_branch": WARM_UP},
             "corpus": {"name": "texts", "documents": len(ids)},
         }
