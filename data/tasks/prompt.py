@@ -1,0 +1,93 @@
+"""A prompt in parts, and the tokens that a model reads of it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from utils.errors import UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SYSTEM = "You are a helpful, concise and honest assistant."
+CONCISE = "Do not provide any explanation."
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """head (instruction), context (the long part), tail (question), answer (how the answer begins).
+
+    Whitespace between parts belongs to them. system: who the model is told to be, "" for nobody in particular.
+    manner: how to answer, which only a structured prompt says.
+    """
+
+    head: str
+    context: str
+    tail: str
+    answer: str = ""
+    system: str = ""
+    manner: str = CONCISE
+
+    def parts(self, structured: bool = False) -> tuple[str, str, str]:
+        """(before the context, the context, after it); their sum is the prompt.
+
+        structured: in the dialogue format of Llama 2, as --structured_prompt has it, without the "<s>" that the
+        tokenizer adds itself.
+        """
+        if not structured:
+            return (f"{self.system} " if self.system else "") + self.head, self.context, self.tail + self.answer
+        manner = f" {self.manner}" if self.manner else ""
+        return (
+            f"[INST] <<SYS>> \n {self.system or SYSTEM} <</SYS>> \n {self.head}",
+            self.context,
+            f"{self.tail}{manner} [/INST] \n{self.answer}",
+        )
+
+    def text(self, structured: bool = False) -> str:
+        """The whole prompt."""
+        return "".join(self.parts(structured))
+
+    def messages(self) -> list[dict[str, str]]:
+        """A conversation for `apply_chat_template`; `answer` is not in it: the reply is to begin with it."""
+        user = {"role": "user", "content": self.head + self.context + self.tail}
+        return [{"role": "system", "content": self.system}, user] if self.system else [user]
+
+
+TokenCounter = Callable[[Prompt], int]
+
+
+@dataclass(frozen=True)
+class PromptEncoder:
+    """From a Prompt to its token ids, special ones included.
+
+    structured: see `Prompt.parts`. chat: in the tokenizer's own chat template instead, the reply opened.
+    """
+
+    tokenizer: "PreTrainedTokenizerBase"
+    structured: bool = False
+    chat: bool = False
+
+    def __post_init__(self) -> None:
+        if self.chat and self.structured:
+            raise UserError("--structured_prompt contradicts --apply_chat_template: give one of them")
+        if self.chat and not self.tokenizer.chat_template:
+            raise UserError("--apply_chat_template: the tokenizer has no chat template; leave it out")
+
+    def render(self, prompt: Prompt) -> str:
+        """The text that is tokenized."""
+        if not self.chat:
+            return prompt.text(self.structured)
+        opened = self.tokenizer.apply_chat_template(prompt.messages(), tokenize=False, add_generation_prompt=True)
+        return opened + prompt.answer.lstrip()
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The prompt's tokens."""
+        # A chat template writes the special tokens itself.
+        encoding = self.tokenizer(
+            self.render(prompt), add_special_tokens=not self.chat, return_attention_mask=False, verbose=False
+        )
+        return encoding["input_ids"]
+
+    def count(self, prompt: Prompt) -> int:
+        """How many tokens the prompt has."""
+        return len(self.encode(prompt))

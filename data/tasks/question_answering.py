@@ -1,0 +1,32 @@
+"""What the published code says to a model that is asked about a document, and how it reads the answer."""
+
+from collections.abc import Sequence
+
+from data.metrics.f1 import f1
+from data.tasks.prompt import CONCISE, SYSTEM, Prompt
+
+OPENING, CLOSING = "<Answer>", "</Answer>"
+MAX_GENERATION_LENGTH = 30
+
+
+def question_prompt(instruction: str, document: str, question: str) -> Prompt:
+    """The document under the instruction, the question, and an answer opened with a tag."""
+    return Prompt(
+        head=f"{instruction} ",
+        context=document,
+        tail=f" Question: {question} Please highlight your final answer with a single pair of {OPENING} {CLOSING} "
+        f"tags. {CONCISE}",
+        answer=f" {OPENING}",
+        system=SYSTEM,
+        manner="",
+    )
+
+
+def tagged_answer(output: str) -> str:
+    """What stands between the answer's tags; a tag that is missing is taken to be at the text's end."""
+    return output.rpartition(OPENING)[2].partition(CLOSING)[0].strip()
+
+
+def tagged_f1(output: str, targets: Sequence[str]) -> float:
+    """F1 of the answer in an output that goes on after the opening tag."""
+    return f1(tagged_answer(output), targets)
