@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup sample test lint demo clean
+.PHONY: help setup sample test lint demo figures clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,6 +18,8 @@ PIP_FLAGS_requirements-sample := --no-deps
 DEMO := logs/demo
 DEMO_RUN := deepspeed --num_gpus 1 scripts/eval_ppl_deepspeed.py \
 	--model smollm2 --dataset plays --max_data_num 1 --max_length 16384
+FIGURES := logs/figures
+DIAGNOSIS := python scripts/diagnose.py --model smollm2 --dataset plays --max_data_num 1 --max_length 16384
 LAMBDA := --use_lambda_attention --local_branch 4096 --global_branch 10 --limit_distance 4096
 
 help:  ## list the targets
@@ -40,8 +42,14 @@ demo: $(SAMPLE)  ## perplexity at 16,384 tokens, vanilla beside Λ-attention: a 
 	python scripts/compare_ppl.py $(DEMO)/vanilla $(DEMO)/lambda --labels vanilla Λ
 	python visualization/plot_nll.py $(DEMO)/vanilla $(DEMO)/lambda --labels vanilla Λ --out $(DEMO)/nll.png
 
-clean:  ## remove .venv, the prepared sample and the demo's results
-	rm -rf $(VENV) sample $(DEMO)
+figures: $(SAMPLE)  ## why a model fails at length: three factors, vanilla beside Λ-attention, in docs/three_factors.png
+	$(DIAGNOSIS) --log_dir $(FIGURES)/vanilla
+	$(DIAGNOSIS) $(LAMBDA) --log_dir $(FIGURES)/lambda
+	python visualization/three_factors.py $(FIGURES)/vanilla $(FIGURES)/lambda --labels vanilla Λ \
+		--out docs/three_factors.png
+
+clean:  ## remove .venv, the prepared sample and the results of demo and figures
+	rm -rf $(VENV) sample $(DEMO) $(FIGURES)
 
 $(STAMPS)/venv:
 	rm -rf $(VENV)
