@@ -63,10 +63,13 @@ def test_what_follows_the_first_stop_string_is_no_answer():
 
 
 def test_generation_ends_at_a_stop_string():
-    model = tiny_model()
-    (free,) = lines(runner(model, options()), example())
-    stop = next(char for char in free["output"] if char.isascii() and char.isprintable())
-    stopped = runner(model, options(), (stop,))
+    tokenizer, model = tiny_tokenizer(), tiny_model()
+    flags = options(
+        suppress_tokens=[token for token in range(len(tokenizer)) if not is_letters(tokenizer.decode(token))]
+    )
+    (free,) = lines(runner(model, flags), example())
+    stop = free["output"][2:4]
+    stopped = runner(model, flags, (stop,))
     counts, generate = [], stopped.generator.generate
 
     def counting(*args, **kwargs):
@@ -93,6 +96,10 @@ def test_no_rank_goes_on_where_others_wait():
     ours.generator.generate = short_of_memory
     with pytest.raises(UserError, match="memory ran out, and under ZeRO-3 no rank can go on"):
         lines(ours, example())
+
+
+def is_letters(text):
+    return text.isascii() and text.isalpha()
 
 
 def short_of_memory(*args, **kwargs):
