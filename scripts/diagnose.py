@@ -21,6 +21,7 @@ from utils.arguments import (
 )
 from utils.diagnosis_arguments import add_diagnosis_arguments
 from utils.errors import SharedError, UserError, run_main
+from utils.methods import add_method_arguments
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
@@ -39,6 +40,7 @@ def parse_arguments() -> Namespace:
     """The command line, checked."""
     parser = HarnessParser(__doc__.splitlines()[0])
     add_model_arguments(parser)
+    add_method_arguments(parser, SCRIPT)
     add_lambda_arguments(parser)
     add_data_arguments(parser)
     add_document_arguments(parser)

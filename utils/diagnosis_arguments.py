@@ -68,11 +68,6 @@ def add_diagnosis_arguments(parser: HarnessParser) -> None:
 def _check_diagnosis(arguments: Namespace) -> None:
     if arguments.max_length is None:
         raise UserError("--max_length is needed: the distances and positions that are measured are spread over it")
-    if arguments.top_k_attention is not None:
-        raise UserError(
-            "--top_k_attention changes only the last token of a forward, and a diagnosis reads a text in one: leave "
-            "it out"
-        )
     for flag in ("num_bins", "num_positions"):
         if getattr(arguments, flag) > MOST_PLACES:
             raise UserError(

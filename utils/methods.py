@@ -65,6 +65,13 @@ _DOCUMENTS = {"max_length": LAST_TOKENS, "truncation_side": "left"}
 
 SCRIPTS = {
     "eval_ppl_deepspeed": Script(_DOCUMENTS, _NO_TOP_K_HERE),
+    "diagnose": Script(
+        _DOCUMENTS,
+        dict.fromkeys(
+            ("lm_infinite_top_k", "top_k_attention"),
+            "only the last token of a forward takes the top k, and a diagnosis reads a text in one",
+        ),
+    ),
     "eval_infinite_ppl": Script(
         None,
         {

@@ -189,7 +189,7 @@ def test_two_ranks_share_the_documents_out(config, flags, tmp_path):
         (("--layers", -1), "must be at least 0"),
         (("--num_bins", 5000), "--num_bins 5000 is more than"),
         (("--num_hidden", 2), "must be at least 4"),
-        ((*LAMBDA, "--top_k_attention", 5), "--top_k_attention changes only the last token"),
+        ((*LAMBDA, "--top_k_attention", 5), "--top_k_attention 5 is not for this script: only the last token"),
         (("--local_branch", 5), "--local_branch needs --use_lambda_attention"),
         (("--model", "constant_model", "--tokenizer_path", "TOKENIZER"), "constant"),
     ],
