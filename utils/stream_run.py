@@ -66,15 +66,15 @@ def share_out(streams: int, runtime: Runtime, sharded: bool) -> tuple[list[int],
     """This rank's streams, and whether it is the one that keeps them.
 
     A sharded model needs every rank in every forward: one without a stream of its own computes another's along.
-    Raises SharedError where a rank would have nothing to do.
+    Raises SharedError, on all ranks, where one would have nothing to do.
     """
+    if streams < runtime.world_size and not sharded:
+        raise SharedError(
+            f"--streams {streams} leaves {runtime.world_size - streams} of {runtime.world_size} ranks without work: "
+            f"give --streams {runtime.world_size} or more, start fewer ranks, or shard the model with ZeRO-3"
+        )
     own = list(range(streams))[runtime.rank :: runtime.world_size]
-    if own or sharded:
-        return own or [runtime.rank % streams], bool(own)
-    raise SharedError(
-        f"--streams {streams} leaves {runtime.world_size - streams} of {runtime.world_size} ranks without work: give "
-        f"--streams {runtime.world_size} or more, start fewer ranks, or shard the model with ZeRO-3"
-    )
+    return own or [runtime.rank % streams], bool(own)
 
 
 class StreamRun:

@@ -28,7 +28,8 @@ def test_ranks_of_a_sharded_model_without_a_stream_compute_another_along():
     assert shared_out(2, 5, sharded=True) == [([0], True), ([1], True), ([0], False), ([1], False), ([0], False)]
 
 
-def test_ranks_that_would_have_nothing_to_do_are_refused():
-    runtime = replace(RUNTIME, rank=1, world_size=4)
-    with pytest.raises(SharedError, match="--streams 1 leaves 3 of 4 ranks without work: give --streams 4 or more"):
-        share_out(1, runtime, sharded=False)
+@pytest.mark.parametrize("rank", range(4))
+def test_ranks_that_would_have_nothing_to_do_are_refused_by_all(rank):
+    runtime = replace(RUNTIME, rank=rank, world_size=4)
+    with pytest.raises(SharedError, match="--streams 3 leaves 1 of 4 ranks without work: give --streams 4 or more"):
+        share_out(3, runtime, sharded=False)
