@@ -39,6 +39,7 @@ def run(monkeypatch, capfd):
     """Call the script; what it printed, with what its cells did."""
 
     def call(*words):
+        capfd.readouterr()
         monkeypatch.setattr(sys, "argv", ["scripts/sweep.py", *map(str, words)])
         sweep.main()
         return capfd.readouterr().out
