@@ -1,6 +1,7 @@
 """From a document's text to token ids, and how many bytes of text the scored tokens stand for."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
@@ -60,10 +61,14 @@ def unknown_token(
 
 
 def stream_encoder(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Callable[[Document], list[int]]:
-    """A function from a document to its tokens without special ones; it raises UserError for an unknown token."""
+    """A function from a document to its tokens without special ones; it raises UserError for an unknown token.
+
+    Each document is tokenized in a thread of its own: one that lives on keeps memory of every long text it has seen.
+    """
 
     def encode(document: Document) -> list[int]:
-        input_ids = encode_plain(tokenizer, document.text)
+        with ThreadPoolExecutor(1) as thread:
+            input_ids = thread.submit(encode_plain, tokenizer, document.text).result()
         refusal = unknown_token(tokenizer, input_ids, vocab_size, document.id)
         if refusal:
             raise UserError(refusal)
