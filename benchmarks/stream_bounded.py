@@ -27,7 +27,7 @@ from benchmarks.machine import save_results
 ROOT = Path(__file__).resolve().parents[1]
 BEGINNING = "<s>"
 LOCAL_BRANCH, GLOBAL_BRANCH = 2048, 10
-CHUNK = 4096
+CHUNK = 4000
 PLAYS = 4  # about half a million bytes: the corpus runs out and is shuffled anew
 SAVE_STEPS = 10
 FEWEST_CHUNKS = 20
