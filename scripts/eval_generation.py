@@ -116,7 +116,7 @@ def make_generate(corpus: "Corpus", model: "RunnableModel", arguments: Namespace
 
     def encode(document) -> list[int]:
         ids = encode_text(model.tokenizer, document.text, arguments.max_length, arguments.truncation_side).input_ids
-        refusal = unknown_token(model.tokenizer, ids, model.identity["vocab_size"], document.id)
+        refusal = unknown_token(model.tokenizer, ids, model.identity["vocab_size"], f"document {document.id!r}")
         if refusal:
             raise UserError(refusal)
         return ids

@@ -18,7 +18,7 @@ from utils.arguments import (
     add_run_arguments,
     load_corpus,
 )
-from utils.errors import run_main
+from utils.errors import UserError, run_main
 from utils.methods import add_method_arguments
 from utils.stream_arguments import add_stream_arguments
 
@@ -83,7 +83,7 @@ def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     scorer = StreamScorer(model.model)
     if model.lambda_attention is None:
         check_table(model, arguments)
-    texts = make_texts(corpus, model, arguments)
+    texts = runtime.together(lambda: make_texts(corpus, model, arguments))
     config = describe_run(SCRIPT, arguments, runtime) | {
         "model": model.identity,
         "lambda_attention": model.lambda_attention,
@@ -103,12 +103,16 @@ def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
 def make_texts(corpus: "Corpus", model: "RunnableModel", arguments: Namespace) -> "Texts":
     """The corpus as the streams read it: the beginning-of-sequence token once, the separator between documents."""
     from utils.stream_run import Texts
-    from utils.tokenization import encode_separator, stream_encoder
+    from utils.tokenization import encode_separator, stream_encoder, unknown_token
 
-    tokenizer = model.tokenizer
+    tokenizer, vocab_size = model.tokenizer, model.identity["vocab_size"]
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     separator = encode_separator(tokenizer, arguments.document_separator)
-    encode = stream_encoder(tokenizer, model.identity["vocab_size"])
+    for ids, where in ((first, "the beginning of a stream"), (separator, "--document_separator")):
+        refusal = unknown_token(tokenizer, ids, vocab_size, where)
+        if refusal:
+            raise UserError(refusal)
+    encode = stream_encoder(tokenizer, vocab_size)
     return Texts(corpus, encode, arguments.seed, first, separator)
 
 

@@ -100,7 +100,7 @@ class DocumentDiagnosis:
                 f"document {document.id!r} (number {document.index}) has {tokens} tokens, and a diagnosis needs at "
                 f"least {SHORTEST}: take it out of the data, or pass it by with --start_data_from and --max_data_num"
             )
-        unknown = unknown_token(self.tokenizer, text.input_ids, self.vocab_size, document.id)
+        unknown = unknown_token(self.tokenizer, text.input_ids, self.vocab_size, f"document {document.id!r}")
         return line | ({"error": unknown} if unknown else {})
 
     def _forward(self, batch: Sequence[Sequence[int]]) -> list[Measurement]:

@@ -88,7 +88,7 @@ class DocumentScorer:
                 f"perplexity needs at least {SHORTEST}: take it out of the data, or pass it by with "
                 "--start_data_from and --max_data_num"
             )
-        return unknown_token(self.tokenizer, text.input_ids, self.vocab_size, document.id)
+        return unknown_token(self.tokenizer, text.input_ids, self.vocab_size, f"document {document.id!r}")
 
     def _forward(self, batch: Sequence[EncodedText]) -> list[np.ndarray]:
         input_ids = pad_right([text.input_ids for text in batch]).to(self.runtime.device)

@@ -27,8 +27,8 @@ ARRAYS, STREAM_ARRAYS = "nll.npz", "stats.npz"
 OUTCOMES = (RESULTS, ARRAYS, STREAM_ARRAYS, SAMPLES)
 OWN_FILES = (*OUTCOMES, CONFIG, LOG)
 """In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
-STREAM_FILES = ("checkpoint-*", "token_nll_*.f32")
-"""Patterns of what only streams leave, removed first."""
+RUNNING_FILES = ("checkpoint-" + 9 * "[0-9]" + "*", "checkpoint-document-*.npz", "token_nll_*.f32")
+"""Patterns of what streams and diagnoses leave besides, removed first."""
 FREE_ARGUMENTS = frozenset(
     {
         "log_dir",
@@ -156,7 +156,7 @@ class Trial:
             pass  # a file system without locks
 
     def _remove_files(self) -> None:
-        for path in (path for pattern in STREAM_FILES for path in self.folder.glob(pattern)):
+        for path in (path for pattern in RUNNING_FILES for path in self.folder.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in OWN_FILES:
             (self.folder / (name + TEMPORARY_SUFFIX)).unlink(missing_ok=True)

@@ -39,8 +39,8 @@ def describe(results: dict[str, Any]) -> str:
         f"{results['task']}: {results['metric']} {score}{spread} over {results['examples']} examples{failed}, "
         f"prompts of up to {results['length'] or 0:,} tokens"
     ]
-    texts = [f"{name} {results[name]:.4f}" for name in ("bleu", "rouge1", "rouge2", "rougeL") if results.get(name)]
-    lines += [" | ".join(texts)] if texts else []
+    names = [name for name in ("bleu", "rouge1", "rouge2", "rougeL") if results.get(name) is not None]
+    lines += [" | ".join(f"{name} {results[name]:.4f}" for name in names)] if names else []
     lines.append(
         f"{results['seconds']:.1f} s | peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | "
         f"{results['device']}"

@@ -34,7 +34,7 @@ class TaskRunner:
     def prompt(self, example: Example) -> list[int]:
         """The tokens that the model reads. Raises UserError if it does not know one of them."""
         ids = truncate(self.encoder.encode(example.prompt), self.max_length, self.side)
-        refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, example.id)
+        refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, f"example {example.id!r}")
         if refusal:
             raise UserError(refusal)
         return ids

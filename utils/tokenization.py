@@ -48,14 +48,14 @@ def encode_text(
 
 
 def unknown_token(
-    tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], vocab_size: int, document: str
+    tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], vocab_size: int, where: str
 ) -> str | None:
-    """The sentence that names a token of `document` which the model has no embedding for; None if there is none."""
+    """The sentence that names a token which the model has no embedding for, and `where` it stands; else None."""
     highest = max(input_ids, default=0)
     if highest < vocab_size:
         return None
     return (
-        f"document {document!r} has the token {tokenizer.convert_ids_to_tokens(highest)!r} (number {highest}), and the "
+        f"{where} has the token {tokenizer.convert_ids_to_tokens(highest)!r} (number {highest}), and the "
         f"model has only {vocab_size}: name the tokenizer that belongs to the model with --tokenizer_path"
     )
 
@@ -69,7 +69,7 @@ def stream_encoder(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Calla
     def encode(document: Document) -> list[int]:
         with ThreadPoolExecutor(1) as thread:
             input_ids = thread.submit(encode_plain, tokenizer, document.text).result()
-        refusal = unknown_token(tokenizer, input_ids, vocab_size, document.id)
+        refusal = unknown_token(tokenizer, input_ids, vocab_size, f"document {document.id!r}")
         if refusal:
             raise UserError(refusal)
         return input_ids
