@@ -54,6 +54,7 @@ def main() -> None:
         TASK.name,
         count=PromptEncoder(tokenizer).count,
         length=arguments.token_length,
+        length_flag="token-length",
         seed=arguments.seed,
         num_samples=arguments.num_samples,
         first_half=arguments.first_half,

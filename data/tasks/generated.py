@@ -51,7 +51,7 @@ class GeneratedExamples:
             units = most_units(lambda units: self._count(recipe.draft(units).prompt), self._length, recipe.most)
         except TooLong as error:
             raise UserError(
-                f"--max_length {self._length} is too short for --dataset {name}: "
+                f"--{self._request.length_flag} {self._length} is too short for --dataset {name}: "
                 f"without any filler its prompt has {error.tokens} tokens already"
             ) from None
         draft = recipe.draft(units)

@@ -25,7 +25,7 @@ from data.tasks.prompt import Prompt, TokenCounter
 from utils.errors import UserError
 
 Metric = Callable[[str, Sequence[str]], float]
-ALWAYS_LEGAL = ("name", "count", "length", "seed")
+ALWAYS_LEGAL = ("name", "count", "length", "length_flag", "seed")
 NUM_SAMPLES = 100
 
 
@@ -61,7 +61,7 @@ class Examples(Protocol):
 class TaskRequest:
     """The user's flags, by their names; every task is opened with one.
 
-    count, length (--max_length): the tokens of a prompt, and how many a generated one has at most.
+    count, length: the tokens of a prompt, and how many a generated one has at most. length_flag: what the user calls it.
     num_samples: how many examples are generated (None: 100). depths: where answers are put, in turn (None: the task's
     own choice). needles: how many facts are hidden. haystack: the corpus that they are hidden in.
     first_half: a pass key is hidden in the first half of the text only.
@@ -70,6 +70,7 @@ class TaskRequest:
     name: str
     count: TokenCounter | None = None
     length: int | None = None
+    length_flag: str = "max_length"
     seed: int = 0
     dataset_dir: Path | None = None
     dataset_group: str | None = None
@@ -105,7 +106,9 @@ class TaskRequest:
     def need_length(self) -> tuple[TokenCounter, int]:
         """(count, length). Raises UserError without a length."""
         if self.length is None:
-            raise UserError(f"--dataset {self.name} is generated: say with --max_length how many tokens a prompt has")
+            raise UserError(
+                f"--dataset {self.name} is generated: say with --{self.length_flag} how many tokens a prompt has"
+            )
         if self.count is None:
             raise ValueError("a generated task needs `count`, the tokens of a prompt")
         return self.count, self.length
@@ -173,7 +176,7 @@ def _check(request: TaskRequest) -> None:
     for name in ("length", "num_samples", "needles"):
         value = getattr(request, name)
         if value is not None and value < 1:
-            flag = "max_length" if name == "length" else name
+            flag = request.length_flag if name == "length" else name
             raise UserError(f"--{flag} {value} is too small: give 1 or more")
     for depth in request.depths or ():
         if not 0 <= depth <= 1:

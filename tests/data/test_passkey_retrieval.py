@@ -121,7 +121,7 @@ def test_shell_loop_without_arguments():
 @pytest.mark.parametrize(
     "changed, message",
     [
-        (["--token-length", "100"], "--max_length 100 is too short for --dataset passkey_retrieval"),
+        (["--token-length", "100"], "--token-length 100 is too short for --dataset passkey_retrieval"),
         (["--token-length", "0"], "argument --token-length: must be at least 1, not 0"),
         (["--num-samples", "some"], "argument --num-samples: must be a whole number, not 'some'"),
         (["--tokenizer-path", "./missing"], "--tokenizer-path ./missing: there is no such folder"),
