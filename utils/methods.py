@@ -81,7 +81,7 @@ SCRIPTS = {
         },
     ),
     "eval_generation": Script({"runtime_truncation": LAST_TOKENS}),
-    "eval_downstream_tasks": Script(_DOCUMENTS),
+    "eval_downstream_tasks": Script({"runtime_truncation": LAST_TOKENS}),
 }
 
 

@@ -54,6 +54,12 @@ def add_task_arguments(parser: HarnessParser) -> None:
         "--evaluate_metrics", action="store_true", help="besides the task's score, BLEU and ROUGE of the outputs"
     )
     group.add_argument("--silent", action="store_true", help="do not show each example's output")
+    group.add_argument(
+        "--runtime_truncation",
+        type=whole_number(2),
+        metavar="TOKENS",
+        help="baseline: the model reads only the last so many tokens of a prompt (default: all of them)",
+    )
     add_document_arguments(parser, "examples", TRUNCATION_SIDES)
 
 

@@ -21,8 +21,9 @@ NO_PROMPT = [0, 0]
 class TaskRunner:
     """Generates the answers to a batch of examples and scores them.
 
-    Prompts are cut to --max_length tokens. vocab_size: how many tokens the model knows. Where ranks are synced, every
-    one is needed in every forward, and one without an example reads two tokens.
+    Prompts are cut to --max_length tokens, and to the last --runtime_truncation of these. vocab_size: how many tokens
+    the model knows. Where ranks are synced, every one is needed in every forward, and one without an example reads two
+    tokens.
     """
 
     def __init__(
@@ -30,10 +31,12 @@ class TaskRunner:
     ) -> None:
         self.task, self.encoder, self.generator, self.vocab_size = task, encoder, generator, vocab_size
         self.max_length, self.side = arguments.max_length, arguments.truncation_side
+        self.last = arguments.runtime_truncation
 
     def prompt(self, example: Example) -> list[int]:
         """The tokens that the model reads. Raises UserError if it does not know one of them."""
         ids = truncate(self.encoder.encode(example.prompt), self.max_length, self.side)
+        ids = truncate(ids, self.last, "left")
         refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, f"example {example.id!r}")
         if refusal:
             raise UserError(refusal)

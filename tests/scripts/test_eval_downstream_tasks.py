@@ -254,7 +254,7 @@ def test_chat_template_and_structured_prompt(flags, tiny_llama_dir, tiny_tokeniz
 def test_method_is_the_flags_that_it_stands_for(unequal, tmp_path):
     names = {
         "lm_infinite": LAMBDA,
-        "truncate": ("--max_length", 64, "--truncation_side", "left"),
+        "truncate": ("--runtime_truncation", 64),
         "lm_infinite_top_k": (*LAMBDA, "--top_k_attention", 2, "--top_k_from_layer", 1),
     }
     outputs = {}

@@ -35,11 +35,13 @@ SAME_EVERYWHERE = {
 DYNAMIC = {"dynamic_ntk": "--rope_scaling dynamic --rope_factor 2"}
 TOP_K = {"lm_infinite_top_k": f"{LAMBDA} --top_k_attention 5 --top_k_insert_at 2048 --top_k_from_layer 4"}
 LAST_TOKENS = {"truncate": "--max_length 2048 --truncation_side left"}
+LAST_OF_A_PROMPT = {"truncate": "--runtime_truncation 2048"}
 STANDS_FOR = {
     "eval_ppl_deepspeed": SAME_EVERYWHERE | DYNAMIC | LAST_TOKENS,
+    "diagnose": SAME_EVERYWHERE | DYNAMIC | LAST_TOKENS,
     "eval_infinite_ppl": SAME_EVERYWHERE,
-    "eval_generation": SAME_EVERYWHERE | DYNAMIC | TOP_K | {"truncate": "--runtime_truncation 2048"},
-    "eval_downstream_tasks": SAME_EVERYWHERE | DYNAMIC | TOP_K | LAST_TOKENS,
+    "eval_generation": SAME_EVERYWHERE | DYNAMIC | TOP_K | LAST_OF_A_PROMPT,
+    "eval_downstream_tasks": SAME_EVERYWHERE | DYNAMIC | TOP_K | LAST_OF_A_PROMPT,
 }
 
 

@@ -38,7 +38,8 @@ def test_padding_is_on_the_left_and_hidden():
 
 def options(length=20, **others):
     defaults = {"min_new_tokens": None, "suppress_tokens": None, "do_sample": False, "seed": 0}
-    return Namespace(max_generation_length=length, max_length=None, truncation_side="right", **defaults | others)
+    defaults |= {"max_length": None, "truncation_side": "right", "runtime_truncation": None}
+    return Namespace(max_generation_length=length, **defaults | others)
 
 
 def runner(model, arguments, stop=()):
