@@ -61,7 +61,7 @@ class Examples(Protocol):
 class TaskRequest:
     """The user's flags, by their names; every task is opened with one.
 
-    count, length: the tokens of a prompt, and how many a generated one has at most. length_flag: what the user calls it.
+    count, length: the tokens of a prompt, and how many a generated one has at most. length_flag: its name.
     num_samples: how many examples are generated (None: 100). depths: where answers are put, in turn (None: the task's
     own choice). needles: how many facts are hidden. haystack: the corpus that they are hidden in.
     first_half: a pass key is hidden in the first half of the text only.
