@@ -36,7 +36,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError:
+    except BaseException:
         temporary.unlink(missing_ok=True)  # half a file must not take the room that is lacking
         raise
     sync_folder(path.parent)

@@ -14,10 +14,10 @@ from utils.arguments import (
     add_lambda_arguments,
     add_model_arguments,
     add_run_arguments,
-    add_stream_arguments,
     lambda_config,
 )
 from utils.errors import SharedError, UserError
+from utils.stream_arguments import add_stream_arguments
 
 
 def parse(*flags):

@@ -7,22 +7,23 @@ from utils.arguments import (
     HarnessParser,
     add_data_arguments,
     add_document_arguments,
-    add_generation_arguments,
     add_lambda_arguments,
     add_model_arguments,
-    add_position_arguments,
-    add_stream_arguments,
     lambda_config,
     model_spec,
 )
 from utils.errors import SharedError
+from utils.generation_arguments import add_generation_arguments, add_position_arguments
 from utils.methods import METHODS, SCRIPTS, add_method_arguments
+from utils.stream_arguments import add_stream_arguments
+from utils.task_arguments import add_task_arguments
 
 GROUPS = {
     "eval_ppl_deepspeed": [add_document_arguments],
+    "diagnose": [add_document_arguments],
     "eval_infinite_ppl": [add_stream_arguments],
     "eval_generation": [add_document_arguments, add_position_arguments, add_generation_arguments],
-    "eval_downstream_tasks": [add_document_arguments, add_generation_arguments],
+    "eval_downstream_tasks": [add_task_arguments, add_generation_arguments],
 }
 LAMBDA = "--use_lambda_attention"
 SAME_EVERYWHERE = {

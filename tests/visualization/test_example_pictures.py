@@ -1,9 +1,16 @@
 """The pictures of examples: scores and costs by length, how trials are joined, and bad input."""
 
+import sys
+
 import numpy as np
 import pytest
 
+from data.tasks.prompt import PromptEncoder
+from data.tasks.registry import get_task
+from data.tasks.task import TaskRequest, open_examples
+from scripts import eval_downstream_tasks
 from tests.scripts.example_trials import task_sample, write_lines, write_nll_trial, write_task_trial
+from tests.tiny_models import tiny_tokenizer
 from tests.visualization.example_files import lambda_flags, write_generation, write_lengths
 from tests.visualization.pictures import assert_nothing_overlaps, legend_labels, run_in_process
 from utils.bootstrap import weighted_mean
@@ -51,6 +58,23 @@ def test_lengths_are_grouped_alike_for_all_methods(log_dirs, tmp_path):
     assert mean_lengths(methods, group_starts(methods)).tolist() == [1995.5, 3995.5, 15995.5]
     many = load_methods([str(write_lengths(tmp_path / "many", range(1000, 9000, 50)))])
     assert 6 < len(group_starts(many)) <= 12
+
+
+def test_trials_of_the_script_itself_are_drawn(tiny_tokenizer_dir, tmp_path, monkeypatch):
+    """A model that always says the first example's key: one answer in three is right."""
+    flags = ("--model", "constant_model", "--tokenizer_path", tiny_tokenizer_dir, "--dataset", "passkey_retrieval")
+    request = TaskRequest("passkey_retrieval", PromptEncoder(tiny_tokenizer()).count, 600, num_samples=3)
+    key = open_examples(get_task("passkey_retrieval"), request)[0].targets[0]
+    for length in (600, 900):
+        words = (*flags, "--max_length", length, "--num_samples", 3, "--constant_answer", key, "--silent")
+        words = (*words, "--log_dir", tmp_path / str(length))
+        monkeypatch.setattr(sys, "argv", ["scripts/eval_downstream_tasks.py", *map(str, words)])
+        eval_downstream_tasks.main()
+    log_dirs = [str(tmp_path / str(length)) for length in (600, 900)]
+    for script in SCRIPTS:
+        picture = tmp_path / f"{script.__name__}.png"
+        run_in_process(monkeypatch, script, *log_dirs, "--out", picture)
+        assert picture.stat().st_size > 5000
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
