@@ -19,10 +19,10 @@ from utils.stream_arguments import add_stream_arguments
 from utils.task_arguments import add_task_arguments
 
 GROUPS = {
-    "eval_ppl_deepspeed": [add_document_arguments],
-    "diagnose": [add_document_arguments],
-    "eval_infinite_ppl": [add_stream_arguments],
-    "eval_generation": [add_document_arguments, add_position_arguments, add_generation_arguments],
+    "eval_ppl_deepspeed": [add_data_arguments, add_document_arguments],
+    "diagnose": [add_data_arguments, add_document_arguments],
+    "eval_infinite_ppl": [add_data_arguments, add_stream_arguments],
+    "eval_generation": [add_data_arguments, add_document_arguments, add_position_arguments, add_generation_arguments],
     "eval_downstream_tasks": [add_task_arguments, add_generation_arguments],
 }
 LAMBDA = "--use_lambda_attention"
@@ -48,7 +48,7 @@ STANDS_FOR = {
 
 def parse(flags: str, script: str = "eval_generation"):
     parser = HarnessParser("test")
-    for add_group in (add_model_arguments, add_lambda_arguments, add_data_arguments, *GROUPS[script]):
+    for add_group in (add_model_arguments, add_lambda_arguments, *GROUPS[script]):
         add_group(parser)
     add_method_arguments(parser, script)
     return parser.parse_args(flags.split())
