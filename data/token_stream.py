@@ -34,7 +34,8 @@ class Cursor:
 class TokenStream:
     """`read(n)` gives the next n tokens, for ever; `cursor` says where the stream stands, to go on from there.
 
-    encode: a document's tokens without special ones; it may raise UserError. first: what the stream begins with (the
+    encode: a document's tokens without special ones; it may raise UserError. cursor: raises UserError where its
+    document has become shorter. first: what the stream begins with (the
     beginning-of-sequence token), or nothing. separator: the tokens between two documents.
     Memory: one document's tokens, and 8 bytes per document of the corpus.
     """
@@ -54,8 +55,14 @@ class TokenStream:
         self._pass, self._place, self._offset = cursor.pass_number, cursor.place, cursor.offset
         self._begun = cursor.begun
         self._order = pass_order(len(corpus), seed, self._pass)
-        self._piece = self._read_piece() if self._offset else np.empty(0, dtype=np.int64)
         self._empty_documents = 0
+        self._piece = self._read_piece() if self._offset else np.empty(0, dtype=np.int64)
+        if self._offset and self._offset >= len(self._piece):
+            raise UserError(
+                f"--dataset {corpus.name}: document {corpus[self._order[self._place]].id!r} is shorter than when the "
+                "stream stopped in the middle of it: put the text and the tokenizer back, or start afresh with "
+                "--overwrite"
+            )
 
     @property
     def cursor(self) -> Cursor:

@@ -117,6 +117,14 @@ def test_reading_on_within_a_document_tokenizes_it_once_more_and_no_other():
     assert len(encode.read) == 1
 
 
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_document_that_has_become_shorter_than_the_cursor_is_named(left):
+    begun = make_stream(lengths=(5, 5))
+    begun.read(4)  # the beginning and three tokens
+    with pytest.raises(UserError, match="--dataset test: document 'document [01]' is shorter than when .* --overwrite"):
+        make_stream(lengths=(left, left), cursor=begun.cursor)
+
+
 def test_a_chunk_may_span_many_passes():
     expected = expected_tokens(300, lengths=(2,))
     assert make_stream(lengths=(2,)).read(len(expected)).tolist() == expected
