@@ -33,8 +33,12 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self, stream: int) -> dict[str, Tensor]:
-        """What was saved of one stream, on the CPU."""
-        return load_file(self.folder / _file_name(stream))
+        """What was saved of one stream, on the CPU. Raises UserError where this rank cannot read it."""
+        path = self.folder / _file_name(stream)
+        try:
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path} cannot be read ({error}): all ranks must share the disk of --log_dir") from None
 
 
 class StreamCheckpoints:

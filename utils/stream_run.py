@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.corpus import Corpus
 from data.read_ahead import ReadAhead
@@ -119,7 +119,8 @@ class StreamRun:
         saved = {entry["stream"]: entry for entry in state["streams"]}
         self.streams = runtime.together(lambda: [self._open(index, saved.get(index)) for index in self.indices])
         if checkpoint:
-            self._restore(checkpoint)
+            rows = runtime.together(lambda: self._take_over(checkpoint))
+            self.inner.restore(rows, self.position, runtime.device)  # a forward, so not within `together`
             runtime.console.say(f"going on from token {self.position:,} of {self.length:,} ({checkpoint.folder.name})")
         runtime.on_main(self._drop_lines_of_lost_chunks)
 
@@ -139,6 +140,7 @@ class StreamRun:
                 self._take_chunk(chunks, progress)
                 if self.chunks % self.save_steps == 0 and self.position < self.length:
                     self._save()
+        runtime.together(self._sync_single_tokens)
 
     def merged(self) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
         """On the first rank: the sums of all streams (`stream_statistics.merge`), and what each one is."""
@@ -147,7 +149,7 @@ class StreamRun:
                 "sums": {name: array.tolist() for name, array in stream.statistics.arrays().items()},
                 "what": self._summary(stream),
             }
-            for stream in (self.streams if self.owns else [])
+            for stream in self._own_streams
         ]
         gathered = [stream for rank in self.runtime.gather(mine) for stream in rank]
         gathered.sort(key=lambda stream: stream["what"]["stream"])
@@ -175,14 +177,15 @@ class StreamRun:
         token_nll = TokenNllFile(self.log_dir, index, scored) if self.saves_tokens and self.owns else None
         return Stream(index, self.texts.stream(index, cursor), cursor, StreamStatistics(self.length), token_nll)
 
-    def _restore(self, checkpoint: Checkpoint) -> None:
+    def _take_over(self, checkpoint: Checkpoint) -> list[dict[str, Tensor]]:
+        """The sums of this rank's streams; returns what else was saved of each."""
         rows = []
         for stream in self.streams:
             tensors = checkpoint.tensors(stream.index)
             arrays = {name: tensors.pop(name).numpy() for name in stream.statistics.arrays()}
             stream.statistics.restore(arrays)
             rows.append(tensors)
-        self.inner.restore(rows, self.position, self.runtime.device)
+        return rows
 
     def _drop_lines_of_lost_chunks(self) -> None:
         lines = self.trial.samples()
@@ -226,7 +229,7 @@ class StreamRun:
                 raise
             raise UserError(
                 f"memory ran out over a chunk of {tokens.shape[1]} tokens of {tokens.shape[0]} streams at token "
-                f"{self.position}: what is checkpointed is kept; give a smaller --max_length or --streams"
+                f"{self.position}: start afresh with a smaller --max_length or --streams"
             ) from None
 
     def _refuse_broken(self, nll: np.ndarray) -> None:
@@ -286,15 +289,23 @@ class StreamRun:
         self.seconds += time.monotonic() - started
         runtime.on_main(lambda: self._commit_checkpoint(gathered))
 
-    def _save_own(self) -> dict[str, Any]:
-        digests: dict[str, str] = {}
-        own = self.streams if self.owns else []
-        for row, stream in enumerate(own):
+    @property
+    def _own_streams(self) -> list[Stream]:
+        """Those that this rank keeps."""
+        return self.streams if self.owns else []
+
+    def _sync_single_tokens(self) -> None:
+        for stream in self._own_streams:
             if stream.token_nll is not None:
                 stream.token_nll.sync()
+
+    def _save_own(self) -> dict[str, Any]:
+        digests: dict[str, str] = {}
+        self._sync_single_tokens()
+        for row, stream in enumerate(self._own_streams):
             sums = {name: torch.from_numpy(array) for name, array in stream.statistics.arrays().items()}
             digests |= self.checkpoints.save(self.chunks, stream.index, {**self.inner.state(row), **sums})
-        return {"streams": [stream.describe() for stream in own], "files": digests}
+        return {"streams": [stream.describe() for stream in self._own_streams], "files": digests}
 
     def _commit_checkpoint(self, gathered: list[dict[str, Any]]) -> None:
         state = {

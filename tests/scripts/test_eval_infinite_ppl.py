@@ -253,6 +253,14 @@ def test_the_nll_of_single_tokens_can_be_read_while_the_run_goes_on(flags, whole
     assert len(seen) == 10 and all((part == token_nll(whole)[: len(part)]).all() for part in seen)
 
 
+def test_single_tokens_are_on_disk_before_the_results_say_that_all_is_done(flags, tmp_path, monkeypatch):
+    steps, sync, finish = [], TokenNllFile.sync, Trial.finish
+    monkeypatch.setattr(TokenNllFile, "sync", lambda self: (sync(self), steps.append(self.tokens)))
+    monkeypatch.setattr(Trial, "finish", lambda self, results: (steps.append("finished"), finish(self, results)))
+    run_here(*flags, *LAMBDA, "--save_steps", 1000, "--log_dir", tmp_path)
+    assert steps == [LENGTH - 1, "finished"]
+
+
 def half_a_line(_, trial, lines):
     with open(trial.folder / "samples.jsonl", "a") as file:
         file.write(json.dumps(lines[0])[:20])

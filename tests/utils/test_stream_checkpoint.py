@@ -73,6 +73,12 @@ def test_what_was_saved_comes_back(checkpoints):
         assert all(torch.equal(loaded[name], tensor + 5) for name, tensor in TENSORS.items())
 
 
+def test_a_rank_that_cannot_read_it_says_so(checkpoints):
+    write(checkpoints, 5)
+    with pytest.raises(UserError, match=r"stream_0003.safetensors cannot be read \(.*\): all ranks must share"):
+        checkpoints.newest(Console()).tensors(3)
+
+
 def test_two_are_kept(checkpoints, tmp_path):
     for number in (9, 10, 11, 1_000_000_000):
         write(checkpoints, number)
