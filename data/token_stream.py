@@ -34,9 +34,9 @@ class Cursor:
 class TokenStream:
     """`read(n)` gives the next n tokens, for ever; `cursor` says where the stream stands, to go on from there.
 
-    encode: a document's tokens without special ones; it may raise UserError. cursor: raises UserError where its
-    document has become shorter. first: what the stream begins with (the
-    beginning-of-sequence token), or nothing. separator: the tokens between two documents.
+    encode: a document's tokens without special ones; it may raise UserError. first: what the stream begins with (the
+    beginning-of-sequence token), or nothing. separator: the tokens between two documents. cursor: where to go on; a
+    UserError where the document there has become shorter.
     Memory: one document's tokens, and 8 bytes per document of the corpus.
     """
 

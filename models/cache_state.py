@@ -8,6 +8,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from models.cache import LambdaLayer
 
 DYNAMIC_TENSORS = ("keys", "values")
+UNBOUNDED_TENSORS = ("history_keys", "history_values")
 
 
 def cache_tensors(cache: Cache) -> dict[str, Tensor]:
@@ -38,6 +39,16 @@ def restore_cache(cache: Cache, tensors: dict[str, Tensor], position: int) -> No
 def cache_bytes(cache: Cache) -> int:
     """Bytes of keys and values."""
     return sum(tensor.nbytes for tensor in cache_tensors(cache).values())
+
+
+def bytes_per_token(cache: Cache) -> int:
+    """What a cache that has read some token grows by with each, for good: nothing, unless it keeps all tokens."""
+    return sum(
+        tensor[:, :, :1].nbytes
+        for layer in cache.layers
+        for name, tensor in _layer_tensors(layer).items()
+        if name in UNBOUNDED_TENSORS or not isinstance(layer, LambdaLayer)
+    )
 
 
 def branch_cache(cache: Cache) -> Cache:

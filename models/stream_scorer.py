@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
-from models.cache_state import cache_bytes, cache_tensors, restore_cache
+from models.cache_state import bytes_per_token, cache_tensors, restore_cache
 from models.nll_scorer import scoring_head
 
 LAST_HIDDEN = "last_hidden"
@@ -61,9 +61,9 @@ class StreamScorer(nn.Module):
         restore_cache(self.cache, joined, position)
 
     def bytes_per_token(self, device: torch.device) -> int:
-        """What the cache of one stream grows by with each token, for a model that keeps all; begins new streams."""
+        """What the cache of one stream grows by with each token, 0 if it is bounded; begins new streams."""
         self._read_one_token(1, device)
-        found = cache_bytes(self.cache)
+        found = bytes_per_token(self.cache)
         self.reset()
         return found
 

@@ -1,9 +1,10 @@
-"""What an unconverted model needs to run past its pre-training length: to hear of the length before each forward."""
+"""How far an unconverted model can be read, and what it needs there: to hear of the length before each forward."""
 
 import inspect
 from collections.abc import Callable
 
 from torch import nn
+from transformers import PretrainedConfig
 
 TABLE_NAMES = ("wpe", "embed_positions", "position_embeddings", "embed_position")
 
@@ -16,6 +17,14 @@ def position_table_length(model: nn.Module) -> int | None:
         if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in TABLE_NAMES
     ]
     return min(tables, default=None)
+
+
+def constant_rope_length(config: PretrainedConfig) -> int | None:
+    """Tokens up to which RoPE's frequencies do not depend on the length of the text; None where they never do."""
+    rope = getattr(config, "rope_parameters", None) or {}
+    if rope.get("rope_type") == "dynamic":
+        return config.max_position_embeddings
+    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else None
 
 
 def before_forward(base: nn.Module, prepare: Callable[[nn.Module, int], None]) -> None:

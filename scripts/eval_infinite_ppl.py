@@ -24,6 +24,7 @@ from utils.stream_arguments import add_stream_arguments
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
+    from models.stream_scorer import StreamScorer
     from utils.model_loading import RunnableModel
     from utils.results import Trial
     from utils.runtime import Runtime
@@ -82,7 +83,7 @@ def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     model = load_model(arguments, runtime)
     scorer = StreamScorer(model.model)
     if model.lambda_attention is None:
-        check_table(model, arguments)
+        check_vanilla(model, arguments)
     texts = runtime.together(lambda: make_texts(corpus, model, arguments))
     config = describe_run(SCRIPT, arguments, runtime) | {
         "model": model.identity,
@@ -92,7 +93,7 @@ def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     runtime.on_main(lambda: trial.begin(config))
     announce(corpus, arguments, config, runtime)
     placed = model.place(scorer)
-    if model.lambda_attention is None:
+    if model.lambda_attention is None or arguments.triangle_offset:
         warn_of_full_cache(scorer, arguments, runtime)
     run = StreamRun(arguments, runtime, trial, texts, placed, sharded)
     run.resume()
@@ -131,26 +132,33 @@ def announce(corpus: "Corpus", arguments: Namespace, config: dict, runtime: "Run
     )
 
 
-def check_table(model: "RunnableModel", arguments: Namespace) -> None:
-    """Refuse a stream that is longer than a table of positions which the model cannot be read beyond."""
-    from models.vanilla import position_table_length
+def check_vanilla(model: "RunnableModel", arguments: Namespace) -> None:
+    """Refuse a stream beyond what an unconverted model can be read to, or read to chunk by chunk."""
+    from models.vanilla import constant_rope_length, position_table_length
     from utils.errors import SharedError
 
-    table = position_table_length(model.model)
-    if table is not None and arguments.streaming_length > table:
+    length = arguments.streaming_length
+    table, constant = position_table_length(model.model), constant_rope_length(model.model.config)
+    if table is not None and length > table:
         raise SharedError(
-            f"--streaming_length {arguments.streaming_length} is beyond this model's table of {table} positions: give "
-            "at most that, or a model with rotary or ALiBi positions"
+            f"--streaming_length {length} is beyond this model's table of {table} positions: give at most that, or a "
+            "model with rotary or ALiBi positions"
+        )
+    if constant is not None and length > constant:
+        raise SharedError(
+            f"--streaming_length {length} is beyond the {constant} tokens after which this model's RoPE scaling "
+            "changes its frequencies, but not those of the keys in the cache: give at most that, or --use_lambda_attention"
         )
 
 
-def warn_of_full_cache(scorer, arguments: Namespace, runtime: "Runtime") -> None:
-    """Say what memory a vanilla model will take: it keeps the keys and values of every token."""
+def warn_of_full_cache(scorer: "StreamScorer", arguments: Namespace, runtime: "Runtime") -> None:
+    """Say what memory a model will take that keeps the keys and values of every token."""
     total = scorer.bytes_per_token(runtime.device) * arguments.streaming_length
+    reason = "with --triangle_offset" if arguments.use_lambda_attention else "without --use_lambda_attention"
     runtime.console.say(
-        f"warning: without --use_lambda_attention the cache keeps every token: {total / 2**30:.2f} GiB per stream at "
-        f"the end of {arguments.streaming_length:,} tokens, in memory and in each checkpoint, and time per token grows "
-        "with the stream"
+        f"warning: {reason} the cache keeps every token: at least {total / 2**30:.2f} GiB per stream at the end of "
+        f"{arguments.streaming_length:,} tokens, in memory and in each checkpoint, and time per token grows with the "
+        "stream"
     )
 
 

@@ -155,10 +155,15 @@ def test_reset_begins_new_streams():
     assert torch.equal(read(scorer, input_ids, 20), first)
 
 
-def test_bytes_per_token_are_those_that_a_vanilla_cache_grows_by():
-    scorer = StreamScorer(make_model(method="vanilla"))
+@pytest.mark.parametrize("method, kept", [("vanilla", 1), ("middle", 1), ("limit at local", 0)])
+def test_bytes_per_token_are_those_of_a_cache_that_keeps_all(method, kept):
     layers, key_heads, width = 2, 2, 8
-    assert scorer.bytes_per_token(CPU) == layers * 2 * key_heads * width * 4
+    expected = kept * layers * 2 * key_heads * width * 4
+    assert StreamScorer(make_model(method=method)).bytes_per_token(CPU) == expected
+
+
+def test_asking_for_them_begins_new_streams():
+    scorer = StreamScorer(make_model(method="vanilla"))
     read(scorer, tiny_input_ids(1, 30), 30)
     assert cache_bytes(scorer.cache) == 30 * scorer.bytes_per_token(CPU)
     assert read(scorer, tiny_input_ids(1, 5), 5).shape == (1, 4)

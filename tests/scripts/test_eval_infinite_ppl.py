@@ -203,7 +203,7 @@ def test_vanilla_is_the_unmodified_model_and_says_what_memory_it_takes(flags, mo
     expected = nll_by_hand(model_dirs["llama"], input_ids, None)
     np.testing.assert_allclose(token_nll(tmp_path), expected, rtol=0, atol=1e-5)
     said = capsys.readouterr().out
-    assert "warning: without --use_lambda_attention the cache keeps every token: 0.00 GiB per stream" in said
+    assert "warning: without --use_lambda_attention the cache keeps every token: at least 0.00 GiB per stream" in said
     assert results(tmp_path)["streams"][0]["cache_bytes"] == LENGTH * 2 * 2 * 2 * 8 * 4
 
 
@@ -550,6 +550,25 @@ def test_a_table_of_positions_is_read_to_its_end_and_not_beyond(flags, model_dir
     run_here(*flags, "--streaming_length", 64)
     expected = nll_by_hand(model_dirs["gpt2"], stream_by_hand(texts, tiny_tokenizer(), 64), None)
     np.testing.assert_allclose(token_nll(tmp_path), expected, rtol=0, atol=1e-5)
+
+
+def test_a_scaling_that_follows_the_length_is_read_until_it_changes_and_not_beyond(flags, texts, tmp_path):
+    model = tiny_model(rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10_000.0})
+    model.save_pretrained(tmp_path / "model")
+    tiny_tokenizer().save_pretrained(tmp_path / "model")
+    constant = model.config.max_position_embeddings
+    flags = (*flags, "--model", tmp_path / "model", "--log_dir", tmp_path / "log")
+    with pytest.raises(UserError, match=f"--streaming_length {constant + 1} is beyond the {constant} tokens after"):
+        run_here(*flags, "--streaming_length", constant + 1)
+    run_here(*flags, "--streaming_length", constant)
+    expected = nll_by_hand(tmp_path / "model", stream_by_hand(texts, tiny_tokenizer(), constant), None)
+    np.testing.assert_allclose(token_nll(tmp_path / "log"), expected, rtol=0, atol=1e-5)
+
+
+def test_keeping_the_middle_is_warned_of(flags, tmp_path, capsys):
+    run_here(*flags, *METHODS["middle"], "--log_dir", tmp_path)
+    said = capsys.readouterr().out
+    assert "warning: with --triangle_offset the cache keeps every token: at least 0.00 GiB per stream" in said
 
 
 @pytest.mark.parametrize("lengths, words", [((0, 0), "its 2 documents hold no token to score"), ((), "--dataset")])
