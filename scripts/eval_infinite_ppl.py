@@ -147,7 +147,8 @@ def check_vanilla(model: "RunnableModel", arguments: Namespace) -> None:
     if constant is not None and length > constant:
         raise SharedError(
             f"--streaming_length {length} is beyond the {constant} tokens after which this model's RoPE scaling "
-            "changes its frequencies, but not those of the keys in the cache: give at most that, or --use_lambda_attention"
+            "changes its frequencies, but not those of the keys in the cache: give at most that, or "
+            "--use_lambda_attention"
         )
 
 
