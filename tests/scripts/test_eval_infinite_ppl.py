@@ -9,6 +9,7 @@ import resource
 import shutil
 import sys
 import time
+import tracemalloc
 from contextlib import contextmanager
 from functools import partial
 
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.token_stream import pass_order
+from models import positions
 from models.lambda_config import LambdaConfig
 from models.model_base import convert_model, extend_vanilla_positions
 from scripts import eval_infinite_ppl
@@ -238,6 +240,32 @@ def test_memory_is_flat(flags, tmp_path, monkeypatch):
     assert len(sizes) == 31 and len(set(sizes)) == 1
     lines = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
     assert all(line["memory_bytes"] > 0 for line in lines)
+
+
+def live_bytes():
+    """Of all tensors, and of what Python and numpy hold; to be called while tracemalloc traces."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values()) + tracemalloc.get_traced_memory()[0]
+
+
+def test_no_chunk_leaves_anything_in_memory(flags, tmp_path, monkeypatch):
+    chunk, sizes, save = 500, [], StreamRun._save
+
+    def measuring_save(self):
+        save(self)
+        sizes.append(live_bytes())
+
+    monkeypatch.setattr(StreamRun, "_save", measuring_save)
+    monkeypatch.setattr(positions, "CACHED_BLOCKS", 2)  # they fill up within few chunks
+    size = ("--streaming_length", 50 * chunk, "--max_length", chunk, "--save_steps", 10)
+    tracemalloc.start()
+    try:
+        run_here(*flags, *LAMBDA, *size, "--log_dir", tmp_path)
+    finally:
+        tracemalloc.stop()
+    assert len(sizes) == 4 and sizes[3] - sizes[1] < 20 * chunk * 4 / 2  # half a float32 per token in between
 
 
 def test_the_nll_of_single_tokens_can_be_read_while_the_run_goes_on(flags, whole, tmp_path, monkeypatch):
