@@ -113,7 +113,7 @@ def _imported(folders: tuple[str, ...]) -> set[str]:
     }
     owners = packages_distributions()
     others = modules - sys.stdlib_module_names - {path.name for path in ROOT.iterdir()}
-    return {name.lower() for module in others for name in owners.get(module, [module])[:1]}
+    return {name.lower().replace("_", "-") for module in others for name in owners.get(module, [module])[:1]}
 
 
 def _modules(node: ast.AST) -> list[str]:

@@ -81,7 +81,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     """(line of the file, row) of a .csv file with these columns at least. Raises UserError."""
     with reading(path):
         text = decode(path.read_bytes(), str(path))
-    csv.field_size_limit(LONGEST_FIELD)
+    limit = csv.field_size_limit(LONGEST_FIELD)  # of this process: others may count on theirs
     reader = csv.DictReader(io.StringIO(text, newline=""))
     rows = []
     try:
@@ -95,6 +95,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
             rows.append((reader.line_num, row))
     except csv.Error as error:
         raise UserError(f"{path} line {reader.reader.line_num} is malformed: {error}") from None
+    finally:
+        csv.field_size_limit(limit)
     return rows
 
 

@@ -92,7 +92,7 @@ def write_generation_trial(folder, documents, start=0, **options):
         for place, document in enumerate(documents)
         for position, texts in document.items()
     ]
-    options = {"evaluate_metrics": True, "documents": len(documents), **options}
+    options = {"evaluate_metrics": True, "evaluate_positions": [10, 20], "documents": len(documents), **options}
     return write_trial(folder, "eval_generation", samples, {}, start=start, **options)
 
 

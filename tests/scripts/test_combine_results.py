@@ -114,8 +114,8 @@ def test_generation_has_a_row_for_each_position_and_metric(records, tmp_path):
     "attention, arguments, name",
     [
         (None, {}, "vanilla"),
-        (None, {"max_length": 64, "truncation_side": "left"}, "truncate"),
-        (None, {"max_length": 64, "truncation_side": "right"}, "vanilla"),
+        (None, {"runtime_truncation": 64}, "truncate"),
+        (None, {"max_length": 64, "truncation_side": "left"}, "vanilla"),
         (None, {"rope_scaling": "dynamic"}, "dynamic_ntk"),
         (LAMBDA, {"top_k_attention": None, "sink_positions": "text"}, "lm_infinite"),
         (LAMBDA | {"global_branch": 0}, {}, "window"),
