@@ -51,6 +51,7 @@ class _Conversion:
 
     def __init__(self, family: Family, base: nn.Module, config: LambdaConfig) -> None:
         self.family, self.config = family, config
+        self.positions = family.positions(base, config.farthest)
         self.modules = family.attention_modules(base)
         self.signature = list(inspect.signature(type(base).forward).parameters)[1:]
         self.real = RealTokens()
@@ -77,6 +78,7 @@ class _Conversion:
         mask = _new_columns(inputs.get("attention_mask"), tokens.shape[1])
         _check_positions(inputs.get("position_ids"), mask)
         self.real = RealTokens.from_mask(mask)
+        self.positions.begin_forward()
         inputs["past_key_values"] = self._cache(base.config, inputs)
         # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
         inputs["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
@@ -167,10 +169,9 @@ def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig)
     """Give `model` Λ-attention in place and return it. Converting again replaces the configuration."""
     revert_model(model)
     base = model.base_model
-    positions = family.positions(base, config.farthest)
     conversion = _Conversion(family, base, config)
     for layer_idx, module in enumerate(conversion.modules):
-        module.lambda_layer = AttentionLayer(config, positions, family.scale(module), layer_idx)
+        module.lambda_layer = AttentionLayer(config, conversion.positions, family.scale(module), layer_idx)
         module.lambda_conversion = conversion
         setattr(module, _forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion

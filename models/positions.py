@@ -6,6 +6,8 @@ model.
 """
 
 import math
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +21,34 @@ Table = tuple[Tensor, Tensor]
 TABLE_BLOCK = 2048
 CACHED_BLOCKS = 32
 """Tables are computed this many positions at once, and this many of them are kept."""
+
+
+class _BlockTables:
+    """Tables by block and device: those that were used since the forward before the last, at most CACHED_BLOCKS.
+
+    A stream moves on and never comes back: without `begin_forward` it would fill the room for all of them.
+    """
+
+    def __init__(self, compute: Callable[[int, torch.device], Table]) -> None:
+        self._compute = compute
+        self._tables: OrderedDict[tuple[int, torch.device], Table] = OrderedDict()
+        self._used: set[tuple[int, torch.device]] = set()
+
+    def __call__(self, block: int, device: torch.device) -> Table:
+        key = block, device
+        if key not in self._tables:
+            self._tables[key] = self._compute(block, device)
+            if len(self._tables) > CACHED_BLOCKS:
+                self._tables.popitem(last=False)
+        self._tables.move_to_end(key)
+        self._used.add(key)
+        return self._tables[key]
+
+    def begin_forward(self) -> None:
+        """Drop what the forward that has ended did not use."""
+        for key in self._tables.keys() - self._used:
+            del self._tables[key]
+        self._used.clear()
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,11 +67,15 @@ class RotaryPositions:
     slopes = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_block_table", lru_cache(maxsize=CACHED_BLOCKS)(self._compute_block_table))
+        object.__setattr__(self, "_block_table", _BlockTables(self._compute_block_table))
         object.__setattr__(self, "_inv_freq_on", lru_cache(maxsize=None)(self.inv_freq.to))
 
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
         return self
+
+    def begin_forward(self) -> None:
+        """To be called before each forward of a model: tables that the last one did not use are forgotten."""
+        self._block_table.begin_forward()
 
     @property
     def rotary_dim(self) -> int:
@@ -111,6 +145,9 @@ class AlibiPositions:
 
     def __deepcopy__(self, memo: dict) -> "AlibiPositions":
         return self
+
+    def begin_forward(self) -> None:
+        """Nothing to forget."""
 
     def at(self, x: Tensor, start: int, latest: int | None = None) -> Tensor:
         return x

@@ -5,7 +5,7 @@ import torch
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
 from models.lambda_config import LambdaConfig
-from models.positions import RotaryPositions, mpt_slopes, rotary_from_config
+from models.positions import TABLE_BLOCK, RotaryPositions, mpt_slopes, rotary_from_config
 from tests.tiny_models import tiny_model
 
 ROPE_TYPES = {
@@ -98,3 +98,14 @@ def test_the_farthest_distance_felt_is_what_frequencies_are_taken_at(config, far
 def test_slopes_are_those_of_mpt(heads):
     per_token = build_mpt_alibi_tensor(heads, 2).diff(dim=-1).squeeze((1, 2))
     torch.testing.assert_close(mpt_slopes(heads), per_token)
+
+
+def test_a_stream_keeps_only_the_tables_that_its_last_forward_used():
+    positions = RotaryPositions(torch.ones(4, dtype=torch.float64))
+    tables = positions._block_table._tables
+    for start in range(0, 50 * TABLE_BLOCK, TABLE_BLOCK):
+        positions.begin_forward()
+        positions.at(torch.zeros(1, 1, TABLE_BLOCK + 5, 8), start)
+        positions.at_distance(torch.zeros(1, 1, 1, 8), 3)
+        assert {0, start // TABLE_BLOCK, start // TABLE_BLOCK + 1} <= {block for block, _ in tables}
+        assert len(tables) <= 4
