@@ -106,6 +106,7 @@ class StreamRun:
         self.indices, self.owns = share_out(arguments.streams, runtime, sharded)
         self.chunks, self.position, self.seconds, self.peak_memory = 0, 0, 0.0, 0
         self.streams: list[Stream] = []
+        self.repeats = False  # whether texts are being read again, and that was said
 
     def resume(self) -> None:
         """Take up the streams where the newest whole checkpoint left them, or at their beginning."""
@@ -118,6 +119,7 @@ class StreamRun:
         self.seconds, self.peak_memory = state.get("seconds", 0.0), state.get("peak_memory_bytes", 0)
         saved = {entry["stream"]: entry for entry in state["streams"]}
         self.streams = runtime.together(lambda: [self._open(index, saved.get(index)) for index in self.indices])
+        self.repeats = any(stream.cursor.pass_number for stream in self.streams)
         if checkpoint:
             rows = runtime.together(lambda: self._take_over(checkpoint))
             self.inner.restore(rows, self.position, runtime.device)  # a forward, so not within `together`
@@ -261,6 +263,7 @@ class StreamRun:
             "tokens": nll.size if self.owns else 0,
             "nll": float(nll.sum(dtype=np.float64)) if self.owns else 0.0,
             "newest": newest if self.owns else [],
+            "passes": max(stream.cursor.pass_number for stream in self.streams),
             "memory": memory_in_use(device),
             "peak_memory": peak_memory(device),
         }
@@ -277,8 +280,18 @@ class StreamRun:
             "memory_bytes": max((rank["memory"] for rank in gathered if rank["memory"]), default=None),
         }
         self.trial.append_samples([line])
+        self._say_once_that_texts_repeat(max(rank["passes"] for rank in gathered))
         counts, totals = zip(*(pair for rank in gathered for pair in rank["newest"]))
         progress.end_chunk(sum(totals) / sum(counts) if sum(counts) else None)
+
+    def _say_once_that_texts_repeat(self, passes: int) -> None:
+        if passes and not self.repeats:
+            self.repeats = True
+            documents = len(self.texts.corpus)
+            self.runtime.console.say(
+                f"the {documents:,} documents have run out within {self.position:,} tokens: they are read again, in "
+                "another order"
+            )
 
     def _save(self) -> None:
         """Write a checkpoint, each rank its own streams; the time counts as the trial's."""

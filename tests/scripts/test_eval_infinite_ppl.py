@@ -550,8 +550,9 @@ def test_a_corpus_shorter_than_a_chunk_is_read_again_and_again(flags, tiny_llama
     input_ids = stream_by_hand(texts, tiny_tokenizer(), LENGTH)
     expected = nll_by_hand(tiny_llama_dir, input_ids, LambdaConfig(16, 4, 16))
     np.testing.assert_allclose(token_nll(tmp_path / "log"), expected, rtol=0, atol=1e-5)
-    passes = results(tmp_path / "log")["streams"][0]["passes"]
-    assert passes > 5 and f"({passes:.2f} passes over the corpus)" in capsys.readouterr().out
+    passes, shown = results(tmp_path / "log")["streams"][0]["passes"], capsys.readouterr().out
+    assert passes > 5 and f"({passes:.2f} passes over the corpus)" in shown
+    assert shown.count("the 2 documents have run out within 200 tokens: they are read again, in another order") == 1
 
 
 @pytest.mark.parametrize("flag, separator", [("eos", [2]), ("none", []), ("-\\n", "-\n"), ("\\n\\n", "\n\n")])
