@@ -245,13 +245,14 @@ def test_memory_is_flat(flags, tmp_path, monkeypatch):
 def live_bytes():
     """Of all tensors, and of what Python and numpy hold; to be called while tracemalloc traces."""
     gc.collect()
-    tensors = [thing for thing in gc.get_objects() if isinstance(thing, torch.Tensor)]
+    # Not their subclasses: torch's fake tensors, which other tests may have left, have no memory.
+    tensors = [thing for thing in gc.get_objects() if type(thing) in (torch.Tensor, torch.nn.Parameter)]
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values()) + tracemalloc.get_traced_memory()[0]
 
 
 def test_no_chunk_leaves_anything_in_memory(flags, tmp_path, monkeypatch):
-    chunk, sizes, save = 500, [], StreamRun._save
+    chunk, sizes, save = 2000, [], StreamRun._save
 
     def measuring_save(self):
         save(self)
@@ -265,7 +266,8 @@ def test_no_chunk_leaves_anything_in_memory(flags, tmp_path, monkeypatch):
         run_here(*flags, *LAMBDA, *size, "--log_dir", tmp_path)
     finally:
         tracemalloc.stop()
-    assert len(sizes) == 4 and sizes[3] - sizes[1] < 20 * chunk * 4 / 2  # half a float32 per token in between
+    assert len(sizes) == 4
+    assert sizes[3] - sizes[1] < 20 * chunk * 4 / 2  # half a float32 per token in between, 80 KB
 
 
 def test_the_nll_of_single_tokens_can_be_read_while_the_run_goes_on(flags, whole, tmp_path, monkeypatch):
