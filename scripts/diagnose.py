@@ -116,11 +116,7 @@ def measure_corpus(
     from utils.utils import describe_run
     from utils.work import work_through
 
-    config = describe_run(SCRIPT, arguments, runtime) | {
-        "model": model.identity,
-        "lambda_attention": model.lambda_attention,
-        "corpus": {"name": corpus.name, "documents": len(corpus)},
-    }
+    config = describe_run(SCRIPT, arguments, runtime, model, corpus.name, len(corpus))
     runtime.on_main(lambda: trial.begin(config))
     journal = runtime.on_main(lambda: DiagnosisJournal(trial))
     done = set(runtime.broadcast(journal.done if journal else None))

@@ -76,11 +76,7 @@ def answer(task: "Task", trial: "Trial | None", arguments: Namespace, runtime: "
     runner = runtime.together(lambda: make_runner(task, model, arguments, runtime))
     request = task_request(arguments, runner.encoder.count)
     examples = runtime.together(lambda: open_examples(task, request, arguments.start_data_from, arguments.max_data_num))
-    config = describe_run(SCRIPT, arguments, runtime) | {
-        "model": model.identity,
-        "lambda_attention": model.lambda_attention,
-        "corpus": {"name": task.name, "documents": len(examples)},
-    }
+    config = describe_run(SCRIPT, arguments, runtime, model, task.name, len(examples))
     runtime.on_main(lambda: trial.begin(config))
     journal = runtime.on_main(lambda: ExampleJournal(trial))
     done = set(runtime.broadcast(sorted(journal.done) if journal else None))

@@ -78,11 +78,7 @@ def generate_in_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Ru
 
     corpus = runtime.together(lambda: load_corpus(arguments))
     model = load_model(arguments, runtime)
-    config = describe_run(SCRIPT, arguments, runtime) | {
-        "model": model.identity,
-        "lambda_attention": model.lambda_attention,
-        "corpus": {"name": corpus.name, "documents": len(corpus)},
-    }
+    config = describe_run(SCRIPT, arguments, runtime, model, corpus.name, len(corpus))
     runtime.on_main(lambda: trial.begin(config))
     journal = runtime.on_main(lambda: ExampleJournal(trial))
     done = set(runtime.broadcast(sorted(journal.done) if journal else None))

@@ -85,11 +85,7 @@ def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     if model.lambda_attention is None:
         check_vanilla(model, arguments)
     texts = runtime.together(lambda: make_texts(corpus, model, arguments))
-    config = describe_run(SCRIPT, arguments, runtime) | {
-        "model": model.identity,
-        "lambda_attention": model.lambda_attention,
-        "corpus": {"name": corpus.name, "documents": len(corpus)},
-    }
+    config = describe_run(SCRIPT, arguments, runtime, model, corpus.name, len(corpus))
     runtime.on_main(lambda: trial.begin(config))
     announce(corpus, arguments, config, runtime)
     placed = model.place(scorer)

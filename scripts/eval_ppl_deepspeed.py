@@ -78,11 +78,7 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
 
     corpus = runtime.together(lambda: load_corpus(arguments))
     model = load_model(arguments, runtime)
-    config = describe_run(SCRIPT, arguments, runtime) | {
-        "model": model.identity,
-        "lambda_attention": model.lambda_attention,
-        "corpus": {"name": corpus.name, "documents": len(corpus)},
-    }
+    config = describe_run(SCRIPT, arguments, runtime, model, corpus.name, len(corpus))
     runtime.on_main(lambda: trial.begin(config))
     journal = runtime.on_main(lambda: NllJournal(trial))
     done = set(runtime.broadcast([sample["index"] for sample in journal.samples] if journal else None))

@@ -6,16 +6,21 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from utils.runtime import Runtime, describe_device
+
+if TYPE_CHECKING:
+    from utils.model_loading import RunnableModel
 
 PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy", "sacrebleu", "rouge-score")
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def describe_run(script: str, arguments: Namespace, runtime: Runtime) -> dict[str, Any]:
-    """What config.json says of any trial; the script adds its model and data."""
+def describe_run(
+    script: str, arguments: Namespace, runtime: Runtime, model: "RunnableModel", corpus: str, documents: int
+) -> dict[str, Any]:
+    """What config.json says of any trial; `corpus` is the name of what `documents` are read from."""
     return {
         "script": script,
         "arguments": vars(arguments),
@@ -26,6 +31,9 @@ def describe_run(script: str, arguments: Namespace, runtime: Runtime) -> dict[st
         "world_size": runtime.world_size,
         "seed": arguments.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "model": model.identity,
+        "lambda_attention": model.lambda_attention,
+        "corpus": {"name": corpus, "documents": documents},
     }
 
 
