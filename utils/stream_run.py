@@ -184,8 +184,14 @@ class StreamRun:
         rows = []
         for stream in self.streams:
             tensors = checkpoint.tensors(stream.index)
-            arrays = {name: tensors.pop(name).numpy() for name in stream.statistics.arrays()}
-            stream.statistics.restore(arrays)
+            try:
+                arrays = {name: tensors.pop(name).numpy() for name in stream.statistics.arrays()}
+                stream.statistics.restore(arrays)
+            except (KeyError, ValueError) as error:
+                raise UserError(
+                    f"{checkpoint.folder} was written by another version of this code ({error}): go on with that one, "
+                    "or start afresh with --overwrite"
+                ) from None
             rows.append(tensors)
         return rows
 

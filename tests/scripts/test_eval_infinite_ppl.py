@@ -535,6 +535,14 @@ def test_a_rank_without_work_is_refused(flags, tmp_path):
     assert "--streams 1 leaves 1 of 2 ranks without work" in errors[0]
 
 
+def test_a_checkpoint_with_other_buckets_is_one_sentence(flags, tmp_path, monkeypatch):
+    with KILLS["before the sums"]():
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    monkeypatch.setattr("utils.stream_statistics.LINEAR_BUCKETS", 7)
+    with pytest.raises(UserError, match="was written by another version of this code"):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+
+
 def test_a_stream_shorter_than_a_chunk(flags, whole, tmp_path, capsys):
     run_here(*flags, *LAMBDA, "--max_length", 128_000, "--log_dir", tmp_path)
     np.testing.assert_allclose(token_nll(tmp_path), token_nll(whole), rtol=0, atol=1e-5)
