@@ -39,7 +39,7 @@ def checkpointed(log_dir: Path, chunks: list[dict]) -> int:
     """The position of the newest checkpoint, whose folder is named by the number of chunks."""
     numbers = [path.name.removeprefix("checkpoint-") for path in log_dir.glob("checkpoint-*")]
     done = max((int(number) for number in numbers if number.isdecimal()), default=0)
-    return chunks[done - 1]["end"] if done else 0
+    return chunks[min(done, len(chunks)) - 1]["end"] if done and chunks else 0
 
 
 def main() -> None:
