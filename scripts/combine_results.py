@@ -24,6 +24,7 @@ from utils.combining import combining_parser, describe_trials, give_out, load_jo
 from utils.errors import UserError, run_main
 from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
 from utils.example_summary import summarise_nll, summarise_positions, summarise_task
+from utils.generation_metrics import METRICS
 from utils.merging import write_merged
 from utils.shards import JoinedTrial, refuse_different
 from utils.tables import Record
@@ -70,8 +71,6 @@ def _task_rows(trial: JoinedTrial) -> list[Record]:
 
 
 def _generation_rows(trial: JoinedTrial) -> list[Record]:
-    from utils.generation_metrics.scores import METRICS  # imports `evaluate`, which takes seconds
-
     task = trial.first.config["corpus"]["name"]
     return [
         _record(

@@ -6,8 +6,7 @@ from typing import Any
 from utils.errors import UserError
 from utils.example_journal import ExampleJournal
 from utils.example_summary import summarise_positions
-
-METRICS = ("bleu", "rouge1", "rouge2", "rougeL", "rougeLsum")
+from utils.generation_metrics import METRICS
 
 
 def summarise(journal: ExampleJournal, arguments: Namespace, device: str) -> dict[str, Any]:

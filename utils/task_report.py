@@ -6,6 +6,7 @@ from typing import Any
 from data.tasks.task import Task
 from utils.example_journal import ExampleJournal
 from utils.example_summary import summarise_task
+from utils.generation_metrics import METRICS
 
 
 def summarise(journal: ExampleJournal, task: Task, arguments: Namespace, device: str) -> dict[str, Any]:
@@ -39,7 +40,7 @@ def describe(results: dict[str, Any]) -> str:
         f"{results['task']}: {results['metric']} {score}{spread} over {results['examples']} examples{failed}, "
         f"prompts of up to {results['length'] or 0:,} tokens"
     ]
-    names = [name for name in ("bleu", "rouge1", "rouge2", "rougeL") if results.get(name) is not None]
+    names = [name for name in METRICS if results.get(name) is not None]
     lines += [" | ".join(f"{name} {results[name]:.4f}" for name in names)] if names else []
     lines.append(
         f"{results['seconds']:.1f} s | peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | "

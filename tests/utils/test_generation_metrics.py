@@ -12,9 +12,10 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
+from utils.generation_metrics import METRICS, ROUGE_TYPES
 from utils.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
-from utils.generation_metrics.rouge import ROUGE_TYPES, Rouge
-from utils.generation_metrics.scores import METRICS, generation_scores
+from utils.generation_metrics.rouge import Rouge
+from utils.generation_metrics.scores import generation_scores
 
 ROOT = Path(__file__).resolve().parents[2]
 

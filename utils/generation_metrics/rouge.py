@@ -6,9 +6,8 @@ import evaluate
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.scoring import BootstrapAggregator
 
+from utils.generation_metrics import ROUGE_TYPES
 from utils.generation_metrics.offline import TEXTS, OfflineMetric
-
-ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 class Rouge(OfflineMetric):

@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 
 from utils.bootstrap import standard_error, weighted_mean
+from utils.generation_metrics import METRICS
 from utils.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
-from utils.generation_metrics.rouge import ROUGE_TYPES, Rouge
-
-METRICS = ("bleu", *ROUGE_TYPES)
+from utils.generation_metrics.rouge import Rouge
 
 
 def generation_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
