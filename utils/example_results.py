@@ -22,7 +22,8 @@ together, and `cache_bytes` of this one. Where `error` is a sentence, `output` i
 eval_ppl_deepspeed, one line per document: `id`, `tokens`, `scored` (tokens with an NLL), `nll` (their mean, in nats),
 `bytes` of the scored text. results.json counts the lines as `documents`.
 
-eval_infinite_ppl has a line per chunk, which nobody combines: results.json holds `streaming_length` and `streams`, each with `nll`, `tokens`.
+eval_infinite_ppl has a line per chunk, which nobody combines: results.json holds `streaming_length` and `streams`, each
+with `nll`, `tokens`.
 """
 
 import json
