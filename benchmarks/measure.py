@@ -1,0 +1,80 @@
+"""How a benchmark measures: cases in turn within one process, medians with their spread, and floors of this machine."""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from statistics import median
+
+import torch
+
+FLOOR_SIZE = 2048
+FLOOR_REPEATS = 15
+COPY_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of several runs: the median, the shortest, the longest and how many."""
+
+    median: float
+    low: float
+    high: float
+    repeats: int
+
+    @classmethod
+    def of(cls, seconds: list[float]) -> "Timing":
+        return cls(median(seconds), min(seconds), max(seconds), len(seconds))
+
+    def to_dict(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def synchronize(device: str) -> None:
+    """Wait until the device has done what it was told."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def seconds_of(run: Callable[[], object], device: str) -> float:
+    synchronize(device)
+    start = time.perf_counter()
+    run()
+    synchronize(device)
+    return time.perf_counter() - start
+
+
+def time_in_turn(
+    cases: Mapping[str, Callable[[], object]], device: str, repeats: int = 5, budget: float = 20.0
+) -> dict[str, Timing]:
+    """Timings of the cases, each round running every one of them once, after a warm-up round.
+
+    A case that takes more than `budget` seconds in all takes part in fewer rounds; where one run alone takes longer,
+    that of the warm-up is the only one.
+    """
+    taken = {}
+    for name, run in cases.items():
+        gc.collect()
+        taken[name] = [seconds_of(run, device)]
+    rounds = {name: min(repeats, int(budget // first)) for name, (first,) in taken.items()}
+    for number in range(max(rounds.values())):
+        for name, run in cases.items():
+            if number < rounds[name]:
+                taken[name].append(seconds_of(run, device))
+    return {name: Timing.of(seconds[1:] or seconds) for name, seconds in taken.items()}
+
+
+def product_rate(device: str, dtype: torch.dtype) -> float:
+    """FLOP/s of a square matrix product, the floor of everything that multiplies matrices: the median of several."""
+    left, right = (torch.randn(FLOOR_SIZE, FLOOR_SIZE, device=device, dtype=dtype) for _ in range(2))
+    out = torch.empty_like(left)
+    timing = time_in_turn({"product": lambda: torch.mm(left, right, out=out)}, device, FLOOR_REPEATS)
+    return 2 * FLOOR_SIZE**3 / timing["product"].median
+
+
+def copy_bandwidth(device: str) -> float:
+    """Bytes read and written per second by a copy, the floor of what only moves memory: the median of several."""
+    source = torch.empty(COPY_BYTES, dtype=torch.uint8, device=device).fill_(1)
+    target = torch.empty_like(source)
+    timing = time_in_turn({"copy": lambda: target.copy_(source)}, device, FLOOR_REPEATS)
+    return 2 * COPY_BYTES / timing["copy"].median
