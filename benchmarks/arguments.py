@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 DEVICES = ("cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
-BOTH_DTYPES = dict.fromkeys(DEVICES, ["float32", "bfloat16"])
+BOTH_DTYPES = {device: ["float32", "bfloat16"] for device in DEVICES}
 ByDevice = Mapping[str, Any]
 """What is given on each of DEVICES."""
 
