@@ -23,7 +23,7 @@ def add_generation_arguments(parser: HarnessParser, max_generation_length: int |
     group.add_argument(
         "--suppress_tokens",
         type=whole_number(0),
-        nargs="+",
+        nargs="*",
         metavar="ID",
         help="numbers of tokens that are never generated (default: none)",
     )
@@ -32,6 +32,12 @@ def add_generation_arguments(parser: HarnessParser, max_generation_length: int |
         action="store_true",
         help="sample with --seed and the checkpoint's own settings (default: the likeliest token)",
     )
+    parser.checks.append(_suppress_none)
+
+
+def _suppress_none(arguments: Namespace) -> None:
+    """--suppress_tokens without a number, which the published scripts take, says what leaving it out says."""
+    arguments.suppress_tokens = arguments.suppress_tokens or None
 
 
 def add_position_arguments(parser: HarnessParser) -> None:
