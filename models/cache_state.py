@@ -51,13 +51,28 @@ def bytes_per_token(cache: Cache) -> int:
     )
 
 
-def branch_cache(cache: Cache) -> Cache:
-    """A cache that goes on from where this LambdaCache or DynamicCache stands, and leaves it as it is."""
+def branch_cache(cache: Cache, room: int = 0) -> Cache:
+    """A cache that goes on from where this LambdaCache or DynamicCache stands, and leaves it as it is.
+
+    What they keep of all tokens is not copied: a branch writes behind it, where `cache` will write when it goes on. So
+    be done with a branch before `cache` goes on, or another branch. room: tokens that the branch will read; one that
+    reads more takes a copy after all.
+    """
     branch = copy.copy(cache)
-    # A DynamicLayer replaces its tensors when it grows, a LambdaLayer writes into them.
-    branch.layers = [
-        copy.deepcopy(layer) if isinstance(layer, LambdaLayer) else copy.copy(layer) for layer in cache.layers
-    ]
+    branch.layers = [_branch_layer(layer, room) for layer in cache.layers]
+    return branch
+
+
+def _branch_layer(layer: LambdaLayer | DynamicLayer, room: int) -> LambdaLayer | DynamicLayer:
+    """A DynamicLayer replaces its tensors when it grows, a LambdaLayer writes into them."""
+    branch = copy.copy(layer)
+    if not isinstance(layer, LambdaLayer) or not layer.is_initialized:
+        return branch
+    if layer.keeps_history:
+        coming = layer.keys[:, :, :1].expand(-1, -1, room, -1)  # only its shape counts
+        layer.reserve(coming, coming)
+    for name, tensor in layer.tensors().items():
+        setattr(branch, name, getattr(layer, name) if name in UNBOUNDED_TENSORS else tensor.clone())
     return branch
 
 

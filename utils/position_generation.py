@@ -38,7 +38,7 @@ class _Reading:
         if self.length < length - 1:  # the last token of a prompt is read by `generate`
             self.seconds += self.generator.prefill(prompt[:, self.length : -1], self.cache)
             self.length = length - 1
-        generated = self.generator.generate(prompt, branch_cache(self.cache))
+        generated = self.generator.generate(prompt, branch_cache(self.cache, self.generator.options["max_new_tokens"]))
         return [
             {
                 "output": text,
@@ -85,6 +85,7 @@ class PositionGenerator:
             self.generator.seed([indices[row] for row in rows], position)
             found = self._generate(reading, min(position, self.truncation or position))
             if found is None and len(texts) > 1:
+                reading = None  # its cache must not be in the way of the next attempt
                 return [(row, line) for row, ids in enumerate(texts) for _, line in self.lines([ids], [indices[row]])]
             reading = reading if found else None  # after a failure the next position begins anew
             lines += [(row, self._line(texts[row], position, found, place)) for place, row in enumerate(rows)]

@@ -5,8 +5,8 @@ import torch
 from transformers import DynamicCache
 
 from models.cache import LambdaCache
-from models.cache_state import cache_tensors, restore_cache
-from models.lambda_config import LambdaConfig
+from models.cache_state import branch_cache, cache_tensors, restore_cache
+from models.lambda_config import LambdaConfig, TopK
 from models.model_base import convert_model
 from tests.tiny_models import tiny_input_ids, tiny_model
 
@@ -65,3 +65,41 @@ def test_a_missing_tensor_is_named():
 
 def test_a_cache_that_has_read_nothing_has_none():
     assert cache_tensors(LambdaCache(CONFIG, 2)) == cache_tensors(DynamicCache()) == {}
+
+
+BRANCHED = {
+    "dynamic": None,
+    "lambda": CONFIG,
+    "triangle": LambdaConfig(8, 3, 8, triangle_offset=0.5),
+    "top-k": LambdaConfig(8, 3, 8, top_k=TopK(2, 5, from_layer=1)),
+    "top-k offloaded": LambdaConfig(8, 3, 8, top_k=TopK(2, 5, offload=True)),
+}
+
+
+@pytest.mark.parametrize("room", [0, 2], ids=["no room", "room"])
+@pytest.mark.parametrize("config", BRANCHED.values(), ids=BRANCHED)
+def test_branches_leave_a_cache_as_it_is(config, room):
+    model = convert_model(tiny_model(), config) if config else tiny_model()
+    branched, plain = (filled(model, DynamicCache(), 70) for _ in range(2))
+    for seed in (1, 2):
+        own, branch = tiny_input_ids(2, 2, seed), branch_cache(branched, room)
+        assert torch.equal(read_on(model, own, branch), read_on(model, own, filled(model, DynamicCache(), 70)))
+    assert branched.get_seq_length() == 70
+    rest = tiny_input_ids(2, 3, seed=3)
+    assert torch.equal(read_on(model, rest, branched), read_on(model, rest, plain))
+
+
+def read_on(model, tokens, cache):
+    """Logits of the tokens, read one by one."""
+    with torch.no_grad():
+        return torch.cat([model(token, past_key_values=cache).logits for token in tokens.split(1, dim=1)], dim=1)
+
+
+def test_a_branch_shares_what_is_kept_of_all_tokens():
+    model = convert_model(tiny_model(), BRANCHED["top-k"])
+    cache = filled(model, DynamicCache(), 70)
+    branch = branch_cache(cache, room=2)
+    read_on(model, tiny_input_ids(2, 2), branch)
+    for own, theirs in zip(cache.layers[1].tensors().items(), branch.layers[1].tensors().items()):
+        (name, tensor), (_, other) = own, theirs
+        assert (tensor.data_ptr() == other.data_ptr()) == name.startswith("history"), name

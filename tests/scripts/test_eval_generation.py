@@ -3,6 +3,7 @@
 import json
 import random
 import sys
+import weakref
 from contextlib import contextmanager
 
 import pytest
@@ -280,6 +281,28 @@ def test_a_text_that_does_not_fit_is_recorded_and_the_run_goes_on(flags, tmp_pat
         assert ours["output"] == (None if ours["position"] == POSITIONS[2] else theirs["output"])
 
 
+def test_nothing_of_a_batch_that_does_not_fit_is_kept_while_its_texts_are_tried(flags, tmp_path, monkeypatch):
+    from utils.generation import Generator
+
+    generate, prefill, caches = Generator.generate, Generator.prefill, []
+
+    def short_of_memory(self, input_ids, *args, **kwargs):
+        if len(input_ids) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        assert sum(cache() is not None for cache in caches) == 1
+        return generate(self, input_ids, *args, **kwargs)
+
+    def noted(self, input_ids, cache):
+        caches.append(weakref.ref(cache))
+        return prefill(self, input_ids, cache)
+
+    monkeypatch.setattr(Generator, "generate", short_of_memory)
+    monkeypatch.setattr(Generator, "prefill", noted)
+    positions = ("--evaluate_positions", POSITIONS[0])
+    run_here(*flags, *positions, "--batch_size", 5, "--log_dir", tmp_path)
+    assert len(caches) == 5 and results(tmp_path)["positions"][0]["failed"] == 0
+
+
 def test_positions_that_no_document_reaches_are_shown(flags, tmp_path, capsys):
     run_here(*flags, "--evaluate_metrics", "--evaluate_positions", 20, 5000, "--log_dir", tmp_path)
     assert results(tmp_path)["positions"][1] == {"position": 5000, "documents": 0, "failed": 0}
@@ -296,7 +319,7 @@ def test_published_flags(tiny_llama_dir, tmp_path):
         *("--local_branch", 16, "--global_branch", 10, "--limit_distance", 16, "--triangle_offset", 0.0),
         *("--dataset", "the_pile", "--dataset_group", "ArXiv", "--split", "test", "--dataset_dir", tmp_path),
         *("--max_length", 100, "--truncation_side", "right", "--max_data_num", 1, "--start_data_from", 0),
-        *("--batch_size", 1, "--max_generation_length", 5, "--min_new_tokens", 5, "--suppress_tokens", 2, 7),
+        *("--batch_size", 1, "--max_generation_length", 5, "--min_new_tokens", 5, "--suppress_tokens"),
         *("--do_sample", "--seed", 0, "--evaluate_metrics", "--evaluate_positions", 32, 64),
         *("--log_dir", tmp_path / "log"),
     )
