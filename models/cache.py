@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
+from models.decode_step import DecodeStep
 from models.lambda_config import LambdaConfig
 
 SMALLEST_CAPACITY = 64
@@ -17,6 +18,8 @@ class LambdaLayer(CacheLayerMixin):
     sink_keys, sink_values: `[B, Hkv, min(G, C), d]`, the first tokens, keys as projected.
     seen: real tokens so far, per row; a row counts from its own first real token. columns: tokens so far, padding
     included.
+    step: what a static decoding step has made of positions that only the device knows (`models/decode_graph.py`); the
+        numbers above stand still while it runs. None at any other time.
     history_keys, history_values: with triangle_offset or top-k those of all tokens as well, keys as projected; they
         grow with the stream, in host memory where the configuration says so.
     """
@@ -34,6 +37,7 @@ class LambdaLayer(CacheLayerMixin):
         self.history_keys = self.history_values = None
         self.seen: list[int] = []
         self.columns = 0
+        self.step: DecodeStep | None = None
         self.is_initialized = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -78,7 +82,10 @@ class LambdaLayer(CacheLayerMixin):
             self.lazy_initialization(key, value)
         if key.shape[0] != len(self.seen):  # one row would silently be written to all
             raise ValueError(f"this cache holds {len(self.seen)} rows, but the batch has {key.shape[0]}")
-        needed = max(self.seen) + key.shape[-2]
+        self.make_room(max(self.seen) + key.shape[-2])
+
+    def make_room(self, needed: int) -> None:
+        """For a text of `needed` tokens: what is bounded grows no further than its branch."""
         limit = self.config.local_branch
         self.keys, self.values = _grown(self.keys, needed, limit), _grown(self.values, needed, limit)
         limit = self.config.global_branch
@@ -118,6 +125,18 @@ class LambdaLayer(CacheLayerMixin):
             for ring, new in ((self.keys, stored_key[part]), (self.values, value[part])):
                 ring[part, :, first : first + until_wrap] = new[:, :, :until_wrap]
                 ring[part, :, : count - until_wrap] = new[:, :, until_wrap:]
+        self.count(new_tokens)
+
+    def write(self, stored_key: Tensor, value: Tensor, slot: Tensor) -> None:
+        """Put one token per row, `[B, Hkv, 1, d]`, into slots `[B or 1]` of the ring, int64 on the device."""
+        for ring, new in ((self.keys, stored_key), (self.values, value)):
+            if slot.numel() == 1:
+                ring.index_copy_(2, slot, new)
+            else:
+                ring[torch.arange(slot.numel(), device=slot.device), :, slot] = new[:, :, 0]
+
+    def count(self, new_tokens: int) -> None:
+        """So many more tokens, none of them padding, have been read in every row."""
         self.seen = [position + new_tokens for position in self.seen]
         self.columns += new_tokens
 
@@ -139,7 +158,7 @@ class LambdaLayer(CacheLayerMixin):
         raise NotImplementedError("Λ-attention fills its cache itself: the model that uses this cache is not converted")
 
     def get_seq_length(self) -> int:
-        return self.columns
+        return 0 if self.step is not None else self.columns
 
     def get_max_length(self) -> int:
         return -1

@@ -4,179 +4,152 @@ The rows of a batch may stand at different positions (left-padded prompts); keys
 What follows from the positions alone is made once per token for all layers: on a GPU each copy from the host waits.
 """
 
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 
 from models.cache import LambdaLayer
-from models.lambda_config import AttentionLayer
-from models.positions import RotaryPositions, Table
-from models.sinks import score_sinks
+from models.decode_step import DecodeStep, Heads, decode_step
+from models.lambda_config import AttentionLayer, LambdaConfig
+from models.positions import PositionEncoding
 
 HOST_BLOCK = 1024
 """Keys in host memory are searched for the best ones so many at a time: what is made of them stays in the cache."""
 
+Columns = tuple[Tensor, Tensor]
+"""Scores `[B, Hkv, g, k]` and values: `[B, Hkv, k, d_v]`, or `[B, Hkv, g, k, d_v]` for each query head its own."""
+
 
 def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
     """`lambda_attention` for n = 1. query `[B, Hq, 1, d]`, key `[B, Hkv, 1, d]`, value `[B, Hkv, 1, d_v]`."""
-    past.begin(key, value)
-    stored = key if layer.config.caps_window else _encode(key, layer, past.seen)
-    past.finish(stored, value, 1)
-    return attend_newest(query, layer, past)
+    step = past.step
+    if step is None:
+        past.begin(key, value)
+        past.count(1)
+        step = _step_of_newest(query, key, layer, past)
+    near, far, turned = step.encode(query, key)
+    past.write(key if layer.config.caps_window else turned, value, step.slot)
+    return _attend(query, near, far, layer, past, step)
 
 
-def attend_newest(query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
-    """Attention of each row's newest token, already in the cache. query `[B, Hq, 1, d]`; returns `[B, Hq, 1, d_v]`."""
-    newest = _Newest(query, layer, past)
-    columns = [newest.window()]
-    if newest.reached_sinks:
-        columns.append(newest.sinks())
-    if layer.config.triangle_offset:
-        columns.append(newest.middle())
-    elif layer.config.selects_top_k(layer.layer_idx):
-        columns.append(newest.best())
-    columns = [(scores, values) for scores, values in columns if scores.shape[-1]]
-    weights = torch.cat([scores for scores, _ in columns], -1).float().softmax(-1).to(newest.near.dtype)
-    parts = weights.split([scores.shape[-1] for scores, _ in columns], -1)
-    output = sum(_weigh(part, values) for part, (_, values) in zip(parts, columns))
-    return output.flatten(1, 2).unsqueeze(2).to(query.dtype)
+def attend_newest(query: Tensor, key: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
+    """Attention of each row's newest token, already in the cache. Shapes as above; returns `[B, Hq, 1, d_v]`."""
+    step = _step_of_newest(query, key, layer, past)
+    near, far, _ = step.encode(query, key)
+    return _attend(query, near, far, layer, past, step)
+
+
+def _step_of_newest(query: Tensor, key: Tensor, layer: AttentionLayer, past: LambdaLayer) -> DecodeStep:
+    last = tuple(seen - 1 for seen in (past.seen[:1] if past.aligned else past.seen))
+    return _step_at(last, layer.config, layer.positions, Heads.of(query, key, layer.scale), query.device)
+
+
+@lru_cache(maxsize=2)
+def _step_at(
+    last: tuple[int, ...], config: LambdaConfig, encoding: PositionEncoding, heads: Heads, device: torch.device
+) -> DecodeStep:
+    """The same for all layers; only columns that some row attends to are scored."""
+    slots = min(max(last) + 1, config.local_branch)
+    sinks = min(config.global_branch, max(0, max(last) - config.local_branch + 1))
+    position = torch.tensor(last, device=device)
+    return decode_step(config, encoding, heads, position, slots, sinks, complete=len(last) == 1)
+
+
+def _attend(
+    query: Tensor, near: Tensor, far: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep
+) -> Tensor:
+    """query: as projected; near, far: as the window and the first tokens feel it."""
+    heads, rows = step.heads, query.shape[0]
+    folded = (rows, heads.key, heads.query // heads.key, heads.width)
+    columns = [_window(near.reshape(folded), layer, past, step)]
+    if step.sinks:
+        columns.append(_first(far.reshape(folded), layer, past, step))
+    scores = torch.cat([scores for scores, _ in columns], -1)
+    if step.bias is not None:
+        scores = scores + step.bias
+    if layer.config.keeps_middle(layer.layer_idx):
+        middle = _Middle(query, layer, past, step).columns()
+        scores = torch.cat([scores, middle[0]], -1)
+        columns.append(middle)
+    weights = scores.softmax(-1, dtype=torch.float32).split([scores.shape[-1] for scores, _ in columns], -1)
+    output = _weigh(weights[0], columns[0][1])
+    for part, (_, values) in zip(weights[1:], columns[1:]):
+        output = output + _weigh(part, values)
+    return output.to(query.dtype).view(rows, heads.query, 1, -1)
+
+
+def _window(near: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep) -> Columns:
+    keys, values = past.keys.narrow(2, 0, step.slots), past.values.narrow(2, 0, step.slots)
+    if step.window is not None:
+        keys = layer.positions.rotate(keys, step.window)
+    return near @ keys.mT, values
+
+
+def _first(far: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep) -> Columns:
+    """In float32: so few columns take longer in half precision, on the CPU three times."""
+    keys, values = (x.narrow(2, 0, step.sinks).float() for x in (past.sink_keys, past.sink_values))
+    if step.first is not None:
+        keys = layer.positions.rotate(keys, step.first)
+    return far @ keys.mT, values
 
 
 def _weigh(weights: Tensor, values: Tensor) -> Tensor:
-    """weights `[B, Hkv, g, k]`; values `[B, Hkv, k, d_v]`, or `[B, Hkv, g, k, d_v]` for each query head its own."""
-    if values.dim() == 4:
-        return weights @ values.to(weights.dtype)
-    return (weights.unsqueeze(-2) @ values.to(weights.dtype)).squeeze(-2)
+    """weights: float32 `[B, Hkv, g, k]`; values as in Columns."""
+    weights = weights.to(values.dtype)
+    return weights @ values if values.dim() == 4 else (weights.unsqueeze(-2) @ values).squeeze(-2)
 
 
-def _encode(x: Tensor, layer: AttentionLayer, seen: list[int]) -> Tensor:
-    """x `[B, H, 1, d]` encoded at each row's position."""
-    if len(set(seen)) == 1:
-        return layer.positions.at(x, seen[0])
-    if layer.positions.slopes is not None:
-        return x
-    return layer.positions.rotate(x, _row_table(layer.positions, tuple(seen), x.device))
+class _Middle:
+    """The middle keys that each row's newest token attends to, where the configuration has it attend to any."""
 
+    def __init__(self, query: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep) -> None:
+        """query: `[B, Hq, 1, d]`, as projected."""
+        self.query, self.layer, self.past, self.step = query, layer, past, step
+        self.config, self.heads = layer.config, step.heads
 
-@lru_cache(maxsize=8)
-def _column(positions: tuple[int, ...], device: torch.device) -> Tensor:
-    """int64 `[B or 1, 1]`."""
-    return torch.tensor(positions, device=device)[:, None]
+    def columns(self) -> Columns:
+        return self._all() if self.config.triangle_offset else self._best()
 
+    def _felt_at(self, distance: int) -> Tensor:
+        """The scaled query as keys at that distance feel it, `[B, Hkv, g, d]`."""
+        query = self.layer.positions.at_distance(self.query, distance) * self.heads.scale
+        return query.reshape(query.shape[0], self.heads.key, -1, self.heads.width)
 
-@lru_cache(maxsize=8)
-def _row_table(encoding: RotaryPositions, positions: tuple[int, ...], device: torch.device) -> Table:
-    """For one token per row, `[B, 1, 1, rotary_dim / 2]`."""
-    return encoding.table(_column(positions, device)[:, None])
+    def _slope_bias(self, distance: int) -> Tensor | float:
+        """That of ALiBi, `[Hkv, g, 1]`."""
+        slopes = self.layer.positions.slopes
+        if slopes is None:
+            return 0.0
+        return self.layer.positions.slopes_on(self.query.device).view(self.heads.key, -1, 1) * distance
 
-
-@lru_cache(maxsize=1)
-def _ring_table(encoding: RotaryPositions, last: tuple[int, ...], slots: int, size: int, device: torch.device) -> Table:
-    """For the keys in the first `slots` of a ring of `size`, `[B or 1, 1, slots, rotary_dim / 2]`."""
-    last = _column(last, device)
-    distance = (last - torch.arange(slots, device=device)) % size
-    return encoding.table((last - distance).clamp(min=0)[:, None])
-
-
-class _Newest:
-    """The newest token of each row, folded to `[B, Hkv, g, d]`, and its scores `[B, Hkv, g, k]` per kind of key."""
-
-    def __init__(self, query: Tensor, layer: AttentionLayer, past: LambdaLayer) -> None:
-        self.layer, self.past, self.raw = layer, past, query
-        self.config, self.positions = layer.config, layer.positions
-        last = [seen - 1 for seen in past.seen]
-        self.last = last[:1] if past.aligned else last
-        self.dtype = torch.float32 if self.positions.slopes is not None else query.dtype
-        self.position = _column(tuple(self.last), query.device)
-        self.near = self._fold(_encode(query, layer, last))
-        self.reached_sinks = min(self.config.global_branch, max(0, max(last) - self.config.local_branch + 1))
-
-    @cached_property
-    def far(self) -> Tensor:
-        """The query as keys at the limit feel it."""
-        limit = self.config.limit_distance
-        return self.near if limit is None else self._fold(self.positions.at_distance(self.raw, limit))
-
-    @cached_property
-    def sink_query(self) -> Tensor:
-        """The query as the first tokens feel it before any limit."""
-        latest = self.config.latest_position
-        if latest is None:
-            return self.near
-        return self._fold(_encode(self.raw, self.layer, [min(position, latest) for position in self.last]))
-
-    @property
-    def slopes(self) -> Tensor | None:
-        """Those of ALiBi, `[Hkv, g, 1]`."""
-        slopes = self.positions.slopes
-        return None if slopes is None else self.positions.slopes_on(self.raw.device).view(*self.near.shape[1:3], 1)
-
-    def _fold(self, query: Tensor) -> Tensor:
-        rows, heads, _, width = query.shape
-        key_heads = self.past.keys.shape[1]
-        return (query * self.layer.scale).to(self.dtype).view(rows, key_heads, heads // key_heads, width)
-
-    def _score(self, query: Tensor, key: Tensor) -> Tensor:
-        return query @ key.to(self.dtype).transpose(-1, -2)
-
-    def _finish(self, scores: Tensor, distance: Tensor, attended: Tensor | None) -> Tensor:
-        """Add the ALiBi bias for `distance` `[B or 1, k]` and drop keys that are not attended."""
-        if self.slopes is not None:
-            scores = scores - self.slopes * self.config.capped(distance)[:, None, None].to(scores.dtype)
-        return scores if attended is None else scores.masked_fill(~attended[:, None, None], float("-inf"))
-
-    def window(self) -> tuple[Tensor, Tensor]:
-        keys, values = self.past.keys[:, :, : self.past.filled], self.past.values[:, :, : self.past.filled]
-        needs_distance = self.config.caps_window or self.positions.slopes is not None or not self.past.aligned
-        if not needs_distance:
-            return self._score(self.near, keys), values
-        slots = torch.arange(keys.shape[-2], device=keys.device)
-        distance = (self.position - slots) % self.config.local_branch
-        attended = None if self.past.aligned else distance <= self.position
-        if not self.config.caps_window or self.positions.slopes is not None:
-            return self._finish(self._score(self.near, keys), distance, attended), values
-        ring = (tuple(self.last), keys.shape[-2], self.config.local_branch, keys.device)
-        encoded = self.positions.rotate(keys, _ring_table(self.positions, *ring))
-        beyond = (distance >= self.config.limit_distance)[:, None, None]
-        scores = torch.where(beyond, self._score(self.far, keys), self._score(self.near, encoded))
-        return self._finish(scores, distance, attended), values
-
-    def sinks(self) -> tuple[Tensor, Tensor]:
-        keys, values = (x[:, :, : self.reached_sinks] for x in (self.past.sink_keys, self.past.sink_values))
-        distance = (self.position - torch.arange(self.reached_sinks, device=keys.device))[:, None, None, None]
-        slopes = None if self.slopes is None else self.slopes[..., None]
-        near, far = lambda: self.sink_query, lambda: self.far
-        return score_sinks(self.layer, keys.to(self.dtype), distance, near, far, slopes), values
-
-    def _middle(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _kept(self) -> tuple[Tensor, Tensor, Tensor]:
         """Middle keys (as projected) and values where they are kept, and which of them each row has, `[B or 1, k]`."""
         first = self.config.global_branch
-        count = max(0, max(self.last) - self.config.local_branch + 1 - first)
+        count = max(0, max(self.past.seen) - self.config.local_branch - first)
         part = slice(first, first + count)
         keys, values = self.past.history_keys[:, :, part], self.past.history_values[:, :, part]
-        position = _column(tuple(self.last), keys.device)
-        distance = position - torch.arange(first, first + count, device=keys.device)
+        distance = self.step.position.to(keys.device)[:, None] - torch.arange(first, first + count, device=keys.device)
         return keys, values, distance >= self.config.local_branch
 
-    def middle(self) -> tuple[Tensor, Tensor]:
-        """All middle keys at the limit distance, less `t * log(their number)`."""
-        keys, values, attended = self._middle()
+    def _all(self) -> Columns:
+        """All of them at the limit distance, less `t * log(their number)`."""
+        keys, values, attended = self._kept()
         count = attended.sum(-1).clamp(min=1).double()
-        offset = (self.config.triangle_offset * count.log()).to(self.dtype)[:, None, None, None]
-        distance = torch.full_like(attended, self.config.limit_distance, dtype=torch.int64)
-        return self._finish(self._score(self.far, keys) - offset, distance, attended), values
+        offset = (self.config.triangle_offset * count.log()).float()[:, None, None, None]
+        limit = self.config.limit_distance
+        scores = self._felt_at(limit) @ keys.mT - offset - self._slope_bias(limit)
+        return scores.masked_fill(~attended[:, None, None], float("-inf")), values
 
-    def best(self) -> tuple[Tensor, Tensor]:
-        """Per query head the k middle keys that score highest at distance `insert_at`, with those scores."""
-        top_k, device = self.config.top_k, self.raw.device
-        keys, values, attended = self._middle()
-        query = self._fold(self.positions.at_distance(self.raw, top_k.insert_at))
-        scores, chosen = _search(query.to(keys.device), keys, attended, top_k.k)
+    def _best(self) -> Columns:
+        """Per query head the k that score highest at distance `insert_at`, with those scores."""
+        top_k, device = self.config.top_k, self.query.device
+        keys, values, attended = self._kept()
+        scores, chosen = _search(self._felt_at(top_k.insert_at).to(keys.device), keys, attended, top_k.k)
         rows = torch.arange(values.shape[0], device=values.device)[:, None, None, None]
         heads = torch.arange(values.shape[1], device=values.device)[:, None, None]
-        scores, values = scores.to(device), values[rows, heads, chosen].to(device)
-        return scores if self.slopes is None else scores - self.slopes * top_k.insert_at, values
+        values = values[rows, heads, chosen].to(device)
+        return scores.to(device) - self._slope_bias(top_k.insert_at), values
 
 
 def _search(query: Tensor, keys: Tensor, attended: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -42,5 +42,5 @@ def lambda_attention(
         return attend_one(query, key, value, layer, past)
     output = attend_prefill(query, key, value, layer, past)
     if uses_top_k:
-        output[:, :, -1:] = attend_newest(query[:, :, -1:], layer, past)
+        output[:, :, -1:] = attend_newest(query[:, :, -1:], key[:, :, -1:], layer, past)
     return output

@@ -36,8 +36,8 @@ def attend_batch(
     query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, real: RealTokens
 ) -> Tensor:
     """`lambda_attention` for rows with padding or at different positions. The output at padding is zero."""
-    one_each = real.columns is None and query.shape[-2] == 1
-    if real.columns is None and (past is None or past.aligned or one_each):
+    one_each = query.shape[-2] == 1
+    if real.columns is None and (past is None or one_each or past.aligned):
         return lambda_attention(query, key, value, layer, past)
     rows, columns = query.shape[0], query.shape[-2]
     output = query.new_zeros(*query.shape[:-1], value.shape[-1])

@@ -30,7 +30,7 @@ def score_sinks(
         return (query @ key.transpose(-1, -2)).unflatten(-2, (-1, queries))
 
     if slopes is not None:
-        scores = score(near(), key).float() - slopes * _felt(distance, config)
+        scores = score(near(), key).float() - slopes * felt_distance(distance, config)
     elif limit is None:
         scores = score(near(), encoding.at(key, 0))
     elif limit <= config.local_branch:  # so that all of them are beyond it
@@ -40,7 +40,7 @@ def score_sinks(
     return scores.masked_fill(distance < config.local_branch, float("-inf")).flatten(-3, -2)
 
 
-def _felt(distance: Tensor, config: LambdaConfig) -> Tensor:
+def felt_distance(distance: Tensor, config: LambdaConfig) -> Tensor:
     """The distance to the first tokens as felt; that to the very first is the query's position."""
     if config.latest_position is None:
         return config.capped(distance)

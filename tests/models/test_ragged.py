@@ -60,7 +60,7 @@ def test_a_token_makes_its_tables_once_for_all_layers(monkeypatch):
     cache = model(ids, attention_mask=mask, use_cache=True).past_key_values
     monkeypatch.setattr(RotaryPositions, "table", lambda self, at: made.append(at.shape) or table(self, at))
     model(ids[:, :1], past_key_values=cache)
-    assert made == [(3, 1, 1), (3, 1, 8)]  # of the token in each row, and of the ring
+    assert made == [(3, 10), (3, 1, 8)]  # of the 2 x 4 + 2 heads of the token in each row, and of the ring
 
 
 @torch.no_grad()
