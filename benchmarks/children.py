@@ -1,0 +1,46 @@
+"""Measurements in processes of their own: each has its memory, and its share of a noisy machine, to itself."""
+
+import argparse
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from utils.arguments import HarnessParser
+from utils.errors import USER_ERROR_STATUS, UserError
+from utils.runtime import is_out_of_memory
+
+Case = dict[str, Any]
+"""What to measure, or what came out: JSON."""
+
+
+def add_case_argument(parser: HarnessParser) -> None:
+    """--case, by which `measure_apart` starts a script again."""
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+
+
+def measure_apart(script: str, case: Case) -> Case | None:
+    """What `answer` of that script finds for the case, in a process of its own; None where memory ran out."""
+    command = [sys.executable, script, "--case", json.dumps(case)]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode == USER_ERROR_STATUS:
+        raise UserError(run.stderr.splitlines()[-1].removeprefix("error: "))
+    if run.returncode == -signal.SIGKILL:  # as Linux ends a process when no memory is left
+        return None
+    if run.returncode:
+        sys.stderr.write(run.stderr)
+        run.check_returncode()
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def answer(measure: Callable[[Case], Case], case: Case) -> None:
+    """The child's side: print what `measure` finds as the last line."""
+    try:
+        found = measure(case)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        found = None
+    print(json.dumps(found))

@@ -1,0 +1,57 @@
+"""A model that reads a prompt and generates after it, timed: what the benchmarks of whole models measure."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+
+from benchmarks.measure import seconds_of
+from models.cache_state import cache_bytes
+from models.get_model import ModelSpec, get_model
+from models.model_base import extend_vanilla_positions
+from models.sample import SAMPLE_MODEL
+from utils.errors import UserError
+
+RANDOM_7B = "llama2_7b"
+LABELS = {SAMPLE_MODEL: "SmolLM2-135M", RANDOM_7B: "Llama-2-7B, random"}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One prompt read and gone on from: seconds to the first token, seconds of all tokens after it, bytes of cache."""
+
+    prefill: float
+    decode: float
+    cache: int
+
+
+def load(name: str, dtype: str, device: str) -> PreTrainedModel:
+    """A vanilla model as --models names it, on the device."""
+    if name != RANDOM_7B:
+        return get_model(ModelSpec(name, dtype=dtype)).model.to(device)
+    if device != "cuda":
+        raise UserError(f"--models {RANDOM_7B} needs --device cuda: a model of this size is too slow for a CPU")
+    with torch.device(device):
+        model = AutoModelForCausalLM.from_config(LlamaConfig(), dtype=getattr(torch, dtype))
+    return extend_vanilla_positions(model.eval())
+
+
+@torch.no_grad()
+def read_and_generate(model: PreTrainedModel, length: int, tokens: int) -> Reading:
+    """Read a random prompt of `length` tokens, then generate one token and `tokens` more."""
+    device = model.device.type
+    prompt = torch.randint(model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
+    prompt, state = prompt.to(device), {}
+
+    def prefill() -> None:
+        output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
+        state.update(cache=output.past_key_values, token=output.logits.argmax(-1))
+
+    def decode() -> Tensor:
+        token = state["token"]
+        for _ in range(tokens):
+            token = model(input_ids=token, past_key_values=state["cache"], use_cache=True).logits.argmax(-1)
+        return token
+
+    return Reading(seconds_of(prefill, device), seconds_of(decode, device), cache_bytes(state["cache"]))
