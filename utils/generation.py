@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
+from models.vanilla import position_table_length
 from utils.errors import UserError
 from utils.runtime import is_out_of_memory
 
@@ -28,6 +29,17 @@ class Generated:
     texts: list[str]
     tokens: list[int]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why nothing was generated, as the beginning of a sentence."""
+
+    reason: str
+
+
+class TooFewPositions(Exception):
+    """A text goes beyond the positions that the model has."""
 
 
 class Generator:
@@ -49,6 +61,7 @@ class Generator:
     ) -> None:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
         self.synced, self._seed = synced, arguments.seed or 0
+        self._positions = position_table_length(model)
         _check_tokens(arguments, model)
         self.options = _options(arguments, tokenizer) | {"synced_gpus": synced}
         if self.stop:
@@ -56,7 +69,8 @@ class Generator:
 
     @torch.no_grad()
     def prefill(self, input_ids: Tensor, cache: Cache) -> float:
-        """Read `input_ids`, int64 [batch, n], into `cache`; returns the seconds it took."""
+        """Read `input_ids`, int64 [batch, n], into `cache`; returns the seconds it took. Raises TooFewPositions."""
+        self._check_positions(cache.get_seq_length() + input_ids.shape[1])
         started = self._now()
         self.model.base_model(input_ids=input_ids.to(self.device), past_key_values=cache, use_cache=True)
         return self._now() - started
@@ -67,8 +81,9 @@ class Generator:
     ) -> Generated:
         """Go on after prompts `input_ids`, int64 [batch, n]; `cache`, if given, holds a beginning of them.
 
-        attention_mask: int64 [batch, n], 0 at padding on the left; None is no padding.
+        attention_mask: int64 [batch, n], 0 at padding on the left; None is no padding. Raises TooFewPositions.
         """
+        self._check_positions(input_ids.shape[1] + self.options["max_new_tokens"] - 1)  # the last one is not read
         input_ids = input_ids.to(self.device)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(self.device)
         options = self.options if cache is None else {**self.options, "past_key_values": cache}
@@ -83,19 +98,30 @@ class Generator:
         if self.options["do_sample"]:
             torch.manual_seed(random.Random(repr((self._seed, place))).getrandbits(63))
 
-    def attempt(self, action: Callable[[], T]) -> T | None:
-        """What `action` returns; None where memory ran out. Raises UserError if other ranks wait in that forward."""
+    def attempt(self, action: Callable[[], T]) -> T | Failure:
+        """What `action` returns, or why it failed.
+
+        Raises UserError where other ranks wait in that forward and memory or positions ran out, and any error that
+        cannot be left behind: of ranks that share the weights, or of a device that is out of order.
+        """
         try:
             return action()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
+        except Exception as error:
+            expected = isinstance(error, TooFewPositions) or is_out_of_memory(error)
+            if self.synced and not expected:
                 raise
+            failure = Failure(_reason(error))
         if self.synced:
             raise UserError(
-                "memory ran out, and under ZeRO-3 no rank can go on without the others: give a smaller --batch_size or "
-                "--max_length, or more ranks"
+                f"{failure.reason}, and under ZeRO-3 no rank can go on without the others: give a smaller --batch_size "
+                "or --max_length, or more ranks"
             )
-        return None
+        self._now()  # which fails again on a device that is out of order
+        return failure
+
+    def _check_positions(self, tokens: int) -> None:
+        if self._positions is not None and tokens > self._positions:
+            raise TooFewPositions(f"the model's {self._positions} positions ran out")
 
     def _until_end(self, row: list[int]) -> list[int]:
         """A row without the padding behind its end-of-sequence token."""
@@ -115,6 +141,13 @@ class Generator:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         return time.monotonic()
+
+
+def _reason(error: Exception) -> str:
+    if is_out_of_memory(error):
+        return "memory ran out"
+    words = str(error).strip().partition("\n")[0]
+    return words if isinstance(error, TooFewPositions) else f"{type(error).__name__} ({words})"
 
 
 def _check_tokens(arguments: Namespace, model: nn.Module) -> None:

@@ -8,7 +8,7 @@ import torch
 from transformers import DynamicCache
 
 from models.cache_state import branch_cache, cache_bytes
-from utils.generation import Generator
+from utils.generation import Failure, Generator
 
 Line = dict[str, Any]
 NO_TEXT = [0, 0]
@@ -69,7 +69,7 @@ class PositionGenerator:
     def lines(self, texts: Sequence[list[int]], indices: Sequence[int]) -> list[tuple[int, Line]]:
         """(text, what samples.jsonl keeps of it) at each position that a text reaches past.
 
-        indices: the texts' own in the corpus. A batch for which memory runs out is read again, text by text.
+        indices: the texts' own in the corpus. A batch that fails is read again, text by text.
         """
         lines: list[tuple[int, Line]] = []
         rows, reading = list(range(len(texts))), None
@@ -84,10 +84,11 @@ class PositionGenerator:
             rows = reaching
             self.generator.seed([indices[row] for row in rows], position)
             found = self._generate(reading, min(position, self.truncation or position))
-            if found is None and len(texts) > 1:
+            failed = isinstance(found, Failure)
+            if failed and len(texts) > 1:
                 reading = None  # its cache must not be in the way of the next attempt
                 return [(row, line) for row, ids in enumerate(texts) for _, line in self.lines([ids], [indices[row]])]
-            reading = reading if found else None  # after a failure the next position begins anew
+            reading = None if failed else reading  # after a failure the next position begins anew
             lines += [(row, self._line(texts[row], position, found, place)) for place, row in enumerate(rows)]
         return lines
 
@@ -95,12 +96,14 @@ class PositionGenerator:
         first = max(0, position - self.truncation) if self.truncation is not None else 0
         return _Reading(self.generator, [ids[first:] for ids in texts] or [NO_TEXT])
 
-    def _generate(self, reading: _Reading, length: int) -> list[Line] | None:
-        """None where memory ran out."""
+    def _generate(self, reading: _Reading, length: int) -> list[Line] | Failure:
         length = length if reading.texts != [NO_TEXT] else len(NO_TEXT)
         return self.generator.attempt(lambda: reading.generate(length))
 
-    def _line(self, ids: list[int], position: int, found: list[Line] | None, place: int) -> Line:
+    def _line(self, ids: list[int], position: int, found: list[Line] | Failure, place: int) -> Line:
         reference = self.generator.decode(ids[position : position + self.reference_length])
-        line = {"output": None, "error": f"memory ran out at position {position}"}
-        return {"position": position, "reference": reference, **(found[place] if found else line)}
+        if isinstance(found, Failure):
+            outcome = {"output": None, "error": f"{found.reason} at position {position}"}
+        else:
+            outcome = found[place]
+        return {"position": position, "reference": reference, **outcome}

@@ -11,7 +11,7 @@ from torch import Tensor
 from data.tasks.prompt import PromptEncoder
 from data.tasks.task import Example, Task
 from utils.errors import UserError
-from utils.generation import Generated, Generator
+from utils.generation import Failure, Generated, Generator
 from utils.tokenization import unknown_token
 
 Line = dict[str, Any]
@@ -43,24 +43,24 @@ class TaskRunner:
         return ids
 
     def lines(self, examples: Sequence[Example], prompts: Sequence[list[int]]) -> list[Line]:
-        """What samples.jsonl keeps of each example, given its `prompt`; also of one for which memory runs out."""
+        """What samples.jsonl keeps of each example, given its `prompt`; also of one that fails."""
         if not examples:
             if self.generator.synced:
                 self._generate([NO_PROMPT])
             return []
         self.generator.seed([example.index for example in examples])
         generated = self._generate(prompts)
-        if generated is None and len(prompts) > 1:
+        failed = isinstance(generated, Failure)
+        if failed and len(prompts) > 1:
             return [line for alone in zip(examples, prompts) for line in self.lines(*([part] for part in alone))]
-        texts = [None] * len(examples) if generated is None else generated.texts
-        return [self._line(*found) for found in zip(examples, prompts, texts)]
+        outcomes = [generated] if failed else generated.texts
+        return [self._line(*found) for found in zip(examples, prompts, outcomes)]
 
-    def _generate(self, prompts: Sequence[list[int]]) -> Generated | None:
-        """None where memory ran out."""
+    def _generate(self, prompts: Sequence[list[int]]) -> Generated | Failure:
         input_ids, mask = pad_left(prompts)
         return self.generator.attempt(lambda: self.generator.generate(input_ids, attention_mask=mask))
 
-    def _line(self, example: Example, prompt: list[int], output: str | None) -> Line:
+    def _line(self, example: Example, prompt: list[int], outcome: str | Failure) -> Line:
         line: Line = {
             "index": example.index,
             "id": example.id,
@@ -68,14 +68,14 @@ class TaskRunner:
             "prompt_sha256": hashlib.sha256(torch.tensor(prompt).numpy().tobytes()).hexdigest(),
             "length": len(prompt),
             "depth": example.depth,
-            "output": output,
+            "output": None,
             "targets": list(example.targets),
             "score": None,
             "error": None,
         }
-        if output is None:
-            return line | {"error": f"memory ran out over a prompt of {len(prompt)} tokens"}
-        return line | {"score": self.task.metric(output, example.targets)}
+        if isinstance(outcome, Failure):
+            return line | {"error": f"{outcome.reason} over a prompt of {len(prompt)} tokens"}
+        return line | {"output": outcome, "score": self.task.metric(outcome, example.targets)}
 
 
 def truncate(ids: list[int], max_length: int | None, side: str) -> list[int]:

@@ -22,6 +22,7 @@ from utils.generation_metrics.scores import generation_scores
 
 SCRIPT = "eval_downstream_tasks"
 LAMBDA = ("--use_lambda_attention", "--local_branch", 64, "--global_branch", 4, "--limit_distance", 64)
+TOP_K = ("--top_k_attention", 5, "--top_k_insert_at", 48, "--top_k_from_layer", 1, "--top_k_to_layer", 1000)
 VOLATILE = ("seconds", "memory_bytes")
 SAMPLES, NEW = 5, 6
 TEMPLATE = (
@@ -145,7 +146,9 @@ def test_a_constant_answer_scores_where_it_is_the_target(flags, tiny_tokenizer_d
     assert f"1.00 for '{key}.', wanted ['{key}']" in out and "accuracy 0.2000" in out
 
 
-@pytest.mark.parametrize("method", [(), LAMBDA], ids=["vanilla", "lambda"])
+@pytest.mark.parametrize(
+    "method", [(), LAMBDA, (*LAMBDA, *TOP_K, "--offload_middle")], ids=["vanilla", "lambda", "top-k"]
+)
 def test_batches_of_different_lengths_give_what_single_examples_give(method, unequal, tmp_path):
     run_here(*unequal, *method, "--log_dir", tmp_path / "single")
     run_here(*unequal, *method, "--log_dir", tmp_path / "batch", "--batch_size", 3)
@@ -223,13 +226,22 @@ def test_an_example_that_does_not_fit_is_recorded_and_the_run_goes_on(batch, une
     read_trial(tmp_path / "short")
 
 
-def test_any_other_failure_is_not_taken_for_one_of_memory(unequal, tmp_path, monkeypatch):
-    def broken(*args, **kwargs):
-        raise RuntimeError("shapes do not match")
+def test_any_other_failure_is_an_examples_too(unequal, tmp_path, monkeypatch):
+    generate = Generator.generate
 
-    monkeypatch.setattr(Generator, "generate", broken)
-    with pytest.raises(RuntimeError, match="shapes do not match"):
-        run_here(*unequal, "--log_dir", tmp_path / "log")
+    def fails_on_the_third(self, input_ids, *args, **kwargs):
+        if input_ids.shape[1] == third:
+            raise ValueError("no such shape\nin detail")
+        return generate(self, input_ids, *args, **kwargs)
+
+    run_here(*unequal, "--log_dir", tmp_path / "whole")
+    third = samples(tmp_path / "whole")[2]["length"]
+    monkeypatch.setattr(Generator, "generate", fails_on_the_third)
+    run_here(*unequal, "--log_dir", tmp_path / "failed")
+    lines = samples(tmp_path / "failed")
+    assert lines[2]["error"] == f"ValueError (no such shape) over a prompt of {third} tokens"
+    assert [line["score"] is None for line in lines] == [False, False, True, False, False]
+    assert results(tmp_path / "failed")["failed"] == 1
 
 
 def test_chat_template_and_structured_prompt(flags, tiny_llama_dir, tiny_tokenizer_dir, tmp_path):
@@ -265,6 +277,23 @@ def test_method_is_the_flags_that_it_stands_for(unequal, tmp_path):
         assert samples(tmp_path / method) == samples(tmp_path / f"{method}-flags")
         outputs[method] = tuple(line["output"] for line in samples(tmp_path / method))
     assert len(set(outputs.values())) == 3
+
+
+def test_published_flags(tiny_llama_dir, unequal, tmp_path):
+    (tmp_path / "keys").mkdir()
+    (tmp_path / "files").rename(tmp_path / "keys" / "512")
+    published = (
+        *("--model", tiny_llama_dir, "--tokenizer_path", tiny_llama_dir, *LAMBDA, *TOP_K, "--triangle_offset", 0.0),
+        *("--dataset", "passkey_retrieval", "--dataset_dir", tmp_path / "keys", "--dataset_group", 512),
+        *("--split", "test", "--max_data_num", 3, "--start_data_from", 1, "--max_length", 400),
+        *("--truncation_side", "center", "--max_generation_length", 10, "--min_new_tokens", 2, "--suppress_tokens"),
+        *("--do_sample", "--seed", 0, "--structured_prompt", "--evaluate_metrics", "--silent"),
+    )
+    run_here(*published, "--log_dir", tmp_path / "log")
+    lines = samples(tmp_path / "log")
+    assert [line["id"] for line in lines] == ["512:1", "512:2", "512:3"]
+    assert all(line["error"] is None and line["length"] <= 400 for line in lines)
+    assert "rougeL" in results(tmp_path / "log")
 
 
 def test_texts_are_compared_besides_and_examples_shown_unless_silent(unequal, tmp_path, capsys):

@@ -65,16 +65,54 @@ def test_samples_are_those_of_their_seed_and_place():
     assert len({*map(tuple, (sample(3, 0, 20), sample(4, 0, 20), sample(3, 1, 20), sample(3, 0, 21)))}) == 4
 
 
-def test_only_want_of_memory_is_no_answer():
+def test_a_failure_says_why():
     def fail(error):
         raise error
 
+    def reason(error):
+        return ours.attempt(lambda: fail(error)).reason
+
     ours = generator()
     assert ours.attempt(lambda: 3) == 3
-    assert ours.attempt(lambda: fail(torch.OutOfMemoryError("out of memory"))) is None
-    assert ours.attempt(lambda: fail(RuntimeError("DefaultCPUAllocator: can't allocate memory"))) is None
-    with pytest.raises(RuntimeError, match="shapes"):
-        ours.attempt(lambda: fail(RuntimeError("shapes")))
+    assert reason(torch.OutOfMemoryError("out of memory")) == "memory ran out"
+    assert reason(RuntimeError("DefaultCPUAllocator: can't allocate memory")) == "memory ran out"
+    assert reason(ValueError("shapes\nof this and that")) == "ValueError (shapes)"
+    with pytest.raises(KeyboardInterrupt):
+        ours.attempt(lambda: fail(KeyboardInterrupt()))
+    ours.synced = True
+    with pytest.raises(ValueError, match="shapes"):
+        reason(ValueError("shapes"))
+
+
+def test_a_device_that_is_out_of_order_ends_the_run(monkeypatch):
+    def broken(*_):
+        raise RuntimeError("device-side assert")
+
+    ours = generator()
+    monkeypatch.setattr(ours, "_now", broken)
+    with pytest.raises(RuntimeError, match="device-side assert"):
+        ours.attempt(broken)
+
+
+def test_fewest_tokens_where_the_sequence_would_end():
+    model = tiny_model()
+    free = model.generate(PROMPT, max_new_tokens=12, do_sample=False, pad_token_id=0, eos_token_id=None)
+    model.generation_config.eos_token_id = free[0, PROMPT.shape[1] + 2].item()
+    assert generator(model).generate(PROMPT).tokens[0] <= 3
+    for least in (7, 12):
+        for cache in (None, DynamicCache()):
+            ours = generator(model, min_new_tokens=least)
+            if cache is not None:
+                ours.prefill(PROMPT[:, :-1], cache)
+            assert min(ours.generate(PROMPT, cache).tokens) >= least
+
+
+def test_positions_that_run_out_are_an_examples_failure():
+    model = tiny_model("gpt2", n_positions=40)
+    fits, beyond = (generator(model, length=length) for length in (11, 12))
+    assert fits.attempt(lambda: fits.generate(PROMPT)).tokens == [11, 11]
+    for action in (lambda: beyond.generate(PROMPT), lambda: beyond.prefill(tiny_input_ids(1, 41), DynamicCache())):
+        assert beyond.attempt(action).reason == "the model's 40 positions ran out"
 
 
 @pytest.mark.parametrize(
