@@ -55,6 +55,9 @@ class _Conversion:
         self.modules = family.attention_modules(base)
         self.signature = list(inspect.signature(type(base).forward).parameters)[1:]
         self.real = RealTokens()
+        self.unused = [base.rotary_emb] if hasattr(base, "rotary_emb") else []
+        for module in self.unused:
+            setattr(module, _forward_name(module), _make_nothing)
         self.hook = base.register_forward_pre_hook(self.before_forward, with_kwargs=True)
 
     def use_cache_in_generation(self, model: PreTrainedModel) -> None:
@@ -65,6 +68,8 @@ class _Conversion:
 
     def remove(self) -> None:
         self.hook.remove()
+        for module in self.unused:
+            _restore_forward(module)
         if self.generation_config is not None:
             self.generation_config.use_cache = self.generation_used_cache
 
@@ -143,6 +148,13 @@ def _attention_forward(
     heads = _InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
     merged = heads.transpose(1, 2).flatten(2)
     return getattr(self, conversion.family.output)(merged), None
+
+
+def _make_nothing(*_, **__) -> None:
+    """The forward of the model's own rotary embedding, which no converted module reads.
+
+    For some RoPE types it looks at a position on the host: a GPU would wait for it, and no CUDA graph could hold it.
+    """
 
 
 def drop_in(
