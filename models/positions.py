@@ -8,7 +8,7 @@ model.
 import math
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -51,6 +51,17 @@ class _BlockTables:
         self._used.clear()
 
 
+class _Copies:
+    """A tensor on the device where it is needed, copied there once."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._tensor, self._copied = tensor, lru_cache(maxsize=None)(tensor.to)
+
+    def __call__(self, device: torch.device) -> Tensor:
+        # torch.compile does not look into caches of functions
+        return self._tensor if self._tensor.device == device else self._copied(device)
+
+
 @dataclass(frozen=True, eq=False)
 class RotaryPositions:
     """RoPE (arXiv 2104.09864) on the first `rotary_dim` features of a head.
@@ -68,7 +79,7 @@ class RotaryPositions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_block_table", _BlockTables(self._compute_block_table))
-        object.__setattr__(self, "_inv_freq_on", lru_cache(maxsize=None)(self.inv_freq.to))
+        object.__setattr__(self, "_inv_freq_on", _Copies(self.inv_freq))
 
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
         return self
@@ -76,6 +87,10 @@ class RotaryPositions:
     def begin_forward(self) -> None:
         """To be called before each forward of a model: tables that the last one did not use are forgotten."""
         self._block_table.begin_forward()
+
+    def on(self, device: torch.device) -> "RotaryPositions":
+        """The same, with its tensors there."""
+        return replace(self, inv_freq=self.inv_freq.to(device))
 
     @property
     def rotary_dim(self) -> int:
@@ -141,10 +156,14 @@ class AlibiPositions:
     slopes: Tensor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "slopes_on", lru_cache(maxsize=None)(self.slopes.to))
+        object.__setattr__(self, "slopes_on", _Copies(self.slopes))
 
     def __deepcopy__(self, memo: dict) -> "AlibiPositions":
         return self
+
+    def on(self, device: torch.device) -> "AlibiPositions":
+        """The same, with its tensors there."""
+        return replace(self, slopes=self.slopes.to(device))
 
     def begin_forward(self) -> None:
         """Nothing to forget."""
