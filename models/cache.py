@@ -103,6 +103,8 @@ class LambdaLayer(CacheLayerMixin):
         key, value: `[B, Hkv, n, d]` as projected.
         """
         self.reserve(key, value)
+        if min(self.seen) >= self.config.global_branch and not self.keeps_history:
+            return
         for part, position in self._parts():
             new_key, new_value = key[part], value[part]
             count = min(self.config.global_branch - position, key.shape[-2])

@@ -1,7 +1,7 @@
 """What decoding one token per row does in every layer alike: it follows from the rows' positions.
 
 The positions are a tensor on the device, and no shape and no Python number depends on what they are: with all slots of
-the ring and all first tokens as columns, torch.compile and CUDA graphs can take a whole step (`models/decode_graph.py`).
+the ring and all first tokens as columns, torch.compile and CUDA graphs take a whole step (`models/decode_graph.py`).
 """
 
 from dataclasses import dataclass
@@ -94,18 +94,19 @@ def decode_step(
     `i - f`: that is where keys are encoded that the limit, or counting inside the cache, brings nearer.
     """
     column = position[:, None]
+    rotary = isinstance(encoding, RotaryPositions)
+    turn = _turn(config, encoding, heads, column) if rotary else None
+    window = first = bias = None
     distance = (column - torch.arange(slots, device=position.device)) % config.local_branch
     beyond = column - torch.arange(sinks, device=position.device)
-    felt = config.capped(distance), felt_distance(beyond, config)
-    turn = window = first = None
-    if isinstance(encoding, RotaryPositions):
-        turn = _turn(config, encoding, heads, column)
-        window = encoding.table((column - felt[0])[:, None]) if config.caps_window else None
-        first = None if _sinks_at_limit(config) else encoding.table((column - felt[1])[:, None])
-    bias = None
-    if not complete or encoding.slopes is not None:
+    if rotary and config.caps_window:
+        window = encoding.table((column - config.capped(distance))[:, None])
+    if rotary and not _sinks_at_limit(config):
+        first = encoding.table((column - felt_distance(beyond, config))[:, None])
+    if not rotary or not complete:
+        felt = torch.cat([config.capped(distance), felt_distance(beyond, config)], -1)
         attended = torch.cat([distance <= column, beyond >= config.local_branch], -1)
-        bias = _bias(encoding, heads, attended, torch.cat(felt, -1))
+        bias = _bias(encoding, heads, attended, felt)
     return DecodeStep(heads, position, position % config.local_branch, slots, sinks, turn, window, first, bias)
 
 

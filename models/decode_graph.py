@@ -1,0 +1,138 @@
+"""Decoding with static shapes: a converted model's whole step, embedding to logits, as one CUDA graph.
+
+    cache = LambdaCache(config, num_layers)
+    logits = model(prompt, past_key_values=cache).logits[:, -1:]
+    graph = DecodeGraph(model, cache)
+    for _ in range(tokens):
+        logits = graph.step(logits.argmax(-1))
+
+All slots of the ring and all first tokens are columns, a position is a tensor, and what does not count yet is masked:
+so every token runs the same operations on the same memory. Elsewhere than on CUDA the same step runs as it is.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from models.cache import LambdaCache, LambdaLayer
+from models.decode_step import Heads, decode_step
+from models.lambda_config import AttentionLayer
+
+Backend = str | Callable
+
+WARM_UPS = 3
+"""Steps before a capture, in which libraries allocate what they keep."""
+
+
+class DecodeGraph:
+    """Reads one token per row at a time into `cache`, a LambdaCache that may hold a text already.
+
+    model: converted, all of it on one device. backend: of torch.compile ("inductor", ...), which then makes the step,
+    as one graph, before it is captured; None leaves it as it is. An ordinary forward may use the cache in between: each
+    goes on where the other stopped.
+    Raises ValueError for a model that is not converted, lies on several devices, or attends to the middle, and for
+    a cache of another configuration.
+    """
+
+    def __init__(self, model: PreTrainedModel, cache: LambdaCache, backend: Backend | None = None) -> None:
+        self.model, self.cache = model, cache
+        self.layer = _attention_layer(model, cache)
+        self._forward = self._step
+        if backend is not None:
+            self._forward = torch.compile(self._step, fullgraph=True, dynamic=False, backend=backend)
+        self._kept: list[Tensor] = []
+
+    @torch.no_grad()
+    def step(self, tokens: Tensor) -> Tensor:
+        """Read `tokens`, int64 `[B, 1]`, none of them padding; returns logits `[B, 1, vocabulary]`."""
+        seen = self.cache.layers[0].seen
+        if not seen or min(seen) < self.layer.config.global_branch:  # while there are first tokens to keep
+            return self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True).logits
+        if not self._holds_cache():
+            self._prepare(tokens)
+        if seen != self._seen:  # an ordinary forward has read on
+            self._place(seen)
+        self._tokens.copy_(tokens)
+        logits = self._run()
+        for layer in self.cache.layers:
+            layer.count(1)
+        self._seen = self.cache.layers[0].seen
+        return logits
+
+    def _holds_cache(self) -> bool:
+        """Whether the cache still has the memory that the step was prepared for: selecting rows gives it another."""
+        tensors = [tensor for layer in self.cache.layers for tensor in _memory(layer)]
+        return len(tensors) == len(self._kept) and all(map(_same, tensors, self._kept))
+
+    def _prepare(self, tokens: Tensor) -> None:
+        layers, config = self.cache.layers, self.layer.config
+        for layer in layers:
+            layer.make_room(max(config.local_branch, config.global_branch))
+        self._kept = [tensor for layer in layers for tensor in _memory(layer)]
+        self._tokens, self._position = tokens.clone(), tokens.new_zeros(tokens.shape[0])
+        self._positions = self.layer.positions.on(tokens.device)
+        self._run = self._captured() if tokens.is_cuda else self._forward
+        self._seen: list[int] = []
+
+    def _place(self, seen: list[int]) -> None:
+        self._position.copy_(torch.tensor(seen))
+
+    def _captured(self) -> Callable[[], Tensor]:
+        """The step as a CUDA graph. Warming up writes where the next token will, and so leaves no trace."""
+        seen, stream = self.cache.layers[0].seen, torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                self._place(seen)
+                self._forward()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = self._forward()
+
+        def replay() -> Tensor:
+            graph.replay()
+            return logits.clone()
+
+        return replay
+
+    def _step(self) -> Tensor:
+        """The step itself: reads and advances tensors alone."""
+        config, key = self.layer.config, self.cache.layers[0].keys
+        heads = Heads(self.model.config.num_attention_heads, key.shape[1], key.shape[-1], self.layer.scale)
+        columns = config.local_branch, config.global_branch
+        step = decode_step(config, self._positions, heads, self._position, *columns)
+        for layer in self.cache.layers:
+            layer.step = step
+        try:
+            logits = self.model(input_ids=self._tokens, past_key_values=self.cache, use_cache=True).logits
+        finally:
+            for layer in self.cache.layers:
+                layer.step = None
+        self._position += 1
+        return logits
+
+
+def _memory(layer: LambdaLayer) -> tuple[Tensor, ...]:
+    return layer.keys, layer.values, layer.sink_keys, layer.sink_values
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    return left is right
+
+
+def _attention_layer(model: PreTrainedModel, cache: LambdaCache) -> AttentionLayer:
+    """The first layer of a model that can decode statically: all have its configuration, positions and scale."""
+    conversion = getattr(model.base_model, "lambda_conversion", None)
+    if conversion is None:
+        raise ValueError("a DecodeGraph needs a model with Λ-attention: convert it first")
+    config = conversion.config
+    if config.triangle_offset or config.top_k is not None:
+        raise ValueError("a DecodeGraph has no room for the middle tokens: it takes no triangle_offset and no top-k")
+    if not all(isinstance(layer, LambdaLayer) and layer.config == config for layer in cache.layers):
+        raise ValueError(f"a DecodeGraph of this model needs a LambdaCache made for {config}")
+    if len({parameter.device for parameter in model.parameters()}) > 1:
+        raise ValueError("a DecodeGraph needs all of the model on one device")
+    return conversion.modules[0].lambda_layer
