@@ -62,10 +62,22 @@ class Generator:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
         self.synced, self._seed = synced, arguments.seed or 0
         self._positions = position_table_length(model)
+        self._dynamic = [part for part in model.modules() if getattr(part, "rope_type", None) == "dynamic"]
         _check_tokens(arguments, model)
         self.options = _options(arguments, tokenizer) | {"synced_gpus": synced}
         if self.stop:
             self.options |= {"stop_strings": self.stop, "tokenizer": tokenizer}
+
+    @torch.no_grad()
+    def begin(self, length: int) -> None:
+        """Before a prompt of so many tokens is read from its start: dynamic RoPE scaling is to follow its length alone.
+
+        Transformers' follows the longest text that it has seen, until one is shorter than the pre-training length.
+        """
+        for rotary in self._dynamic:
+            for last in (0, length - 1):
+                place = torch.tensor([[last]], device=self.device)
+                rotary(place.float(), place)
 
     @torch.no_grad()
     def prefill(self, input_ids: Tensor, cache: Cache) -> float:
@@ -86,6 +98,8 @@ class Generator:
         self._check_positions(input_ids.shape[1] + self.options["max_new_tokens"] - 1)  # the last one is not read
         input_ids = input_ids.to(self.device)
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(self.device)
+        if cache is None:
+            self.begin(input_ids.shape[1])
         options = self.options if cache is None else {**self.options, "past_key_values": cache}
         started = self._now()
         output = self.model.generate(input_ids, attention_mask=mask, **options)

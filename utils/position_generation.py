@@ -8,6 +8,7 @@ import torch
 from transformers import DynamicCache
 
 from models.cache_state import branch_cache, cache_bytes
+from models.vanilla import constant_rope_length
 from utils.generation import Failure, Generator
 
 Line = dict[str, Any]
@@ -35,6 +36,8 @@ class _Reading:
     def generate(self, length: int) -> list[Line]:
         """Read on until the texts' first `length` tokens are the prompt, then generate. Returns a line per row."""
         prompt = torch.tensor([ids[:length] for ids in self.texts])
+        if not self.length:
+            self.generator.begin(length)
         if self.length < length - 1:  # the last token of a prompt is read by `generate`
             self.seconds += self.generator.prefill(prompt[:, self.length : -1], self.cache)
             self.length = length - 1
@@ -56,8 +59,9 @@ class _Reading:
 class PositionGenerator:
     """Generates at each of `--evaluate_positions`; a batch of texts is read once, every position goes on from the last.
 
-    With --runtime_truncation a prompt is only its last so many tokens, read anew at each position. Where ranks are
-    synced, every one is needed at every position, and one without a text reads two tokens.
+    With --runtime_truncation a prompt is only its last so many tokens, read anew at each position; so is a whole prompt
+    where RoPE scaling follows its length, and the cached keys of a shorter one are not its own. Where ranks are synced,
+    every one is needed at every position, and one without a text reads two tokens.
     """
 
     def __init__(self, generator: Generator, arguments: Namespace) -> None:
@@ -65,6 +69,7 @@ class PositionGenerator:
         self.positions = sorted(set(arguments.evaluate_positions))
         self.reference_length = arguments.max_generation_length
         self.truncation = arguments.runtime_truncation
+        self.constant = None if arguments.use_lambda_attention else constant_rope_length(generator.model.config)
 
     def lines(self, texts: Sequence[list[int]], indices: Sequence[int]) -> list[tuple[int, Line]]:
         """(text, what samples.jsonl keeps of it) at each position that a text reaches past.
@@ -77,7 +82,7 @@ class PositionGenerator:
             reaching = [row for row in rows if len(texts[row]) > position]
             if not reaching and not self.generator.synced:
                 break
-            if not reaching or reading is None or self.truncation is not None:
+            if not reaching or reading is None or self._reads_anew(position):
                 reading = self._read([texts[row] for row in reaching], position)
             else:
                 reading.keep([rows.index(row) for row in reaching])
@@ -91,6 +96,9 @@ class PositionGenerator:
             reading = None if failed else reading  # after a failure the next position begins anew
             lines += [(row, self._line(texts[row], position, found, place)) for place, row in enumerate(rows)]
         return lines
+
+    def _reads_anew(self, position: int) -> bool:
+        return self.truncation is not None or (self.constant is not None and position > self.constant)
 
     def _read(self, texts: list[list[int]], position: int) -> _Reading:
         first = max(0, position - self.truncation) if self.truncation is not None else 0

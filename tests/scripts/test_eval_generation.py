@@ -1,5 +1,6 @@
 """scripts/eval_generation.py as a user calls it: outputs of `generate`, one pass over the text, resume, ranks."""
 
+import copy
 import json
 import random
 import sys
@@ -186,6 +187,29 @@ def test_truncated_prompts(flags, tiny_llama_dir, texts, tmp_path):
     assert found_texts(tmp_path / "flag") == by_hand(tiny_llama_dir, texts, truncation=30)
     run_here(*flags, "--method", "truncate", "--local_branch", 30, "--log_dir", tmp_path / "method")
     assert samples(tmp_path / "method") == samples(tmp_path / "flag")
+
+
+def test_where_scaling_follows_the_length_no_position_depends_on_others(flags, tiny_llama_dir, texts, tmp_path):
+    run_here(*flags, "--method", "dynamic_ntk", "--start_data_from", 2, "--log_dir", tmp_path)
+    scaling = {"rope_type": "dynamic", "factor": 2.0}
+    expected = {}
+    for position in POSITIONS:
+        for text in sorted(texts.iterdir())[2:]:
+            folder = tmp_path / f"{text.stem}-{position}"
+            folder.mkdir()
+            (folder / text.name).symlink_to(text)
+            fresh = by_hand(tiny_llama_dir, folder, lambda model: scaled(model, scaling), (position,))
+            expected |= {(int(text.stem), position): found for found in fresh.values()}
+    assert found_texts(tmp_path) == expected and len(expected) == 2 * len(POSITIONS)
+
+
+def scaled(model, scaling):
+    """The same weights with RoPE scaled."""
+    config = copy.deepcopy(model.config)
+    config.rope_parameters |= scaling
+    other = type(model)(config).eval()
+    other.load_state_dict(model.state_dict())
+    return other
 
 
 def test_fewest_tokens_and_suppressed_ones(flags, tiny_llama_dir, texts, tmp_path):

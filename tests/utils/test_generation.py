@@ -107,6 +107,16 @@ def test_fewest_tokens_where_the_sequence_would_end():
             assert min(ours.generate(PROMPT, cache).tokens) >= least
 
 
+def test_dynamic_scaling_follows_each_prompt_alone():
+    def scaled():
+        return generator(tiny_model(rope_parameters={"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}))
+
+    ours, prompts = scaled(), [tiny_input_ids(1, length) for length in (200, 90, 64, 30)]
+    assert [ours.generate(prompt).texts for prompt in prompts] == [
+        scaled().generate(prompt).texts for prompt in prompts
+    ]
+
+
 def test_positions_that_run_out_are_an_examples_failure():
     model = tiny_model("gpt2", n_positions=40)
     fits, beyond = (generator(model, length=length) for length in (11, 12))
