@@ -5,7 +5,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from utils.arguments import HarnessParser
@@ -23,24 +23,36 @@ def add_case_argument(parser: HarnessParser) -> None:
 
 def measure_apart(script: str, case: Case) -> Case | None:
     """What `answer` of that script finds for the case, in a process of its own; None where memory ran out."""
-    command = [sys.executable, script, "--case", json.dumps(case)]
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode == USER_ERROR_STATUS:
-        raise UserError(run.stderr.splitlines()[-1].removeprefix("error: "))
+    run = run_child([sys.executable, script, "--case", json.dumps(case)])
     if run.returncode == -signal.SIGKILL:  # as Linux ends a process when no memory is left
         return None
-    if run.returncode:
+    return json.loads(run.stdout.splitlines()[-1])
+
+
+def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
+    """Run a script of this repository to its end, quietly. options: further ones of subprocess.run.
+
+    Its UserError is raised here; a traceback of it is shown. Only a kill is left to the caller.
+    """
+    run = subprocess.run(command, capture_output=True, text=True, **options)
+    if run.returncode == USER_ERROR_STATUS:
+        raise UserError(run.stderr.splitlines()[-1].removeprefix("error: "))
+    if run.returncode not in (0, -signal.SIGKILL):
         sys.stderr.write(run.stderr)
         run.check_returncode()
-    return json.loads(run.stdout.splitlines()[-1])
+    return run
 
 
 def answer(measure: Callable[[Case], Case], case: Case) -> None:
     """The child's side: print what `measure` finds as the last line."""
+    print(json.dumps(attempt(measure, case)))
+
+
+def attempt(measure: Callable[[Case], Case], case: Case) -> Case | None:
+    """What `measure` finds in this process; None where memory ran out."""
     try:
-        found = measure(case)
+        return measure(case)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        found = None
-    print(json.dumps(found))
+        return None

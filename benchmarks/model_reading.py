@@ -10,6 +10,7 @@ from benchmarks.measure import seconds_of
 from models.cache_state import cache_bytes
 from models.get_model import ModelSpec, get_model
 from models.model_base import extend_vanilla_positions
+from models.model_source import find_source
 from models.sample import SAMPLE_MODEL
 from utils.errors import UserError
 
@@ -26,12 +27,18 @@ class Reading:
     cache: int
 
 
+def check_model(name: str, device: str) -> None:
+    """Raises UserError where --model names nothing that can be there, before any process is started."""
+    if name != RANDOM_7B:
+        find_source("--model", name)
+    elif device == "cpu":
+        raise UserError(f"--model {RANDOM_7B} needs --device cuda: a model of this size is too slow for a CPU")
+
+
 def load(name: str, dtype: str, device: str) -> PreTrainedModel:
-    """A vanilla model as --models names it, on the device."""
+    """A vanilla model as --model names it, on the device."""
     if name != RANDOM_7B:
         return get_model(ModelSpec(name, dtype=dtype)).model.to(device)
-    if device != "cuda":
-        raise UserError(f"--models {RANDOM_7B} needs --device cuda: a model of this size is too slow for a CPU")
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(LlamaConfig(), dtype=getattr(torch, dtype))
     return extend_vanilla_positions(model.eval())

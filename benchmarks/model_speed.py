@@ -1,6 +1,6 @@
 """How fast does a whole model read a prompt and generate after it, and in how much memory, vanilla beside Λ-attention?
 
-python benchmarks/model_speed.py [--device cuda] [--models smollm2] [--dtypes float32] [--lengths 8192 32768]
+python benchmarks/model_speed.py [--device cuda] [--model smollm2] [--dtypes float32] [--lengths 8192 32768]
 
 Each method at each length is a process of its own, so that its peak memory is its own. The prompt is of random tokens,
 read in one forward that gives the logits of the last one, as `generate` does, and tokens are then taken greedily. Below
@@ -26,7 +26,7 @@ from benchmarks.children import Case, add_case_argument, answer, measure_apart
 from benchmarks.machine import save_results
 from benchmarks.measure import Timing
 from benchmarks.memory import MIB, PeakMemory
-from benchmarks.model_reading import LABELS, RANDOM_7B, load, read_and_generate
+from benchmarks.model_reading import LABELS, RANDOM_7B, check_model, load, read_and_generate
 from models.lambda_attention import LambdaConfig
 from models.model_base import convert_model
 from models.sample import SAMPLE_MODEL
@@ -126,7 +126,7 @@ def _models_and_dtypes(arguments: Namespace) -> list[Case]:
             "lambda_attention": config.to_dict(),
             **settings,
         }
-        for model in arguments.models
+        for model in arguments.model
         for dtype in arguments.dtypes
     ]
 
@@ -184,7 +184,7 @@ def parse_arguments() -> Namespace:
     parser = benchmark_parser(__doc__)
     add_by_device(
         parser,
-        "--models",
+        "--model",
         MODELS,
         nargs="+",
         metavar="NAME",
@@ -216,6 +216,8 @@ def main() -> None:
     if arguments.case:
         answer(measure_method if arguments.case["method"] else measure_overhead, arguments.case)
         return
+    for model in arguments.model:
+        check_model(model, arguments.device)
     rows, overheads = measure_all(arguments)
     better = ratios(rows)
     print(f"\n{table(rows, better)}\n{overhead_lines(overheads)}")

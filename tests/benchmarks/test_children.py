@@ -1,0 +1,64 @@
+"""Measurements in processes of their own: what comes back, and what becomes of a failure."""
+
+import subprocess
+
+import pytest
+import torch
+
+from benchmarks.children import answer, attempt, measure_apart
+from utils.errors import UserError
+
+SCRIPT = """
+import json, os, signal, sys
+case = json.loads(sys.argv[sys.argv.index("--case") + 1])
+print("said on the way")
+if case["do"] == "refuse":
+    print("a warning\\nerror: --model x: there is none", file=sys.stderr)
+    sys.exit(2)
+if case["do"] == "die":
+    os.kill(os.getpid(), signal.SIGKILL)
+if case["do"] == "raise":
+    raise KeyError("of the script")
+print(json.dumps({"twice": 2 * case["number"], "process": os.getpid()}))
+"""
+
+
+@pytest.fixture
+def script(tmp_path):
+    path = tmp_path / "script.py"
+    path.write_text(SCRIPT)
+    return str(path)
+
+
+def test_a_case_is_measured_in_a_process_of_its_own(script):
+    first, second = (measure_apart(script, {"do": "measure", "number": 21}) for _ in range(2))
+    assert first["twice"] == 42 and first["process"] != second["process"]
+
+
+def test_a_sentence_of_the_child_is_one_of_the_parent(script):
+    with pytest.raises(UserError, match="^--model x: there is none$"):
+        measure_apart(script, {"do": "refuse"})
+
+
+def test_a_child_that_the_system_kills_had_no_memory(script):
+    assert measure_apart(script, {"do": "die"}) is None
+
+
+def test_a_traceback_of_the_child_is_shown(script, capsys):
+    with pytest.raises(subprocess.CalledProcessError):
+        measure_apart(script, {"do": "raise"})
+    assert "KeyError: 'of the script'" in capsys.readouterr().err
+
+
+def test_only_want_of_memory_is_no_answer(capsys):
+    def no_memory(case):
+        raise torch.OutOfMemoryError("none left")
+
+    def broken(case):
+        raise RuntimeError("shapes do not fit")
+
+    answer(no_memory, {})
+    assert capsys.readouterr().out == "null\n"
+    assert attempt(lambda case: {"is": case["is"]}, {"is": 1}) == {"is": 1}
+    with pytest.raises(RuntimeError, match="do not fit"):
+        attempt(broken, {})
