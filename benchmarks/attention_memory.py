@@ -1,98 +1,184 @@
 """Does the working memory of Λ-attention grow with the length? Input and output do not count.
 
-Each measurement is a process of its own; of several, the median counts, for allocators vary by tens of MiB.
+On the CPU each measurement is a process of its own; of several, the median counts, for allocators vary by tens of MiB.
+Beside it torch's dense causal attention and the published algorithm; a method is left out from the length on at which
+one run of it is expected to take longer than --budget.
 
-python benchmarks/attention_memory.py [--device cuda] [--dtype bfloat16]
+python benchmarks/attention_memory.py [--device cuda] [--shapes smollm2] [--dtypes bfloat16] [--lengths 16384 65536]
 """
 
-import argparse
-import json
-import subprocess
 import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
+from benchmarks.arguments import add_benchmark_arguments, add_budget_argument, benchmark_parser
+from benchmarks.children import Case, add_case_argument, answer, attempt, measure_apart
 from benchmarks.machine import save_results
-from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
-from models.positions import RotaryPositions
+from benchmarks.measure import Timing, seconds_of
+from benchmarks.memory import MIB, PeakMemory
+from benchmarks.published import published_attention
+from benchmarks.shapes import SHAPES
+from models.lambda_attention import AttentionLayer, lambda_attention
+from utils.errors import run_main
+from visualization.text_tables import Row, as_text
 
-LENGTHS = (16_384, 65_536, 262_144)
-QUERY_HEADS, KEY_HEADS, HEAD_DIM = 9, 3, 64
-CONFIG = LambdaConfig(local_branch=4096, global_branch=10, limit_distance=4096)
-REPEATS = 5
-MIB = 2**20
-
-
-def inputs(length: int, device: str, dtype: torch.dtype) -> list[torch.Tensor]:
-    """query, key, value `[1, H, n, d]` as a model's projections lie in memory."""
-    shape = (1, length, QUERY_HEADS + 2 * KEY_HEADS, HEAD_DIM)
-    fused = torch.randn(shape, device=device, dtype=dtype)
-    return list(fused.transpose(1, 2).split([QUERY_HEADS, KEY_HEADS, KEY_HEADS], dim=1))
-
-
-def attend(tensors: list[torch.Tensor]) -> torch.Tensor:
-    inv_freq = 1e5 ** -(torch.arange(0, HEAD_DIM, 2, dtype=torch.float64) / HEAD_DIM)
-    return lambda_attention(*tensors, AttentionLayer(CONFIG, RotaryPositions(inv_freq), HEAD_DIM**-0.5))
+OURS, DENSE, PUBLISHED = "Λ-attention", "dense causal", "published"
+LENGTHS = {"cpu": [16_384, 65_536, 262_144], "cuda": [16_384, 65_536, 262_144, 1_048_576]}
+DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
+BUDGET = {"cpu": 60.0, "cuda": 5.0}
+QUANTITIES = {"memory_mib": "working memory beyond input and output, MiB"}
+WARM_UP = 600
 
 
-class PeakMemory:
-    """Bytes in use now, and the most that were in use since `start`."""
+@dataclass(frozen=True)
+class Method:
+    """attend: as `lambda_attention`, on a whole sequence. exponent: its time grows with this power of the length."""
 
-    def __init__(self, device: str) -> None:
-        self.cuda = device == "cuda"
+    attend: Callable[[Tensor, Tensor, Tensor, AttentionLayer], Tensor]
+    exponent: int
 
-    def start(self) -> int:
-        if self.cuda:
-            torch.cuda.reset_peak_memory_stats()
-            return torch.cuda.memory_allocated()
-        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak of the resident memory
-        return self._status("VmRSS")
 
-    def peak(self) -> int:
-        return torch.cuda.max_memory_allocated() if self.cuda else self._status("VmHWM")
+def dense_attention(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
+    """Of torch; positions are left out."""
+    grouped = query.shape[1] > key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=layer.scale, enable_gqa=grouped)
 
-    @staticmethod
-    def _status(field: str) -> int:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
+
+METHODS = {
+    OURS: Method(lambda_attention, 1),
+    DENSE: Method(dense_attention, 2),
+    PUBLISHED: Method(published_attention, 1),
+}
 
 
 @torch.no_grad()
-def measure(length: int, device: str, dtype: torch.dtype) -> float:
-    """MiB of working memory beyond input and output, after a warm-up that loads the libraries."""
-    attend(inputs(600, device, dtype))
-    tensors, memory = inputs(length, device, dtype), PeakMemory(device)
+def measure(case: Case) -> Case:
+    """MiB of working memory beyond input and output and seconds, after a warm-up that loads the libraries."""
+    shape, device, dtype = SHAPES[case["shape"]], case["device"], getattr(torch, case["dtype"])
+    attend, layer, output = METHODS[case["method"]].attend, shape.layer(), []
+    attend(*shape.inputs(WARM_UP, device, dtype), layer)
+    tensors, memory = shape.inputs(case["length"], device, dtype), PeakMemory(device)
     before = memory.start()
-    output = attend(tensors)
-    return (memory.peak() - before - output.nbytes) / MIB
+    seconds = seconds_of(lambda: output.append(attend(*tensors, layer)), device)
+    return {"memory_mib": (memory.peak() - before - output[0].nbytes) / MIB, "seconds": seconds}
+
+
+def memory_rows(case: Case, lengths: Sequence[int], repeats: int, budget: float) -> list[Case]:
+    """The rows of all methods for one shape and precision. case: "panel", "shape", "dtype" and "device"."""
+    return [row for method in METHODS for row in _rows_of(method, case, lengths, repeats, budget)]
+
+
+def _rows_of(method: str, case: Case, lengths: Sequence[int], repeats: int, budget: float) -> list[Case]:
+    """Up to the length at which one run would take too long, or memory runs out."""
+    rows: list[Case] = []
+    for length in lengths:
+        if rows and _expected_seconds(rows[-1], length) > budget:
+            break
+        runs = _runs({**case, "method": method, "length": length}, repeats, budget)
+        if not runs:
+            break
+        memory = Timing.of([run["memory_mib"] for run in runs]).to_dict()
+        seconds = median(run["seconds"] for run in runs)
+        place = {"panel": case["panel"], "method": method, "length": length}
+        rows.append({**place, "memory_mib": memory, "run_seconds": seconds})
+        print("  ".join(_cells(rows[-1])), flush=True)
+    return rows
+
+
+def _expected_seconds(row: Case, length: int) -> float:
+    """Of one run at this length, from a shorter one."""
+    return row["run_seconds"] * (length / row["length"]) ** METHODS[row["method"]].exponent
+
+
+def _runs(case: Case, repeats: int, budget: float) -> list[Case]:
+    """Several measurements of one case; none where memory ran out. On a GPU one: torch's count does not vary."""
+    if case["device"] == "cuda":
+        found = attempt(measure, case)
+        return [found] if found else []
+    runs: list[Case] = []
+    while len(runs) < repeats and (not runs or (len(runs) + 1) * runs[0]["seconds"] <= budget):
+        found = measure_apart(__file__, case)
+        if found is None:
+            return []
+        runs.append(found)
+    return runs
+
+
+def _cells(row: Case) -> Row:
+    memory = row["memory_mib"]
+    numbers = [f"{memory[name]:,.1f}" for name in ("median", "low", "high")]
+    return [row["panel"], f"{row['length']:,}", row["method"], *numbers, str(memory["repeats"])]
+
+
+def table(rows: list[Case]) -> str:
+    """The rows, then how many times less than the published algorithm Λ-attention takes."""
+    lines: list[Row | str] = [["shape", "tokens", "method", "MiB", "lowest", "highest", "runs"], ""]
+    lines += map(_cells, rows)
+    lines.append("times less than the published algorithm")
+    for panel, length, share in shares_of_published(rows):
+        lines.append([panel, f"{length:,}", OURS, f"{1 / share:.1f}x", "", "", ""])
+    return as_text(lines)
+
+
+def shares_of_published(rows: list[Case]) -> list[tuple[str, int, float]]:
+    """Panel, length, and the share of the published algorithm's working memory that Λ-attention takes."""
+    memory = {
+        (row["panel"], row["length"], row["method"]): row["memory_mib"]["median"] for row in rows if "memory_mib" in row
+    }
+    return [
+        (panel, length, memory[panel, length, OURS] / published)
+        for (panel, length, method), published in memory.items()
+        if method == PUBLISHED and memory.get((panel, length, OURS), 0) > 0
+    ]
+
+
+def cases(arguments: Namespace) -> list[Case]:
+    """One for each shape and precision."""
+    return [
+        {"panel": f"{SHAPES[shape].label}, {dtype}", "shape": shape, "dtype": dtype, "device": arguments.device}
+        for shape in arguments.shapes
+        for dtype in arguments.dtypes
+    ]
+
+
+def parse_arguments() -> Namespace:
+    parser = benchmark_parser(__doc__)
+    parser.add_argument(
+        "--shapes", nargs="+", choices=SHAPES, default=["smollm2"], help="attention shapes (default: smollm2)"
+    )
+    add_benchmark_arguments(parser, LENGTHS, DTYPES)
+    add_budget_argument(parser, BUDGET)
+    add_case_argument(parser)
+    return parser.parse_args()
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="float32")
-    parser.add_argument("--length", type=int, help="measure this length in this process and print JSON")
-    args = parser.parse_args()
-    if args.length:
-        print(json.dumps(measure(args.length, args.device, getattr(torch, args.dtype))))
+    arguments = parse_arguments()
+    if arguments.case:
+        answer(measure, arguments.case)
         return
-    command = [sys.executable, __file__, "--device", args.device, "--dtype", args.dtype, "--length"]
     rows = []
-    for length in LENGTHS:
-        runs = [
-            subprocess.run([*command, str(length)], check=True, capture_output=True, text=True) for _ in range(REPEATS)
-        ]
-        memory = sorted(round(float(run.stdout), 1) for run in runs)
-        rows.append({"length": length, "working_memory_mib": memory[REPEATS // 2], "all_runs_mib": memory})
-        print(
-            f"{length:>8,} tokens: {memory[REPEATS // 2]:6.1f} MiB beyond input and output ({memory[0]}-{memory[-1]})"
-        )
-    settings = {"dtype": args.dtype, "heads": [QUERY_HEADS, KEY_HEADS, HEAD_DIM], "lambda_attention": CONFIG.to_dict()}
-    save_results("attention_memory", args.device, {**settings, "rows": rows})
+    for case in cases(arguments):
+        rows += memory_rows(case, arguments.lengths, arguments.repeats, arguments.budget)
+    print(f"\n{table(rows)}")
+    branches = {shape: SHAPES[shape].config.to_dict() for shape in arguments.shapes}
+    results = {
+        "title": "Working memory of one attention layer over a whole sequence",
+        "quantities": QUANTITIES,
+        "rows": rows,
+        "lambda_attention": branches,
+    }
+    print(f"wrote {save_results('attention_memory', arguments.device, results)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

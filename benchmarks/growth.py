@@ -1,0 +1,136 @@
+"""How do time and working memory grow with the length? Exponents, fitted by least squares in log-log.
+
+python benchmarks/growth.py [--device cuda] [--shapes smollm2] [--dtypes float32] [--lengths 4096 8192 16384 32768]
+
+Time in one process, case by case in turn; memory as benchmarks/attention_memory.py measures it, the published algorithm
+beside. Each fit takes the longest lengths of a method, where what is constant counts least; a method is left out from
+the length on at which one run of it is expected to take longer than --budget. The floor is the products over exactly
+the attended pairs, at the measured rate of a matrix product: its exponent is what Λ-attention's could be.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from benchmarks.arguments import add_benchmark_arguments, add_budget_argument, add_by_device, benchmark_parser
+from benchmarks.attention_memory import DENSE, METHODS, OURS, cases, memory_rows, shares_of_published
+from benchmarks.children import Case
+from benchmarks.machine import save_results
+from benchmarks.measure import product_rate, time_in_turn
+from benchmarks.shapes import SHAPES
+from utils.errors import run_main
+from visualization.text_tables import Row, as_text
+
+LENGTHS = {
+    "cpu": [4096, 8192, 16_384, 32_768, 65_536],
+    "cuda": [16_384, 32_768, 65_536, 131_072, 262_144],
+}
+DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
+SHAPE = {"cpu": ["smollm2"], "cuda": ["llama2_7b"]}
+BUDGET = {"cpu": 12.0, "cuda": 3.0}
+FITTED = 4
+"""Lengths in a fit at most, the longest."""
+TIMED = (OURS, DENSE)
+FLOOR = "floor"
+QUANTITIES = {"seconds": "seconds per forward", "memory_mib": "working memory beyond input and output, MiB"}
+
+
+@torch.no_grad()
+def time_rows(case: Case, lengths: Sequence[int], repeats: int, budget: float) -> list[Case]:
+    """Seconds of Λ-attention and of dense causal attention by length, and of the floor."""
+    shape, device, dtype = SHAPES[case["shape"]], case["device"], getattr(torch, case["dtype"])
+    rows, layer, rate = [], shape.layer(), product_rate(device, dtype)
+    left = dict.fromkeys(TIMED, 0.0)  # seconds that one run is expected to take
+    for place, length in enumerate(lengths):
+        tensors = shape.inputs(length, device, dtype)
+        runs = {method: partial(METHODS[method].attend, *tensors, layer) for method in left}
+        timings = time_in_turn(runs, device, repeats, budget) if runs else {}
+        for method, timing in timings.items():
+            rows.append({"panel": case["panel"], "method": method, "length": length, "seconds": timing.to_dict()})
+            growth = lengths[min(place + 1, len(lengths) - 1)] / length
+            left[method] = timing.median * growth ** METHODS[method].exponent
+        rows.append({"panel": case["panel"], "method": FLOOR, "length": length, "seconds": shape.flops(length) / rate})
+        left = {method: seconds for method, seconds in left.items() if seconds <= budget}
+    return rows
+
+
+def fit_exponent(lengths: Sequence[float], values: Sequence[float]) -> Case:
+    """Slope of log value over log length by least squares, and its standard error, None with fewer than 3 points."""
+    x, y = np.log(lengths), np.log(values)
+    x = x - x.mean()
+    slope = float(x @ y / (x @ x))
+    residual = y - y.mean() - slope * x
+    degrees = len(x) - 2
+    error = float(np.sqrt(residual @ residual / degrees / (x @ x))) if degrees > 0 else None
+    return {"exponent": slope, "standard_error": error}
+
+
+def exponents(rows: list[Case]) -> list[Case]:
+    """The fits of each panel, quantity and method that has two lengths or more."""
+    found = []
+    places = dict.fromkeys((row["panel"], name, row["method"]) for name in QUANTITIES for row in rows if name in row)
+    for panel, name, method in places:
+        points = [
+            (row["length"], _number(row[name]))
+            for row in rows
+            if (row["panel"], row["method"]) == (panel, method) and name in row
+        ]
+        points = sorted(point for point in points if point[1] > 0)[-FITTED:]
+        if len(points) > 1:
+            fit = fit_exponent(*zip(*points))
+            lengths = [length for length, _ in points]
+            found.append({"panel": panel, "quantity": name, "method": method, "lengths": lengths, **fit})
+    return found
+
+
+def _number(value: Case | float) -> float:
+    return value["median"] if isinstance(value, dict) else value
+
+
+def table(fits: list[Case]) -> str:
+    """The exponents, a line for each."""
+    lines: list[Row | str] = [["shape", "quantity", "method", "lengths", "exponent", "standard error"], ""]
+    for fit in fits:
+        lengths = f"{fit['lengths'][0]:,} to {fit['lengths'][-1]:,}"
+        error = "-" if fit["standard_error"] is None else f"{fit['standard_error']:.3f}"
+        quantity = "time" if fit["quantity"] == "seconds" else "memory"
+        lines.append([fit["panel"], quantity, fit["method"], lengths, f"{fit['exponent']:.3f}", error])
+    return as_text(lines)
+
+
+def parse_arguments() -> Namespace:
+    parser = benchmark_parser(__doc__)
+    add_by_device(parser, "--shapes", SHAPE, nargs="+", choices=SHAPES, help="attention shapes")
+    add_benchmark_arguments(parser, LENGTHS, DTYPES, repeats=3)
+    add_budget_argument(parser, BUDGET)
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    settings = (arguments.lengths, arguments.repeats, arguments.budget)
+    rows = []
+    for case in cases(arguments):
+        rows += time_rows(case, *settings) + memory_rows(case, *settings)
+    fits = exponents(rows)
+    print(f"\n{table(fits)}")
+    for panel, length, share in shares_of_published(rows):
+        print(f"{panel}, {length:,} tokens: {1 / share:.1f} times less working memory than the published algorithm")
+    results = {
+        "title": "Growth of one attention layer's time and memory with the length",
+        "quantities": QUANTITIES,
+        "rows": rows,
+        "exponents": fits,
+    }
+    print(f"wrote {save_results('growth', arguments.device, results)}")
+
+
+if __name__ == "__main__":
+    run_main(main)
