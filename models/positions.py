@@ -123,13 +123,13 @@ class RotaryPositions:
             first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
         else:
             first, second = slice(0, half), slice(half, 2 * half)
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
         a, b = x[..., first], x[..., second]
-        out[..., first] = a * cos - b * sin
-        out[..., second] = b * cos + a * sin
+        torch.mul(a, cos, out=out[..., first]).sub_(b * sin)
+        torch.mul(b, cos, out=out[..., second]).add_(a * sin)
         if 2 * half < x.shape[-1]:
             out[..., 2 * half :] = x[..., 2 * half :]
-        return out
+        return out.to(x.dtype)
 
     def at(self, x: Tensor, start: int, latest: int | None = None) -> Tensor:
         """Query or key x `[..., n, head_dim]` rotated to positions start .. start + n - 1, none beyond `latest`."""
@@ -141,8 +141,12 @@ class RotaryPositions:
         return self.rotate(x, self.table(torch.arange(start, start + count, device=x.device).clamp(max=latest)))
 
     def at_distance(self, query: Tensor, distance: int) -> Tensor:
-        """`R_distance q`: its product with an unrotated key is the score at that relative distance."""
-        cos, sin = self.range_table(distance, 1, query.device)
+        """`R_distance q`: its product with an unrotated key is the score at that relative distance.
+
+        With a negative distance for a key: its product with an unrotated query is.
+        """
+        cos, sin = self.range_table(abs(distance), 1, query.device)
+        sin = sin if distance >= 0 else -sin
         return self.rotate(query, (cos * self.scaling, sin * self.scaling))
 
 

@@ -10,6 +10,10 @@ from models.cache import LambdaLayer
 from models.flex import attend_flex
 from models.lambda_config import AttentionLayer
 from models.segment import Segment
+from models.within_window import attend_within_window, tokens_within_window
+
+Attend = Callable[[Segment, AttentionLayer, Tensor], None]
+"""Writes the attention of a segment's queries into a tensor `[B, Hq, m, d_v]`."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,7 @@ class Backend:
     """A way to attend within a segment. segment: queries at once, what the rolling window grows by."""
 
     segment: int
-    attend: Callable[[Segment, AttentionLayer, Tensor], None]
+    attend: Attend
 
 
 BACKENDS = {"blockwise": Backend(2048, attend_blockwise), "flex": Backend(8192, attend_flex)}
@@ -35,20 +39,31 @@ def attend_prefill(
     query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
 ) -> Tensor:
     """`lambda_attention` for any n. Shapes as there; all rows of `past` stand at one position."""
-    backend = choose_backend(layer, query)
     new_tokens, start = query.shape[-2], 0 if past is None else past.position
+    parts = _parts(query, start, layer)
     sinks, history = _beginning(key, value, layer, past)
-    window = _RollingWindow(key, value, layer, past, incoming=min(new_tokens, backend.segment))
+    window = _RollingWindow(
+        key, value, layer, past, incoming=max((part.stop - part.start for part, _ in parts), default=0)
+    )
 
     output = query.new_empty(*query.shape[:-1], value.shape[-1])
-    for first in range(0, new_tokens, backend.segment):
-        part = slice(first, first + backend.segment)
+    for part, attend in parts:
         window.extend(key[:, :, part], value[:, :, part])
-        segment = Segment(query[:, :, part], start + first, *window.views(), *sinks, history)
-        backend.attend(segment, layer, output[:, :, part])
+        segment = Segment(query[:, :, part], start + part.start, *window.views(), *sinks, history)
+        attend(segment, layer, output[:, :, part])
     if past is not None:
         past.finish(*window.newest(min(new_tokens, layer.config.local_branch)), new_tokens)
     return output
+
+
+def _parts(query: Tensor, start: int, layer: AttentionLayer) -> list[tuple[slice, Attend]]:
+    """Which queries to attend at once, in turn, and how."""
+    backend, new_tokens = choose_backend(layer, query), query.shape[-2]
+    within = tokens_within_window(query, start, layer)
+    parts = [(slice(0, within), attend_within_window)] if within else []
+    for first in range(within, new_tokens, backend.segment):
+        parts.append((slice(first, min(first + backend.segment, new_tokens)), backend.attend))
+    return parts
 
 
 def _beginning(
@@ -66,14 +81,18 @@ def _beginning(
 
 
 class _RollingBuffer:
-    """The last `keep` columns of a stream and one more segment, `[B, H, ., d]`, in one allocation."""
+    """`margin` columns, the last `keep` ones of a stream and one more segment, `[B, H, ., d]`, in one allocation.
 
-    def __init__(self, context: Tensor, keep: int, incoming: int) -> None:
+    The margin holds what came before, at the beginning zeros.
+    """
+
+    def __init__(self, context: Tensor, margin: int, keep: int, incoming: int) -> None:
         rows, heads, columns, width = context.shape
-        self.keep = keep
-        self.storage = context.new_empty(rows, heads, keep + incoming, width)
-        self.storage[:, :, :columns] = context
-        self.filled = columns
+        self.keep = margin + keep
+        self.filled = margin + columns
+        self.storage = context.new_empty(rows, heads, self.keep + incoming, width)
+        self.storage[:, :, :margin] = 0
+        self.storage[:, :, margin : self.filled] = context
 
     def extend(self, new: Tensor) -> None:
         if self.filled > self.keep:
@@ -87,21 +106,25 @@ class _RollingBuffer:
 
 
 class _RollingWindow:
-    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own."""
+    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own.
+
+    Before them lies a margin of G columns, where a backend may score the first tokens.
+    """
 
     def __init__(
         self, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, incoming: int
     ) -> None:
-        self.positions = layer.positions
+        self.positions, self.margin = layer.positions, layer.config.global_branch
         self.next_position = 0 if past is None else past.position
         old_key, old_value = (key[:, :, :0], value[:, :, :0]) if past is None else past.window()
         keep = min(layer.config.local_branch - 1, self.next_position + key.shape[-2])
-        self.value = _RollingBuffer(old_value, keep, incoming)
+        room = self.margin, keep, incoming
+        self.value = _RollingBuffer(old_value, *room)
         self.raw = None
         if layer.config.caps_window:
-            self.raw = _RollingBuffer(old_key, keep, incoming)
+            self.raw = _RollingBuffer(old_key, *room)
             old_key = self.positions.at(old_key, self.next_position - old_key.shape[-2])
-        self.key = _RollingBuffer(old_key, keep, incoming)
+        self.key = _RollingBuffer(old_key, *room)
 
     def extend(self, key: Tensor, value: Tensor) -> None:
         self.key.extend(self.positions.at(key, self.next_position))
@@ -110,9 +133,11 @@ class _RollingWindow:
         self.value.extend(value)
         self.next_position += key.shape[-2]
 
-    def views(self) -> tuple[int, Tensor, Tensor | None, Tensor]:
+    def views(self) -> tuple[int, int, Tensor, Tensor | None, Tensor]:
+        """window_start, margin, and the padded tensors of a Segment."""
         raw = None if self.raw is None else self.raw.view()
-        return self.next_position - self.key.filled, self.key.view(), raw, self.value.view()
+        first = self.next_position - self.key.filled + self.margin
+        return first, self.margin, self.key.view(), raw, self.value.view()
 
     def newest(self, count: int) -> tuple[Tensor, Tensor]:
         """The last `count` keys, in the form that the cache stores, and values."""

@@ -16,12 +16,19 @@ Queries = Callable[[], Tensor]
 
 
 def score_sinks(
-    layer: AttentionLayer, key: Tensor, distance: Tensor, near: Queries, far: Queries, slopes: Tensor | None
+    layer: AttentionLayer,
+    key: Tensor,
+    distance: Tensor,
+    near: Queries,
+    far: Queries,
+    slopes: Tensor | None,
+    far_key: Callable[[], Tensor] | None = None,
 ) -> Tensor:
     """Scores `[*, g * m, S]` of the first S keys, `[*, S, d]` as projected; -inf where a window holds them.
 
     distance: int64 `i - j`, to broadcast against `[*, g, m, S]`. near: queries encoded at min(i, latest_position).
-    far: queries encoded at the limit distance. slopes: those of ALiBi, `[*, g, 1, 1]`, else None.
+    far: queries encoded at the limit distance; or, with `far_key` the keys `R_-D k`, as projected, for
+    `(R_D q)·k = q·(R_-D k)`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None.
     """
     config, encoding = layer.config, layer.positions
     limit, queries = config.limit_distance, distance.shape[-2]
@@ -33,10 +40,10 @@ def score_sinks(
         scores = score(near(), key).float() - slopes * felt_distance(distance, config)
     elif limit is None:
         scores = score(near(), encoding.at(key, 0))
-    elif limit <= config.local_branch:  # so that all of them are beyond it
-        scores = score(far(), key)
     else:
-        scores = torch.where(distance < limit, score(near(), encoding.at(key, 0)), score(far(), key))
+        scores = score(far(), key if far_key is None else far_key())
+        if limit > config.local_branch:  # else all of them are beyond it
+            scores = torch.where(distance < limit, score(near(), encoding.at(key, 0)), scores)
     return scores.masked_fill(distance < config.local_branch, float("-inf")).flatten(-3, -2)
 
 
