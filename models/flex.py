@@ -79,13 +79,13 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
     longest, shortest = shift + bottom - left, shift + top - right
     touched = (longest >= nearest) & (shortest < farthest)
     whole = (shortest >= nearest) & (longest < farthest) & (top + BLOCK <= rows) & (left + BLOCK <= columns)
-    blocks = [*_block_list(touched & ~whole), *_block_list(whole)]
+    blocks = [*block_list(touched & ~whole), *block_list(whole)]
     return BlockMask.from_kv_blocks(
         *blocks, BLOCK_SIZE=BLOCK, mask_mod=attended, seq_lengths=(rows, columns), compute_q_blocks=False
     )
 
 
-def _block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
+def block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
     """Per row of blocks how many are chosen, int32 `[1, 1, R]`, and their columns first, int32 `[1, 1, R, C]`."""
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
