@@ -83,7 +83,8 @@ class _Conversion:
         mask = _new_columns(inputs.get("attention_mask"), tokens.shape[1])
         _check_positions(inputs.get("position_ids"), mask)
         self.real = RealTokens.from_mask(mask)
-        self.positions.begin_forward()
+        if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
+            self.positions.begin_forward()
         inputs["past_key_values"] = self._cache(base.config, inputs)
         # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
         inputs["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)

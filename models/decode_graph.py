@@ -58,7 +58,7 @@ class DecodeGraph:
         logits = self._run()
         for layer in self.cache.layers:
             layer.count(1)
-        self._seen = self.cache.layers[0].seen
+        self._seen = list(self.cache.layers[0].seen)
         return logits
 
     def _holds_cache(self) -> bool:
@@ -71,7 +71,8 @@ class DecodeGraph:
         for layer in layers:
             layer.make_room(max(config.local_branch, config.global_branch))
         self._kept = [tensor for layer in layers for tensor in _memory(layer)]
-        self._tokens, self._position = tokens.clone(), tokens.new_zeros(tokens.shape[0])
+        with torch.inference_mode(False):  # so that steps begun in inference mode may go on outside of it
+            self._tokens, self._position = tokens.new_zeros(tokens.shape), tokens.new_zeros(tokens.shape[0])
         self._positions = self.layer.positions.on(tokens.device)
         self._run = self._captured() if tokens.is_cuda else self._forward
         self._seen: list[int] = []
