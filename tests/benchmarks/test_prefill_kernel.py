@@ -1,0 +1,66 @@
+"""The prefill benchmark compares what computes the same thing, and counts its floor right."""
+
+from argparse import Namespace
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.nn.attention.flex_attention import flex_attention
+
+from benchmarks import prefill_kernel
+from benchmarks.lambda_mask import lambda_mask
+from benchmarks.measure import Timing
+from benchmarks.published import published_attention
+from benchmarks.shapes import SMOLLM2
+from models.lambda_attention import lambda_attention
+
+SHAPE = replace(SMOLLM2, local_branch=64, global_branch=5)
+CPU = torch.device("cpu")
+
+
+def attended(length: int) -> torch.Tensor:
+    distance = torch.arange(length)[:, None] - torch.arange(length)
+    return (distance >= 0) & ((distance < 64) | (torch.arange(length) < 5))
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 66, 300])
+def test_the_floor_counts_exactly_the_attended_pairs(length):
+    assert SHAPE.attended_pairs(length) == int(attended(length).sum())
+
+
+@pytest.mark.parametrize("length", [50, 64, 300])
+def test_the_published_algorithm_gives_the_same(length, monkeypatch):
+    tensors = SHAPE.inputs(length, "cpu", torch.float32)
+    expected = lambda_attention(*tensors, SHAPE.layer())
+    torch.testing.assert_close(published_attention(*tensors, SHAPE.layer()), expected, rtol=0, atol=2e-6)
+    monkeypatch.setattr("benchmarks.published.HEADWISE_LENGTH", 1)
+    torch.testing.assert_close(published_attention(*tensors, SHAPE.layer()), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("length", [64, 300])
+def test_the_mask_for_flex_attention_is_the_lambda(length):
+    query, key, value = SHAPE.inputs(length, "cpu", torch.float32)
+    mask = lambda_mask(length, 64, 5, CPU)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=attended(length), enable_gqa=True
+    )
+    torch.testing.assert_close(
+        flex_attention(query, key, value, block_mask=mask, enable_gqa=True), expected, rtol=0, atol=2e-6
+    )
+
+
+def test_what_would_take_too_long_is_left_out():
+    expectation = prefill_kernel.Expectation(limit=10.0)
+    expectation.measured(1000, {"dense causal": Timing.of([1.0]), "window": Timing.of([1.0])})
+    assert not expectation.allows("dense causal", 4000)
+    assert expectation.allows("window", 4000)
+
+
+def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
+    monkeypatch.setattr(prefill_kernel, "_compiled_flex", lambda: flex_attention)
+    arguments = Namespace(lengths=[128], device="cpu", repeats=1, budget=1.0, limit=60.0)
+    rows = prefill_kernel.measure_panel(SHAPE, torch.float32, arguments)
+    methods = {row["method"] for row in rows}
+    assert methods == {"floor", "Λ-attention", "window", "dense causal", "flex_attention, no cap", "published"}
+    assert all(row["panel"] == "SmolLM2-135M, float32" and row["length"] == 128 for row in rows)
+    assert all(row["of_floor"] > 0 for row in rows if row["method"] != "floor")
