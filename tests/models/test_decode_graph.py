@@ -137,10 +137,14 @@ def test_begun_in_inference_mode_it_goes_on_outside_of_it():
     torch.testing.assert_close(torch.cat(parts, 1), logits(model), **CLOSE)
 
 
-@pytest.mark.parametrize("model_type", ["llama", "mpt"])
-def test_torch_compile_takes_the_whole_step_as_one_graph_for_all_tokens(model_type):
+DYNAMIC = {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}}
+
+
+@pytest.mark.parametrize(("model_type", "changes"), [("llama", {}), ("llama", DYNAMIC), ("mpt", {})])
+def test_torch_compile_takes_the_whole_step_as_one_graph_for_all_tokens(model_type, changes):
+    """Also where the model's own rotary embedding would look at a position on the host."""
     torch._dynamo.reset()
-    model, counter = convert_model(tiny_model(model_type), CONFIG), CompileCounterWithBackend("eager")
+    model, counter = convert_model(tiny_model(model_type, **changes), CONFIG), CompileCounterWithBackend("eager")
     graph = DecodeGraph(model, prefilled(model, CONFIG, 5), backend=counter)
     torch.testing.assert_close(stepped(graph, range(5, LENGTH)), logits(model)[:, 5:], rtol=1e-5, atol=1e-5)
     assert counter.frame_count == 1
