@@ -83,7 +83,7 @@ def _window(near: Tensor, layer: AttentionLayer, past: LambdaLayer, step: Decode
     keys, values = past.keys.narrow(2, 0, step.slots), past.values.narrow(2, 0, step.slots)
     if step.window is not None:
         keys = layer.positions.rotate(keys, step.window)
-    return near @ keys.mT, values
+    return _product(near, keys.mT), values
 
 
 def _first(far: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep) -> Columns:
@@ -91,13 +91,18 @@ def _first(far: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeSt
     keys, values = (x.narrow(2, 0, step.sinks).float() for x in (past.sink_keys, past.sink_values))
     if step.first is not None:
         keys = layer.positions.rotate(keys, step.first)
-    return far @ keys.mT, values
+    return _product(far, keys.mT), values
 
 
 def _weigh(weights: Tensor, values: Tensor) -> Tensor:
     """weights: float32 `[B, Hkv, g, k]`; values as in Columns."""
     weights = weights.to(values.dtype)
-    return weights @ values if values.dim() == 4 else (weights.unsqueeze(-2) @ values).squeeze(-2)
+    return _product(weights, values) if values.dim() == 4 else (weights.unsqueeze(-2) @ values).squeeze(-2)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """`left @ right` of `[B, Hkv, ., .]`, with less of what Python's operator does around the product."""
+    return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).view(*left.shape[:2], left.shape[2], right.shape[3])
 
 
 class _Middle:
