@@ -3,10 +3,12 @@
 import json
 import shlex
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from scripts import eval_downstream_tasks, sweep
+from scripts import sweep
 from tests.scripts.running import ROOT, environment, results
 from utils.errors import UserError
 from utils.sweeping import Cell, cells
@@ -75,8 +77,10 @@ def test_dry_run_prints_commands_that_a_shell_can_run(file, run, tmp_path):
 def test_the_sweeps_that_come_with_the_code_are_legal(name, run, monkeypatch, tmp_path):
     out = run(ROOT / "configs" / "sweeps" / name, "--log_root", tmp_path, "--dry-run")
     for line in out.splitlines():
-        monkeypatch.setattr(sys, "argv", shlex.split(line.partition(": ")[2])[1:])
-        assert eval_downstream_tasks.parse_arguments().model == "smollm2"
+        command = shlex.split(line.partition(": ")[2])
+        monkeypatch.setattr(sys, "argv", command[1:])
+        script = import_module(f"scripts.{Path(command[1]).stem}")
+        assert script.parse_arguments().model == "smollm2"
 
 
 def test_launcher(run, tmp_path):
