@@ -33,7 +33,7 @@ class DecodeGraph:
     as one graph, before it is captured; None leaves it as it is. An ordinary forward may use the cache in between: each
     goes on where the other stopped.
     Raises ValueError for a model that is not converted, lies on several devices, or attends to the middle, and for
-    a cache of another configuration.
+    a cache of another configuration; a step raises it for a batch of another size.
     """
 
     def __init__(self, model: PreTrainedModel, cache: LambdaCache, backend: Backend | None = None) -> None:
@@ -50,12 +50,17 @@ class DecodeGraph:
         seen = self.cache.layers[0].seen
         if not seen or min(seen) < self.layer.config.global_branch:  # while there are first tokens to keep
             return self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True).logits
+        if tokens.shape != (len(seen), 1):  # one row would silently be read by all
+            raise ValueError(
+                f"a step reads one token for each of the cache's {len(seen)} rows, not {list(tokens.shape)}"
+            )
         if not self._holds_cache():
             self._prepare(tokens)
         if seen != self._seen:  # an ordinary forward has read on
             self._place(seen)
         self._tokens.copy_(tokens)
         logits = self._run()
+        self._position += 1
         for layer in self.cache.layers:
             layer.count(1)
         self._seen = list(self.cache.layers[0].seen)
@@ -74,33 +79,15 @@ class DecodeGraph:
         with torch.inference_mode(False):  # so that steps begun in inference mode may go on outside of it
             self._tokens, self._position = tokens.new_zeros(tokens.shape), tokens.new_zeros(tokens.shape[0])
         self._positions = self.layer.positions.on(tokens.device)
-        self._run = self._captured() if tokens.is_cuda else self._forward
-        self._seen: list[int] = []
+        self._place(self.cache.layers[0].seen)
+        self._run = captured(self._forward) if tokens.is_cuda else self._forward
 
     def _place(self, seen: list[int]) -> None:
         self._position.copy_(torch.tensor(seen))
-
-    def _captured(self) -> Callable[[], Tensor]:
-        """The step as a CUDA graph. Warming up writes where the next token will, and so leaves no trace."""
-        seen, stream = self.cache.layers[0].seen, torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                self._place(seen)
-                self._forward()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            logits = self._forward()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return logits.clone()
-
-        return replay
+        self._seen = list(seen)
 
     def _step(self) -> Tensor:
-        """The step itself: reads and advances tensors alone."""
+        """The step itself, at `_position`; repeated, it writes the same where the next token belongs."""
         config, key = self.layer.config, self.cache.layers[0].keys
         heads = Heads(self.model.config.num_attention_heads, key.shape[1], key.shape[-1], self.layer.scale)
         columns = config.local_branch, config.global_branch
@@ -112,8 +99,26 @@ class DecodeGraph:
         finally:
             for layer in self.cache.layers:
                 layer.step = None
-        self._position += 1
         return logits
+
+
+def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    """`run` as a CUDA graph, which gives a copy of its result. It is run several times to warm up, so it must bear that."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        result = run()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return result.clone()
+
+    return replay
 
 
 def _memory(layer: LambdaLayer) -> tuple[Tensor, ...]:

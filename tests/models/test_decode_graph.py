@@ -164,3 +164,11 @@ def test_what_it_cannot_decode_is_refused(prepare, config, named):
     prepare(model)
     with pytest.raises(ValueError, match=named):
         DecodeGraph(model, LambdaCache(config, LAYERS))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (2, 2)])
+def test_a_batch_of_another_size_is_refused(shape):
+    model = convert_model(tiny_model(), CONFIG)
+    graph = DecodeGraph(model, prefilled(model, CONFIG, 5))
+    with pytest.raises(ValueError, match="2 rows"):
+        graph.step(torch.zeros(shape, dtype=torch.int64))
