@@ -103,7 +103,7 @@ class DecodeGraph:
 
 
 def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
-    """`run` as a CUDA graph, which gives a copy of its result. It is run several times to warm up, so it must bear that."""
+    """`run` as a CUDA graph, which gives a copy of its result; it runs several times before, to warm up."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
