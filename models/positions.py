@@ -123,12 +123,14 @@ class RotaryPositions:
             first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
         else:
             first, second = slice(0, half), slice(half, 2 * half)
-        out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
-        a, b = x[..., first], x[..., second]
-        torch.mul(a, cos, out=out[..., first]).sub_(b * sin)
-        torch.mul(b, cos, out=out[..., second]).add_(a * sin)
+        out, wide = torch.empty(x.shape, dtype=torch.float32, device=x.device), x.float()
+        a, b = wide[..., first], wide[..., second]
+        crossed = b * sin
+        torch.mul(a, cos, out=out[..., first]).sub_(crossed)
+        torch.mul(a, sin, out=crossed)
+        torch.mul(b, cos, out=out[..., second]).add_(crossed)
         if 2 * half < x.shape[-1]:
-            out[..., 2 * half :] = x[..., 2 * half :]
+            out[..., 2 * half :] = wide[..., 2 * half :]
         return out.to(x.dtype)
 
     def at(self, x: Tensor, start: int, latest: int | None = None) -> Tensor:

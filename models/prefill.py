@@ -81,18 +81,13 @@ def _beginning(
 
 
 class _RollingBuffer:
-    """`margin` columns, the last `keep` ones of a stream and one more segment, `[B, H, ., d]`, in one allocation.
+    """The last `keep` columns of a stream and one more segment, `[B, H, ., d]`, in one allocation."""
 
-    The margin holds what came before, at the beginning zeros.
-    """
-
-    def __init__(self, context: Tensor, margin: int, keep: int, incoming: int) -> None:
-        rows, heads, columns, width = context.shape
-        self.keep = margin + keep
-        self.filled = margin + columns
-        self.storage = context.new_empty(rows, heads, self.keep + incoming, width)
-        self.storage[:, :, :margin] = 0
-        self.storage[:, :, margin : self.filled] = context
+    def __init__(self, context: Tensor, keep: int, incoming: int) -> None:
+        rows, heads, self.filled, width = context.shape
+        self.keep = keep
+        self.storage = context.new_empty(rows, heads, keep + incoming, width)
+        self.storage[:, :, : self.filled] = context
 
     def extend(self, new: Tensor) -> None:
         if self.filled > self.keep:
@@ -106,19 +101,15 @@ class _RollingBuffer:
 
 
 class _RollingWindow:
-    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own.
-
-    Before them lies a margin of G columns, where a backend may score the first tokens.
-    """
+    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own."""
 
     def __init__(
         self, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, incoming: int
     ) -> None:
-        self.positions, self.margin = layer.positions, layer.config.global_branch
+        self.positions = layer.positions
         self.next_position = 0 if past is None else past.position
         old_key, old_value = (key[:, :, :0], value[:, :, :0]) if past is None else past.window()
-        keep = min(layer.config.local_branch - 1, self.next_position + key.shape[-2])
-        room = self.margin, keep, incoming
+        room = min(layer.config.local_branch - 1, self.next_position + key.shape[-2]), incoming
         self.value = _RollingBuffer(old_value, *room)
         self.raw = None
         if layer.config.caps_window:
@@ -133,11 +124,10 @@ class _RollingWindow:
         self.value.extend(value)
         self.next_position += key.shape[-2]
 
-    def views(self) -> tuple[int, int, Tensor, Tensor | None, Tensor]:
-        """window_start, margin, and the padded tensors of a Segment."""
+    def views(self) -> tuple[int, Tensor, Tensor | None, Tensor]:
+        """window_start, window_key, window_raw, window_value of a Segment."""
         raw = None if self.raw is None else self.raw.view()
-        first = self.next_position - self.key.filled + self.margin
-        return first, self.margin, self.key.view(), raw, self.value.view()
+        return self.next_position - self.key.filled, self.key.view(), raw, self.value.view()
 
     def newest(self, count: int) -> tuple[Tensor, Tensor]:
         """The last `count` keys, in the form that the cache stores, and values."""

@@ -1,0 +1,79 @@
+"""The softmax of a block: weights of any size against the dense definition, and when a block is done again."""
+
+import dataclasses
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models import blockwise
+from models.lambda_attention import LambdaConfig
+from tests.models.attention_cases import Case, make_case
+
+LENGTH, BLOCK = 40, 8
+CONFIG = LambdaConfig(8, 3, 8, backend="blockwise")
+FACTOR = 60.0
+"""Scores of hundreds of nats: `2^score` leaves float32."""
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five blocks, one key head at a time."""
+    monkeypatch.setattr(blockwise, "QUERY_BLOCK", BLOCK)
+    monkeypatch.setattr(blockwise, "SCORE_BUFFER_BYTES", 1)
+
+
+class _Operators(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operators_of(case: Case) -> Counter:
+    with _Operators() as operators:
+        case.attend()
+    return operators.calls
+
+
+def negated(case: Case) -> Case:
+    """A query that every key it attends to repels, by hundreds of nats: all its weights would vanish."""
+    key = case.key.abs()
+    return dataclasses.replace(case, query=-FACTOR * key, key=key)
+
+
+@pytest.mark.parametrize("triangle_offset", [0.0, 0.7])
+@pytest.mark.parametrize("encoding", ["rotary", "alibi"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_beyond_the_range_of_weights(sign, encoding, triangle_offset):
+    config = dataclasses.replace(CONFIG, triangle_offset=triangle_offset)
+    case = make_case(config, LENGTH, encoding, batch=2, key_heads=2)
+    case = negated(case) if sign < 0 else dataclasses.replace(case, query=FACTOR * case.query)
+    assert operators_of(case)["amax"], "nothing was beyond the range"
+    torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=1e-3)
+
+
+def test_ordinary_scores_are_done_once():
+    calls = operators_of(make_case(CONFIG, LENGTH, key_heads=2))
+    groups = 2 * (LENGTH // BLOCK) + 2 * (LENGTH // BLOCK - 1)  # each head's windows, and first tokens but in block 0
+    assert calls["exp2_"] == groups
+    assert not calls["amax"]
+
+
+def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_block_only():
+    case = make_case(CONFIG, LENGTH, key_heads=2)
+    factors = torch.tensor([1.0, FACTOR]).view(2, 1, 1)
+    calls = operators_of(dataclasses.replace(case, query=case.query * factors))
+    ordinary = operators_of(case)["exp2_"]
+    assert ordinary < calls["exp2_"] <= ordinary + 2
+    assert 0 < calls["amax"] <= ordinary // 2 + LENGTH // BLOCK
+
+
+def test_large_values_under_large_weights_do_not_overflow():
+    case = make_case(CONFIG, LENGTH)
+    scaled = dataclasses.replace(case, query=10 * case.query, value=case.value * 1e15)
+    torch.testing.assert_close(scaled.attend().double(), scaled.expected(), rtol=0, atol=1e12)
