@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from utils.processor import prepare_processor
+
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 OUTPUT_CLOSED_STATUS = 141  # as a shell reports a program that SIGPIPE ended
@@ -28,7 +30,7 @@ def run_main(main: Callable[[], None]) -> None:
     several ranks the sentence is said once, unless it concerns one rank alone. Where the terminal cannot show
     a character, its code is printed instead.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads that spin for long starve each other on busy cores
+    prepare_processor()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:
