@@ -15,7 +15,7 @@ import argparse
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,8 @@ from utils.errors import run_main
 from visualization.text_tables import as_text
 
 LENGTHS = {device: [4096, 16_384, 65_536, 262_144, 1_048_576] for device in DEVICES}
-BUDGET = {"cpu": 10.0, "cuda": 2.0}
+DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
+BUDGET = {"cpu": 10.0, "cuda": 1.0}
 LAYERS = 8
 PUBLISHED_COPIES = 4
 """What the published step holds at once, in times its keys and values: these, appended, rotated, and on the way."""
@@ -172,9 +173,9 @@ def methods(shape: Shape, length: int, device: str, dtype: torch.dtype, budget: 
 
 
 @torch.no_grad()
-def measure_panel(shape: Shape, dtype: torch.dtype, arguments: Namespace) -> list[dict[str, Any]]:
-    """The rows of one shape in one precision."""
-    rows, budget = [], int(arguments.memory_share * memory_of(arguments.device))
+def measure_panel(shape: Shape, dtype: torch.dtype, arguments: Namespace) -> Iterator[list[dict[str, Any]]]:
+    """The rows of one shape in one precision, length by length."""
+    budget = int(arguments.memory_share * memory_of(arguments.device))
     panel = f"{shape.label}, {str(dtype).removeprefix('torch.')}"
     for length in arguments.lengths:
         cases = methods(shape, length, arguments.device, dtype, budget)
@@ -183,13 +184,13 @@ def measure_panel(shape: Shape, dtype: torch.dtype, arguments: Namespace) -> lis
         timings = time_in_turn(runs, arguments.device, arguments.repeats, arguments.budget)
         bandwidth = max(bandwidth, copy_bandwidth(arguments.device))
         place, floor = {"panel": panel, "length": length}, stored_bytes(shape, kept_tokens(shape, length), dtype)
-        rows.append({**place, "method": FLOOR, "seconds": floor / bandwidth, "bytes_per_second": bandwidth})
+        rows = [{**place, "method": FLOOR, "seconds": floor / bandwidth, "bytes_per_second": bandwidth}]
         for name, timing in timings.items():
             timing = per_layer(timing, cases[name].layers)
             of_floor = timing.median / (floor / bandwidth)
             rows.append({**place, "method": name, "seconds": timing.to_dict(), "of_floor": of_floor})
-        print(as_text([_cells(row, rows) for row in rows if row["length"] == length]), flush=True)
-    return rows
+        print(as_text([_cells(row, rows) for row in rows]), flush=True)
+        yield rows
 
 
 def per_layer(timing: Timing, layers: int) -> Timing:
@@ -205,10 +206,10 @@ def memory_of(device: str) -> int:
 
 
 def _cells(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    """Panel, length, method, microseconds, times the floor and times the time of Λ-attention."""
+    """Panel, length, method, µs, times the floor and times the time of Λ-attention. rows: those of the length."""
     seconds, of_floor, of_ours = row["seconds"], "", ""
     if isinstance(seconds, dict):
-        ours = next(other for other in rows if other["length"] == row["length"] and other["method"] == OURS)
+        ours = next(other for other in rows if other["method"] == OURS)
         of_floor, of_ours = f"{row['of_floor']:.2f}x floor", f"{seconds['median'] / ours['seconds']['median']:.2f}x Λ"
         seconds = seconds["median"]
     return [row["panel"], f"{row['length']:,}", row["method"], f"{1e6 * seconds:,.0f} µs", of_floor, of_ours]
@@ -226,7 +227,7 @@ def parse_arguments() -> Namespace:
     parser.add_argument(
         "--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="attention layers (default: all)"
     )
-    add_benchmark_arguments(parser, LENGTHS, repeats=30)
+    add_benchmark_arguments(parser, LENGTHS, DTYPES, repeats=30)
     add_budget_argument(parser, BUDGET)
     parser.add_argument(
         "--memory_share",
@@ -239,15 +240,14 @@ def parse_arguments() -> Namespace:
 
 
 def main() -> None:
-    arguments = parse_arguments()
-    rows = [
-        row
-        for shape in arguments.shapes
-        for dtype in arguments.dtypes
-        for row in measure_panel(SHAPES[shape], getattr(torch, dtype), arguments)
-    ]
+    arguments, rows = parse_arguments(), []
     results = {"title": "Attention of one decoded token", "quantities": QUANTITIES, "rows": rows}
-    print(save_results("decode_kernel", arguments.device, results))
+    for shape in arguments.shapes:
+        for dtype in arguments.dtypes:
+            for found in measure_panel(SHAPES[shape], getattr(torch, dtype), arguments):
+                rows += found
+                path = save_results("decode_kernel", arguments.device, results)
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from utils.files import replace_file
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -30,8 +32,9 @@ def _processor() -> str:
 
 
 def save_results(name: str, device: str, results: dict[str, Any]) -> Path:
-    """Write `results` with the machine's description to benchmarks/results/NAME_DEVICE.json."""
+    """Write `results` with the machine's description to benchmarks/results/NAME_DEVICE.json, whole or not at all."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}_{device}.json"
-    path.write_text(json.dumps({"machine": describe_machine(device), **results}, indent=2) + "\n")
+    text = json.dumps({"machine": describe_machine(device), **results}, indent=2) + "\n"
+    replace_file(path, lambda file: file.write(text.encode()))
     return path

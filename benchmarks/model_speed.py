@@ -10,6 +10,7 @@ the local branch both compute the same: what Λ-attention costs there is the rat
 import copy
 import sys
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -95,23 +96,24 @@ def measure_overhead(case: Case) -> Case:
     return found
 
 
-def measure_all(arguments: Namespace) -> tuple[list[Case], list[Case]]:
-    """The rows of the results, and the overheads."""
-    rows, overheads = [], []
+def measure_all(arguments: Namespace, rows: list[Case], overheads: list[Case]) -> Iterator[None]:
+    """Adds to the rows of the results and to the overheads, one at a time."""
     for case in _models_and_dtypes(arguments):
         for length in arguments.lengths:
             for method in (VANILLA, OURS):
                 found = measure_apart(__file__, {**case, "method": method, "length": length})
                 if found is None:
                     print(f"{case['panel']}, {length:,} tokens, {method}: there is not enough memory", flush=True)
-                else:
-                    rows.append({"panel": case["panel"], "method": method, "length": length, **found})
-                    print("  ".join(_cells(rows[-1])), flush=True)
+                    continue
+                rows.append({"panel": case["panel"], "method": method, "length": length, **found})
+                print("  ".join(_cells(rows[-1])), flush=True)
+                yield
         length = max(2, min(OVERHEAD_LENGTH, arguments.local_branch - arguments.tokens))
-        overheads.append(
-            measure_apart(__file__, {**case, "length": length, "repeats": arguments.overhead_repeats, "method": None})
-        )
-    return rows, [overhead for overhead in overheads if overhead is not None]
+        case = {**case, "length": length, "repeats": arguments.overhead_repeats, "method": None}
+        overhead = measure_apart(__file__, case)
+        if overhead is not None:
+            overheads.append(overhead)
+            yield
 
 
 def _models_and_dtypes(arguments: Namespace) -> list[Case]:
@@ -180,6 +182,20 @@ def overhead_lines(overheads: list[Case]) -> str:
     return "\n".join(lines)
 
 
+def results_of(arguments: Namespace, rows: list[Case], overheads: list[Case]) -> Case:
+    """What is saved."""
+    return {
+        "title": "A whole model: reading a prompt, and generating after it",
+        "quantities": QUANTITIES,
+        "rows": rows,
+        "times_better": ratios(rows),
+        "overhead": {"tokens": arguments.tokens, "cases": overheads},
+        "lambda_attention": {
+            name: getattr(arguments, name) for name in ("local_branch", "global_branch", "limit_distance")
+        },
+    }
+
+
 def parse_arguments() -> Namespace:
     parser = benchmark_parser(__doc__)
     add_by_device(
@@ -218,20 +234,11 @@ def main() -> None:
         return
     for model in arguments.model:
         check_model(model, arguments.device)
-    rows, overheads = measure_all(arguments)
-    better = ratios(rows)
-    print(f"\n{table(rows, better)}\n{overhead_lines(overheads)}")
-    results = {
-        "title": "A whole model: reading a prompt, and generating after it",
-        "quantities": QUANTITIES,
-        "rows": rows,
-        "times_better": better,
-        "overhead": {"tokens": arguments.tokens, "cases": overheads},
-        "lambda_attention": {
-            name: getattr(arguments, name) for name in ("local_branch", "global_branch", "limit_distance")
-        },
-    }
-    print(f"wrote {save_results('model_speed', arguments.device, results)}")
+    rows, overheads = [], []
+    for _ in measure_all(arguments, rows, overheads):
+        path = save_results("model_speed", arguments.device, results_of(arguments, rows, overheads))
+    print(f"\n{table(rows, ratios(rows))}\n{overhead_lines(overheads)}")
+    print(f"wrote {path}" if rows or overheads else "nothing was measured")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from visualization.text_tables import Row, as_text
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH = {"cpu": 32_768, "cuda": 262_144}
-SINGLE_LENGTH = {"cpu": 1024, "cuda": 4096}
+SINGLE_LENGTH = {"cpu": 1024, "cuda": 1024}
 STREAM_DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
 ONE_AT_A_TIME = "one token at a time"
 MOST_ROWS = 16

@@ -159,13 +159,13 @@ class Block:
 
     def _multiply(self, queries: Tensor, key: Tensor, part: slice, scores: Tensor) -> Tensor:
         """Products of queries `[B, Hq, m, d]` and key `[B, Hkv, k, d]`, in scores `[heads of part, rows, k]`."""
-        multiply(self._fold(queries)[part], self._heads(key, part).transpose(1, 2), scores)
+        multiply(self._fold(queries, part), self._heads(key, part).transpose(1, 2), scores)
         return scores
 
-    def _fold(self, queries: Tensor) -> Tensor:
-        """Those of the block from `[B, Hq, m, d]`, `[B * Hkv, rows, d]`."""
-        part = queries[:, :, self.first : self.last]
-        return part.reshape(-1, self.rows, part.shape[-1])
+    def _fold(self, queries: Tensor, part: slice = slice(None)) -> Tensor:
+        """Those of the block from `[B, Hq, m, d]`, `[heads of part, rows, d]`."""
+        by_key_head = queries.flatten(0, 1).unflatten(0, (-1, self.rows // self.size))
+        return by_key_head[part, :, self.first : self.last].flatten(1, 2)
 
     def _heads(self, tensor: Tensor, part: slice) -> Tensor:
         """Keys or values `[B, Hkv, k, d]` as `[heads of part, k, d]`."""

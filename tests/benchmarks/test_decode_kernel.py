@@ -68,7 +68,7 @@ def test_seconds_are_per_layer():
 def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
     monkeypatch.setattr(decode_kernel, "copy_bandwidth", lambda device: 1e10)
     arguments = Namespace(lengths=[128, 256], device="cpu", repeats=2, budget=1.0, memory_share=0.2)
-    rows = decode_kernel.measure_panel(SHAPE, torch.float32, arguments)
+    rows = [row for found in decode_kernel.measure_panel(SHAPE, torch.float32, arguments) for row in found]
     assert [row["length"] for row in rows] == [128] * 5 + [256] * 5
     assert {row["method"] for row in rows} == ALL
     assert all(row["panel"] == "SmolLM2-135M, float32" for row in rows)

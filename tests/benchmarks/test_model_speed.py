@@ -8,6 +8,7 @@ import torch
 
 from benchmarks import model_reading, model_speed
 from benchmarks.children import measure_apart
+from benchmarks.measure import Timing
 from benchmarks.model_reading import load, read_and_generate
 from benchmarks.model_speed import OURS, VANILLA, measure_method, measure_overhead, overhead_lines, ratios
 from models.lambda_attention import LambdaConfig
@@ -36,6 +37,10 @@ def in_this_process(monkeypatch):
 
     monkeypatch.setattr(model_speed, "measure_apart", measure)
     return calls
+
+
+ROW = dict.fromkeys(("memory_mib", "cache_mib", "peak_in_all_mib"), 1.0)
+ROW |= {name: Timing.of([1.0]).to_dict() for name in ("prefill_seconds", "tokens_per_second")}
 
 
 def run_main(monkeypatch, *words):
@@ -132,3 +137,12 @@ def test_the_large_model_has_random_weights(monkeypatch):
 def test_an_impossible_model_is_one_sentence(model, said, monkeypatch):
     with pytest.raises(UserError, match=said):
         run_main(monkeypatch, "--model", model, "--lengths", 16)
+
+
+def test_each_row_is_saved_as_soon_as_it_is_measured(case, monkeypatch):
+    saved = []
+    monkeypatch.setattr(model_speed, "save_results", lambda name, device, results: saved.append(len(results["rows"])))
+    monkeypatch.setattr(model_speed, "measure_apart", lambda script, case: None if not case["method"] else ROW)
+    monkeypatch.setattr(sys, "argv", ["model_speed.py", "--model", case["model"], "--lengths", "128", "512"])
+    model_speed.main()
+    assert saved == [1, 2, 3, 4]

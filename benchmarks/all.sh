@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The whole suite on one device, one benchmark after the other, each with its picture.
+#
+#   benchmarks/all.sh [cpu|cuda] [NAME...]     those named, or all: a NAME is a file here without its .py
+#
+# NAME_DEVICE.json is written to benchmarks/results/, NAME_DEVICE.png to docs/benchmarks/. One that fails does not keep
+# the next from running; the exit status is then 1, and the last line names it.
+# SECONDS_IN_ALL=480 ends each benchmark after its share of so many seconds: what it had measured is in its results.
+set -uo pipefail
+
+ALL=(prefill_kernel decode_kernel model_speed streaming_speed growth attention_memory)
+SHARES=(27 13 31 11 11 7) # per cent of SECONDS_IN_ALL
+PYTHON=${PYTHON:-python}
+SECONDS_IN_ALL=${SECONDS_IN_ALL:-}
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+results=$here/results
+pictures=$here/../docs/benchmarks
+device=${1:-cpu}
+names=("${@:2}")
+((${#names[@]})) || names=("${ALL[@]}")
+
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+share_of() {
+    local place
+    for place in "${!ALL[@]}"; do
+        [[ ${ALL[$place]} != "$1" ]] || echo "$((SECONDS_IN_ALL * SHARES[place] / 100))"
+    done
+}
+
+# In the background, for timeout's processes do not hear Ctrl-C themselves.
+measure() {
+    local limit=()
+    [[ -z $SECONDS_IN_ALL ]] || limit=(timeout "$(share_of "$1")")
+    "${limit[@]}" "$PYTHON" "$here/$1.py" --device "$device" &
+    trap "kill $! 2>/dev/null; exit 130" INT TERM
+    wait $!
+}
+
+draw() {
+    [[ ! -e $results/$1.json ]] ||
+        "$PYTHON" "$here/../visualization/benchmark.py" "$results/$1.json" --out "$pictures/$1.png"
+}
+
+[[ $device == cpu || $device == cuda ]] || fail "the device must be cpu or cuda, not $device"
+[[ $SECONDS_IN_ALL =~ ^[0-9]*$ ]] || fail "SECONDS_IN_ALL must be a whole number of seconds, not $SECONDS_IN_ALL"
+for name in "${names[@]}"; do
+    [[ " ${ALL[*]} " == *" $name "* ]] || fail "there is no benchmark $name: give one of ${ALL[*]}"
+done
+
+mkdir -p "$pictures"
+failed=()
+for name in "${names[@]}"; do
+    echo "== $name"
+    measure "$name" || failed+=("$name (exit status $?)")
+    draw "${name}_$device" || failed+=("$name's picture")
+done
+((!${#failed[@]})) || {
+    printf 'not whole: %s\n' "${failed[*]}" >&2
+    exit 1
+}
