@@ -5,7 +5,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup sample test lint demo figures clean
+.PHONY: help setup sample test lint demo figures bench clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -20,6 +20,7 @@ DEMO_RUN := deepspeed --num_gpus 1 scripts/eval_ppl_deepspeed.py \
 	--model smollm2 --dataset plays --max_data_num 1 --max_length 16384
 FIGURES := logs/figures
 DIAGNOSIS := python scripts/diagnose.py --model smollm2 --dataset plays --max_data_num 1 --max_length 16384
+BENCH ?= cpu
 LAMBDA := --use_lambda_attention --local_branch 4096 --global_branch 10 --limit_distance 4096
 
 help:  ## list the targets
@@ -47,6 +48,9 @@ figures: $(SAMPLE)  ## why a model fails at length: three factors, vanilla besid
 	$(DIAGNOSIS) $(LAMBDA) --log_dir $(FIGURES)/lambda
 	python visualization/three_factors.py $(FIGURES)/vanilla $(FIGURES)/lambda --labels vanilla Λ \
 		--out docs/three_factors.png
+
+bench: $(SAMPLE)  ## speed beside every alternative, about 40 minutes on 2 cores; BENCH="cuda prefill_kernel" narrows it
+	benchmarks/all.sh $(BENCH)
 
 clean:  ## remove .venv, the prepared sample and the results of demo and figures
 	rm -rf $(VENV) sample $(DEMO) $(FIGURES)

@@ -27,7 +27,7 @@ fail() {
 share_of() {
     local place
     for place in "${!ALL[@]}"; do
-        [[ ${ALL[$place]} != "$1" ]] || echo "$((SECONDS_IN_ALL * SHARES[place] / 100))"
+        [[ ${ALL[$place]} != "$1" ]] || echo "$(((SECONDS_IN_ALL * SHARES[place] + 99) / 100))"
     done
 }
 

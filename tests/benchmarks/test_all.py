@@ -1,0 +1,85 @@
+"""The scripts that run the whole suite: which benchmarks, in what time, and what becomes of one that fails."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ["prefill_kernel", "decode_kernel", "model_speed", "streaming_speed", "growth", "attention_memory"]
+# In the place of Python: notes what it was to run, and does what a benchmark's name says.
+PYTHON = f"""#!{sys.executable}
+import os, sys, time
+script = os.path.basename(sys.argv[1])
+with open(os.environ["CALLS"], "a") as file:
+    print(script, *sys.argv[2:], file=file)
+if script == "growth.py":
+    sys.exit(3)
+if script == os.environ.get("SLOW"):
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def suite(tmp_path):
+    """Runs a copy of a script beside results of its own; returns the process and what Python was called with."""
+    folder = tmp_path / "benchmarks"
+    (folder / "results").mkdir(parents=True)
+    for name in ("all.sh", "gpu.sh"):
+        (folder / name).write_bytes((ROOT / "benchmarks" / name).read_bytes())
+        (folder / name).chmod(0o755)
+    python, calls = tmp_path / "python", tmp_path / "calls"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+
+    def run(script, *words, **settings):
+        environment = {**os.environ, "PYTHON": str(python), "CALLS": str(calls), **settings}
+        done = subprocess.run([folder / script, *words], env=environment, capture_output=True, text=True, timeout=50)
+        return done, calls.read_text().splitlines() if calls.exists() else []
+
+    run.results = folder / "results"
+    return run
+
+
+def test_every_benchmark_runs_and_one_that_fails_is_named_at_the_end(suite):
+    done, calls = suite("all.sh")
+    assert calls == [f"{name}.py --device cpu" for name in NAMES]
+    assert done.returncode == 1 and done.stderr == "not whole: growth (exit status 3)\n"
+
+
+def test_those_named_are_run_and_results_become_pictures(suite):
+    (suite.results / "decode_kernel_cuda.json").write_text("{}")
+    done, calls = suite("all.sh", "cuda", "decode_kernel", "attention_memory")
+    assert done.returncode == 0 and done.stderr == ""
+    assert calls[0] == "decode_kernel.py --device cuda" and calls[2] == "attention_memory.py --device cuda"
+    script, results, flag, picture = calls[1].split()
+    assert (script, flag) == ("benchmark.py", "--out")
+    assert results.endswith("results/decode_kernel_cuda.json")
+    assert picture.endswith("docs/benchmarks/decode_kernel_cuda.png")
+
+
+def test_on_a_gpu_each_has_its_share_of_the_time(suite):
+    done, calls = suite("gpu.sh", "prefill_kernel", "decode_kernel", SECONDS_IN_ALL="4", SLOW="prefill_kernel.py")
+    assert calls == ["prefill_kernel.py --device cuda", "decode_kernel.py --device cuda"]
+    assert done.returncode == 1 and done.stderr == "not whole: prefill_kernel (exit status 124)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["tpu"], "error: the device must be cpu or cuda, not tpu\n"),
+        (["cpu", "speed"], f"error: there is no benchmark speed: give one of {' '.join(NAMES)}\n"),
+    ],
+)
+def test_words_that_name_nothing_are_refused(suite, words, said):
+    done, calls = suite("all.sh", *words)
+    assert (done.returncode, done.stderr, calls) == (2, said, [])
+
+
+def test_shares_are_not_more_than_the_whole():
+    lines = (ROOT / "benchmarks" / "all.sh").read_text().splitlines()
+    (shares,) = [line for line in lines if line.startswith("SHARES=(")]
+    numbers = [int(number) for number in shares[len("SHARES=(") : shares.index(")")].split()]
+    assert len(numbers) == len(NAMES) and sum(numbers) <= 100
