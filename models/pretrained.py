@@ -15,8 +15,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from models.get_llama2.meta_tokenizer import read_tokenizer
 from models.model_source import Source, check_model_folder, check_tokenizer_folder
 
+META_TOKENIZER, TRANSFORMERS_TOKENIZER = "tokenizer.model", ("tokenizer.json", "tokenizer_config.json")
 UNLIMITED = int(1e30)  # what Transformers itself takes for "no limit"
 
 
@@ -33,11 +35,23 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
     """The tokenizer, with a padding token, and without its warning about texts beyond its own limit."""
     check_tokenizer_folder(source)
     with _reported(source, "the tokenizer cannot be loaded, --tokenizer_path can name another one"):
-        tokenizer = AutoTokenizer.from_pretrained(**source.files, trust_remote_code=False)
+        if _is_metas_own(source.folder):
+            tokenizer = read_tokenizer(source.folder / META_TOKENIZER, chat=False)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(**source.files, trust_remote_code=False)
     tokenizer.model_max_length = UNLIMITED
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _is_metas_own(folder: Path | None) -> bool:
+    """Whether there is nothing but the sentencepiece model of Meta's release, which Transformers reads without <s>."""
+    return (
+        folder is not None
+        and (folder / META_TOKENIZER).is_file()
+        and not any((folder / name).is_file() for name in TRANSFORMERS_TOKENIZER)
+    )
 
 
 def load_weights(source: Source, config: PretrainedConfig, options: dict[str, Any]) -> PreTrainedModel:

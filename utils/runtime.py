@@ -21,6 +21,8 @@ from utils.console import Console
 from utils.errors import SharedError, UserError
 
 RANK_TIMEOUT = timedelta(days=2)  # a rank may wait for the longest document of another
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""How the CPU's allocator, the driver and cuBLAS say it, where it is no error of a class of its own."""
 T = TypeVar("T")
 
 
@@ -136,7 +138,7 @@ def _status_bytes(field: str) -> int | None:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether torch failed for want of memory, on a GPU or the CPU."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in OUT_OF_MEMORY)
 
 
 def describe_device(device: torch.device) -> str:
