@@ -182,4 +182,4 @@ def finish(
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, resumes=True)

@@ -146,4 +146,4 @@ def commit(
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, resumes=True)

@@ -143,4 +143,4 @@ def commit(gathered: list[dict], seconds: float, journal: "ExampleJournal", prog
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, resumes=True)

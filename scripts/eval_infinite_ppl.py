@@ -160,4 +160,4 @@ def warn_of_full_cache(scorer: "StreamScorer", arguments: Namespace, runtime: "R
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, resumes=True)

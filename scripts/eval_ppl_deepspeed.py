@@ -141,4 +141,4 @@ def check_text_reaches_past_global_branch(journal: "NllJournal", arguments: Name
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, resumes=True)

@@ -122,4 +122,4 @@ def _note(root: Path, name: str, arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(main, resumes=True)

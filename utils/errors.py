@@ -23,12 +23,12 @@ class SharedError(UserError):
     """A UserError that every rank raises with the same message, so only the first rank reports it."""
 
 
-def run_main(main: Callable[[], None]) -> None:
+def run_main(main: Callable[[], None], resumes: bool = False) -> None:
     """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback.
 
     A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
     several ranks the sentence is said once, unless it concerns one rank alone. Where the terminal cannot show
-    a character, its code is printed instead.
+    a character, its code is printed instead. resumes: whether the same command goes on where one was stopped.
     """
     prepare_processor()
     for stream in (sys.stdout, sys.stderr):
@@ -39,11 +39,8 @@ def run_main(main: Callable[[], None]) -> None:
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:
-        _leave(
-            "interrupted; the same command without --overwrite goes on where it stopped",
-            INTERRUPTED_STATUS,
-            shared=True,
-        )
+        next_time = "; the same command without --overwrite goes on where it stopped" if resumes else ""
+        _leave(f"interrupted{next_time}", INTERRUPTED_STATUS, shared=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         _leave("the program that read the output has ended", OUTPUT_CLOSED_STATUS)

@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run(body, stdout=subprocess.PIPE, **variables):
+def run(body, stdout=subprocess.PIPE, options="", **variables):
     """A script whose `main` is `body`."""
-    code = f"import errno\nfrom utils.errors import *\ndef main():\n    {body}\nrun_main(main)"
+    code = f"import errno\nfrom utils.errors import *\ndef main():\n    {body}\nrun_main(main{options})"
     environment = {"PATH": "", **variables}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE, check=False
@@ -24,12 +24,18 @@ def run(body, stdout=subprocess.PIPE, **variables):
     [
         ("raise UserError('--model x: is not there')", 2, b"error: --model x: is not there\n"),
         ("raise OSError(errno.ENOSPC, 'No space left', 'f')", 2, b"error: no space left to write f: No space left\n"),
-        ("raise KeyboardInterrupt", 130, b"error: interrupted; the same command without --overwrite goes on"),
+        ("raise KeyboardInterrupt", 130, b"error: interrupted\n"),
     ],
 )
 def test_one_sentence_and_a_status(body, status, sentence):
     done = run(body)
     assert done.returncode == status and done.stderr.startswith(sentence) and done.stderr.count(b"\n") == 1
+
+
+def test_a_script_that_can_go_on_says_so():
+    done = run("raise KeyboardInterrupt", options=", resumes=True")
+    assert done.returncode == 130
+    assert done.stderr == b"error: interrupted; the same command without --overwrite goes on where it stopped\n"
 
 
 def test_an_unforeseen_error_keeps_its_traceback():
