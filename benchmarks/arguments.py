@@ -69,14 +69,22 @@ def add_budget_argument(parser: HarnessParser, defaults: ByDevice) -> None:
     )
 
 
-def add_branch_arguments(parser: HarnessParser, local_branch: int, global_branch: int) -> None:
+def add_branch_arguments(parser: HarnessParser, local_branch: ByDevice, global_branch: int) -> None:
     """--local_branch, --global_branch and --limit_distance of Λ-attention; the limit is the local branch by default."""
-    group = parser.add_argument_group("Λ-attention")
-    for name, default, least in (("local_branch", local_branch, 1), ("global_branch", global_branch, 0)):
-        group.add_argument(
-            f"--{name}", type=whole_number(least), default=default, metavar="TOKENS", help="(default: %(default)s)"
-        )
-    group.add_argument("--limit_distance", type=distance, metavar="TOKENS", help="(default: the local branch)")
+    tokens = {"metavar": "TOKENS"}
+    add_by_device(
+        parser, "--local_branch", local_branch, type=whole_number(1), help="nearest tokens of Λ-attention", **tokens
+    )
+    parser.add_argument(
+        "--global_branch",
+        type=whole_number(0),
+        default=global_branch,
+        help="first tokens of Λ-attention (default: %(default)s)",
+        **tokens,
+    )
+    parser.add_argument(
+        "--limit_distance", type=distance, help="farthest distance felt (default: the local branch)", **tokens
+    )
     parser.checks.append(_fill_limit)
 
 

@@ -38,6 +38,7 @@ from visualization.text_tables import Row, as_text
 MODELS = {"cpu": [SAMPLE_MODEL], "cuda": [SAMPLE_MODEL, RANDOM_7B]}
 DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
 LENGTHS = {"cpu": [8192, 16_384, 32_768], "cuda": [32_768, 131_072]}
+LOCAL_BRANCH = {"cpu": 2048, "cuda": 4096}
 BUDGET = {"cpu": 30.0, "cuda": 10.0}
 WARM_UP = {"cpu": 600, "cuda": 2**20}
 """Tokens at most of the run that is not measured: on a GPU as many as are measured, for kernels are made for them."""
@@ -222,7 +223,7 @@ def parse_arguments() -> Namespace:
         metavar="N",
         help="pairs of runs below the local branch (default: %(default)s)",
     )
-    add_branch_arguments(parser, local_branch=4096, global_branch=10)
+    add_branch_arguments(parser, LOCAL_BRANCH, global_branch=10)
     add_case_argument(parser)
     return parser.parse_args()
 

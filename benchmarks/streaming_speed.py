@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LENGTH = {"cpu": 32_768, "cuda": 262_144}
 SINGLE_LENGTH = {"cpu": 1024, "cuda": 1024}
 STREAM_DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
+LOCAL_BRANCH = {"cpu": 2048, "cuda": 2048}
 ONE_AT_A_TIME = "one token at a time"
 MOST_ROWS = 16
 NEVER = 10**9
@@ -115,7 +116,7 @@ def parse_arguments() -> Namespace:
     parser.add_argument(
         "--chunk", type=whole_number(2), default=4096, metavar="TOKENS", help="tokens in a chunk (default: %(default)s)"
     )
-    add_branch_arguments(parser, local_branch=2048, global_branch=10)
+    add_branch_arguments(parser, LOCAL_BRANCH, global_branch=10)
     return parser.parse_args()
 
 

@@ -19,7 +19,7 @@ def parse():
     parser = benchmark_parser("What is measured.\n\npython benchmarks/this.py")
     add_benchmark_arguments(parser, LENGTHS)
     add_budget_argument(parser, {"cpu": 20.0, "cuda": 2.0})
-    add_branch_arguments(parser, local_branch=4096, global_branch=10)
+    add_branch_arguments(parser, {"cpu": 4096, "cuda": 2048}, global_branch=10)
     return lambda *words: parser.parse_args(words)
 
 
