@@ -8,6 +8,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from benchmarks.measure import seconds_of
 from models.cache_state import cache_bytes
+from models.decode_graph import DecodeGraph
 from models.get_model import ModelSpec, get_model
 from models.model_base import extend_vanilla_positions
 from models.model_source import find_source
@@ -45,8 +46,11 @@ def load(name: str, dtype: str, device: str) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def read_and_generate(model: PreTrainedModel, length: int, tokens: int) -> Reading:
-    """Read a random prompt of `length` tokens, then generate one token and `tokens` more."""
+def read_and_generate(model: PreTrainedModel, length: int, tokens: int, graph: bool = False) -> Reading:
+    """Read a random prompt of `length` tokens, then generate one token and `tokens` more.
+
+    graph: whether each of them is a replay of one DecodeGraph, which is captured before they are timed.
+    """
     device = model.device.type
     prompt = torch.randint(model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     prompt, state = prompt.to(device), {}
@@ -55,10 +59,17 @@ def read_and_generate(model: PreTrainedModel, length: int, tokens: int) -> Readi
         output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
         state.update(cache=output.past_key_values, token=output.logits.argmax(-1))
 
+    def step(token: Tensor) -> Tensor:
+        return model(input_ids=token, past_key_values=state["cache"], use_cache=True).logits
+
     def decode() -> Tensor:
         token = state["token"]
         for _ in range(tokens):
-            token = model(input_ids=token, past_key_values=state["cache"], use_cache=True).logits.argmax(-1)
+            token = next_logits(token).argmax(-1)
         return token
 
-    return Reading(seconds_of(prefill, device), seconds_of(decode, device), cache_bytes(state["cache"]))
+    prefill_seconds, next_logits = seconds_of(prefill, device), step
+    if graph:
+        next_logits = DecodeGraph(model, state["cache"]).step
+        state["token"] = next_logits(state["token"]).argmax(-1)
+    return Reading(prefill_seconds, seconds_of(decode, device), cache_bytes(state["cache"]))

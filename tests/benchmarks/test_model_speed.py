@@ -11,8 +11,9 @@ from benchmarks.children import measure_apart
 from benchmarks.measure import Timing
 from benchmarks.model_reading import load, read_and_generate
 from benchmarks.model_speed import OURS, VANILLA, measure_method, measure_overhead, overhead_lines, ratios
+from models.decode_graph import DecodeGraph
 from models.lambda_attention import LambdaConfig
-from models.model_base import is_converted
+from models.model_base import convert_model, is_converted
 from tests.tiny_models import tiny_config, tiny_model
 from utils.errors import UserError
 
@@ -64,6 +65,22 @@ def test_a_prompt_is_read_at_once_and_gives_one_logit_as_generate_has_it():
     expected = model.generate(prompt, max_new_tokens=5, do_sample=False, eos_token_id=None)
     assert generated.tolist() == expected[:, 40:].tolist()
     assert reading.cache == 45 * 2 * 2 * 2 * 8 * 4 and reading.prefill > 0 and reading.decode > 0
+
+
+def test_a_graph_reads_what_a_forward_does_and_is_made_before_it_is_timed(monkeypatch):
+    model, read = convert_model(tiny_model(), LambdaConfig(LOCAL, 4, LOCAL)), []
+
+    class Watched(DecodeGraph):
+        def step(self, tokens):
+            read.append(tokens.item())
+            return super().step(tokens)
+
+    monkeypatch.setattr(model_reading, "DecodeGraph", Watched)
+    ordinary, graph = (read_and_generate(model, 40, tokens=5, graph=graph) for graph in (False, True))
+    prompt = torch.randint(model.config.vocab_size, (1, 40), generator=torch.Generator().manual_seed(0))
+    generated = model.generate(prompt, max_new_tokens=6, do_sample=False, eos_token_id=None)[0, 40:]
+    assert read == generated.tolist()  # the first one for the capture
+    assert graph.cache == ordinary.cache and graph.decode > 0
 
 
 def test_rows_ratios_and_overhead_of_the_script(case, in_this_process, monkeypatch, capsys):
