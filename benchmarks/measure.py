@@ -49,19 +49,21 @@ def time_in_turn(
 ) -> dict[str, Timing]:
     """Timings of the cases, each round running every one of them once, after a warm-up round.
 
-    A case that takes more than `budget` seconds in all takes part in fewer rounds; where one run alone takes longer,
-    that of the warm-up is the only one.
+    A case that takes more than `budget` seconds in all takes part in the last rounds only; where one run alone takes
+    longer, that of the warm-up is the only one. The warm-up goes backwards: while the system takes back the memory of
+    a large case it slows down what follows, so a large one should stand last.
     """
     taken = {}
-    for name, run in cases.items():
+    for name, run in reversed(cases.items()):
         gc.collect()
         taken[name] = [seconds_of(run, device)]
     rounds = {name: min(repeats, int(budget // first)) for name, (first,) in taken.items()}
-    for number in range(max(rounds.values())):
+    most = max(rounds.values())
+    for number in range(most):
         for name, run in cases.items():
-            if number < rounds[name]:
+            if number >= most - rounds[name]:
                 taken[name].append(seconds_of(run, device))
-    return {name: Timing.of(seconds[1:] or seconds) for name, seconds in taken.items()}
+    return {name: Timing.of(taken[name][1:] or taken[name]) for name in cases}
 
 
 def product_rate(device: str, dtype: torch.dtype) -> float:
