@@ -1,0 +1,23 @@
+"""In which order cases are timed, and how often."""
+
+from benchmarks import measure
+from benchmarks.measure import Timing, time_in_turn
+
+SECONDS = {"fast": 1.0, "slow": 3.0, "endless": 50.0}
+
+
+def timed(monkeypatch, **options):
+    """The order of all runs, and the timings."""
+    order = []
+    monkeypatch.setattr(measure, "seconds_of", lambda run, device: order.append(run()) or SECONDS[order[-1]])
+    cases = {name: lambda name=name: name for name in SECONDS}
+    return order, time_in_turn(cases, "cpu", **options)
+
+
+def test_what_is_slow_takes_part_in_the_last_rounds_and_what_is_endless_in_the_warm_up_only(monkeypatch):
+    order, timings = timed(monkeypatch, repeats=4, budget=6.0)
+    assert order == ["endless", "slow", "fast", *["fast"] * 2, *["fast", "slow"] * 2]
+    assert list(timings) == list(SECONDS)
+    assert timings["fast"] == Timing(1.0, 1.0, 1.0, 4)
+    assert timings["slow"] == Timing(3.0, 3.0, 3.0, 2)
+    assert timings["endless"] == Timing(50.0, 50.0, 50.0, 1)
