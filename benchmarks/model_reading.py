@@ -46,24 +46,18 @@ def load(name: str, dtype: str, device: str) -> PreTrainedModel:
 
 
 @torch.no_grad()
-def read_and_generate(
-    model: PreTrainedModel, length: int, tokens: int, chunk: int | None = None, graph: bool = False
-) -> Reading:
+def read_and_generate(model: PreTrainedModel, length: int, tokens: int, graph: bool = False) -> Reading:
     """Read a random prompt of `length` tokens, then generate one token and `tokens` more.
 
-    chunk: tokens of the prompt that are read at once, all by default. graph: whether each token after the first is a
-    replay of one DecodeGraph, which is captured before they are timed.
+    graph: whether each of them is a replay of one DecodeGraph, which is captured before they are timed.
     """
     device = model.device.type
     prompt = torch.randint(model.config.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     prompt, state = prompt.to(device), {}
 
     def prefill() -> None:
-        cache = None
-        for part in prompt.split(chunk or length, dim=1):
-            output = model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            cache = output.past_key_values
-        state.update(cache=cache, token=output.logits.argmax(-1))
+        output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
+        state.update(cache=output.past_key_values, token=output.logits.argmax(-1))
 
     def step(token: Tensor) -> Tensor:
         return model(input_ids=token, past_key_values=state["cache"], use_cache=True).logits

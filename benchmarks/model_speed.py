@@ -3,8 +3,7 @@
 python benchmarks/model_speed.py [--device cuda] [--model smollm2] [--dtypes float32] [--lengths 8192 32768]
 
 Each method at each length is a process of its own, so that its peak memory is its own. The prompt is of random tokens,
-read in one forward that gives the logits of the last one, as `generate` does, and tokens are then taken greedily;
-Λ-attention is also measured with a prompt read in chunks, whose memory does not grow with the length. Below
+read in one forward that gives the logits of the last one, as `generate` does, and tokens are then taken greedily. Below
 the local branch both compute the same: what Λ-attention costs there is the ratio of runs in pairs, in one process.
 On CUDA, Λ-attention is measured a second time with each decoding step as one CUDA graph (models/decode_graph.py).
 """
@@ -45,12 +44,8 @@ LOCAL_BRANCH = {"cpu": 2048, "cuda": 4096}
 BUDGET = {"cpu": 30.0, "cuda": 10.0}
 WARM_UP = {"cpu": 600, "cuda": 2**20}
 """Tokens at most of the run that is not measured: on a GPU as many as are measured, for kernels are made for them."""
-CHUNK = 2048
-VANILLA, OURS = "vanilla", "Λ-attention"
-CHUNKED, GRAPH = f"Λ-attention, {CHUNK:,} at once", "Λ-attention, CUDA graph"
-READ = {VANILLA: {}, OURS: {}, CHUNKED: {"chunk": CHUNK}, GRAPH: {"graph": True}}
-"""How each method reads and generates."""
-METHODS = {"cpu": (VANILLA, OURS, CHUNKED), "cuda": (VANILLA, OURS, CHUNKED, GRAPH)}
+VANILLA, OURS, GRAPH = "vanilla", "Λ-attention", "Λ-attention, CUDA graph"
+METHODS = {"cpu": (VANILLA, OURS), "cuda": (VANILLA, OURS, GRAPH)}
 OVERHEAD_LENGTH = 2048
 PAPER = {"tokens_per_second": 2.7, "memory_mib": 7.5}
 """How many times better the paper finds LM-Infinite (arXiv 2308.16137): decoding and memory at 32K tokens."""
@@ -67,7 +62,7 @@ def measure_method(case: Case) -> Case:
     model, length, tokens = load(case["model"], case["dtype"], case["device"]), case["length"], case["tokens"]
     if case["method"] != VANILLA:
         convert_model(model, LambdaConfig.from_dict(case["lambda_attention"]))
-    read = partial(read_and_generate, model, **READ[case["method"]])
+    read = partial(read_and_generate, model, graph=case["method"] == GRAPH)
     read(min(length, WARM_UP[case["device"]]), 2)
     memory = PeakMemory(case["device"])
     before = memory.start()
@@ -192,7 +187,7 @@ def overhead_lines(overheads: list[Case]) -> str:
 def results_of(arguments: Namespace, rows: list[Case], overheads: list[Case]) -> Case:
     """What is saved."""
     return {
-        "title": "A whole model: prefill and decode",
+        "title": "A whole model: reading a prompt, and generating after it",
         "quantities": QUANTITIES,
         "rows": rows,
         "times_better": ratios(rows),
