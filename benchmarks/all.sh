@@ -9,9 +9,9 @@
 set -uo pipefail
 
 ALL=(prefill_kernel decode_kernel model_speed streaming_speed growth attention_memory)
-SHARES=(27 13 31 11 11 7) # per cent of SECONDS_IN_ALL
+SHARES=(25 10 40 10 9 6) # per cent of SECONDS_IN_ALL
 PYTHON=${PYTHON:-python}
-SECONDS_IN_ALL=${SECONDS_IN_ALL:-}
+SECONDS_IN_ALL=${SECONDS_IN_ALL:-0}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 results=$here/results
 pictures=$here/../docs/benchmarks
@@ -24,34 +24,35 @@ fail() {
     exit 2
 }
 
-share_of() {
+share_of() { # 0 is no limit
     local place
     for place in "${!ALL[@]}"; do
         [[ ${ALL[$place]} != "$1" ]] || echo "$(((SECONDS_IN_ALL * SHARES[place] + 99) / 100))"
     done
 }
 
-# In the background, for timeout's processes do not hear Ctrl-C themselves.
+# `timeout` ends a benchmark with all processes of its own, also where Ctrl-C ends this script.
 measure() {
-    local limit=()
-    [[ -z $SECONDS_IN_ALL ]] || limit=(timeout "$(share_of "$1")")
-    "${limit[@]}" "$PYTHON" "$here/$1.py" --device "$device" &
+    timeout "$(share_of "$1")" "$PYTHON" "$here/$1.py" --device "$device" &
     trap "kill $! 2>/dev/null; exit 130" INT TERM
     wait $!
 }
 
+# What this run has measured: not what lay there before.
 draw() {
-    [[ ! -e $results/$1.json ]] ||
+    [[ ! $results/$1.json -nt $started ]] ||
         "$PYTHON" "$here/../visualization/benchmark.py" "$results/$1.json" --out "$pictures/$1.png"
 }
 
 [[ $device == cpu || $device == cuda ]] || fail "the device must be cpu or cuda, not $device"
-[[ $SECONDS_IN_ALL =~ ^[0-9]*$ ]] || fail "SECONDS_IN_ALL must be a whole number of seconds, not $SECONDS_IN_ALL"
+[[ $SECONDS_IN_ALL =~ ^[0-9]+$ ]] || fail "SECONDS_IN_ALL must be a whole number of seconds, not $SECONDS_IN_ALL"
 for name in "${names[@]}"; do
     [[ " ${ALL[*]} " == *" $name "* ]] || fail "there is no benchmark $name: give one of ${ALL[*]}"
 done
 
 mkdir -p "$pictures"
+started=$(mktemp)
+trap 'rm -f "$started"' EXIT
 failed=()
 for name in "${names[@]}"; do
     echo "== $name"

@@ -8,6 +8,8 @@ from statistics import median
 
 import torch
 
+from utils.runtime import is_out_of_memory
+
 FLOOR_SIZE = 2048
 FLOOR_REPEATS = 15
 COPY_BYTES = 2**28
@@ -51,19 +53,26 @@ def time_in_turn(
 
     A case that takes more than `budget` seconds in all takes part in the last rounds only; where one run alone takes
     longer, that of the warm-up is the only one. The warm-up goes backwards: while the system takes back the memory of
-    a large case it slows down what follows, so a large one should stand last.
+    a large case it slows down what follows, so a large one should stand last. A case for which memory runs out is left
+    out.
     """
     taken = {}
     for name, run in reversed(cases.items()):
         gc.collect()
-        taken[name] = [seconds_of(run, device)]
+        try:
+            if device == "cuda":
+                run()  # kernels are made for it
+            taken[name] = [seconds_of(run, device)]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
     rounds = {name: min(repeats, int(budget // first)) for name, (first,) in taken.items()}
-    most = max(rounds.values())
+    most = max(rounds.values(), default=0)
     for number in range(most):
         for name, run in cases.items():
-            if number >= most - rounds[name]:
+            if name in taken and number >= most - rounds[name]:
                 taken[name].append(seconds_of(run, device))
-    return {name: Timing.of(taken[name][1:] or taken[name]) for name in cases}
+    return {name: Timing.of(taken[name][1:] or taken[name]) for name in cases if name in taken}
 
 
 def product_rate(device: str, dtype: torch.dtype) -> float:

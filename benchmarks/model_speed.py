@@ -37,7 +37,7 @@ from utils.arguments import whole_number
 from utils.errors import run_main
 from visualization.text_tables import Row, as_text
 
-MODELS = {"cpu": [SAMPLE_MODEL], "cuda": [SAMPLE_MODEL, RANDOM_7B]}
+MODELS = {"cpu": [SAMPLE_MODEL], "cuda": [RANDOM_7B, SAMPLE_MODEL]}
 DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
 LENGTHS = {"cpu": [8192, 16_384, 32_768], "cuda": [32_768, 131_072]}
 LOCAL_BRANCH = {"cpu": 2048, "cuda": 4096}
@@ -187,7 +187,7 @@ def overhead_lines(overheads: list[Case]) -> str:
 def results_of(arguments: Namespace, rows: list[Case], overheads: list[Case]) -> Case:
     """What is saved."""
     return {
-        "title": "A whole model: reading a prompt, and generating after it",
+        "title": "A whole model: prefill and decode",
         "quantities": QUANTITIES,
         "rows": rows,
         "times_better": ratios(rows),

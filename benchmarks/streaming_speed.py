@@ -12,6 +12,7 @@ import os
 import sys
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
@@ -70,9 +71,8 @@ def rows_of(panel: str, method: str, chunks: list[Case]) -> list[Case]:
     return [{"panel": panel, "method": method, "length": end, SPEED: speed} for end, speed in speeds(chunks)]
 
 
-def measure(arguments: Namespace) -> list[Case]:
-    """The rows of both ways to read, for each precision."""
-    rows = []
+def measure(arguments: Namespace, rows: list[Case]) -> Iterator[None]:
+    """Adds the rows of both ways to read, for each precision, way by way."""
     ways = {f"chunks of {arguments.chunk:,}": (arguments.length, arguments.chunk)}
     ways[ONE_AT_A_TIME] = (arguments.single_length, 1)
     for dtype in arguments.dtypes:
@@ -80,7 +80,7 @@ def measure(arguments: Namespace) -> list[Case]:
         for method, (length, chunk) in ways.items():
             rows += rows_of(panel, method, read_stream(arguments, dtype, length, chunk))
             print(f"{panel}, {method}: {settled(rows, panel, method):,.1f} tokens/s", flush=True)
-    return rows
+            yield
 
 
 def settled(rows: list[Case], panel: str, method: str) -> float:
@@ -96,10 +96,25 @@ def table(rows: list[Case]) -> str:
 
 
 def times_faster(rows: list[Case]) -> dict[str, float]:
-    """How many times faster chunks are read than single tokens, by panel."""
-    methods = {(row["panel"], row["method"]) for row in rows if row["method"] != ONE_AT_A_TIME}
+    """How many times faster chunks are read than single tokens, by panel where both were measured."""
+    methods = {(row["panel"], row["method"]) for row in rows}
     return {
-        panel: settled(rows, panel, method) / settled(rows, panel, ONE_AT_A_TIME) for panel, method in sorted(methods)
+        panel: settled(rows, panel, method) / settled(rows, panel, ONE_AT_A_TIME)
+        for panel, method in sorted(methods)
+        if method != ONE_AT_A_TIME and (panel, ONE_AT_A_TIME) in methods
+    }
+
+
+def results_of(arguments: Namespace, rows: list[Case]) -> Case:
+    """What is saved."""
+    return {
+        "title": "Reading a stream for its perplexity",
+        "quantities": {SPEED: "tokens/s"},
+        "rows": rows,
+        "times_faster_in_chunks": times_faster(rows),
+        "lambda_attention": {
+            name: getattr(arguments, name) for name in ("local_branch", "global_branch", "limit_distance")
+        },
     }
 
 
@@ -122,20 +137,14 @@ def parse_arguments() -> Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    rows = measure(arguments)
+    rows = []
+    for _ in measure(arguments, rows):
+        path = save_results("streaming_speed", arguments.device, results_of(arguments, rows))
     faster = times_faster(rows)
     print(f"\n{table(rows)}")
     for panel, times in faster.items():
         print(f"{panel}: {times:.1f} times as fast in chunks of {arguments.chunk:,} as one token at a time")
-    branches = {name: getattr(arguments, name) for name in ("local_branch", "global_branch", "limit_distance")}
-    results = {
-        "title": "Reading a stream for its perplexity",
-        "quantities": {SPEED: "tokens/s"},
-        "rows": rows,
-        "times_faster_in_chunks": faster,
-        "lambda_attention": branches,
-    }
-    print(f"wrote {save_results('streaming_speed', arguments.device, results)}")
+    print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -19,15 +19,13 @@ BITS_PER_NAT = math.log2(math.e)
 
 
 class BlockQueries:
-    """A segment's queries, `[B, Hq, m, d]`, in the dtype of scores, in every form that keys feel them in.
-
-    Scaled before the products, lest float16 overflows.
-    """
+    """A segment's queries, `[B, Hq, m, d]` and scaled, in the dtype of scores, in every form that keys feel them in."""
 
     def __init__(self, segment: Segment, layer: AttentionLayer) -> None:
         self.segment, self.layer = segment, layer
-        # A bias of thousands needs float32 scores: bfloat16 would round it by whole units.
-        self.dtype = torch.float32 if layer.positions.slopes is not None else segment.query.dtype
+        # A bias of thousands needs float32 scores: bfloat16 would round it by whole units. float16 overflows.
+        wide = layer.positions.slopes is not None or segment.query.dtype == torch.float16
+        self.dtype = torch.float32 if wide else segment.query.dtype
         self._storage = segment.query.new_empty(0, dtype=self.dtype)
 
     def window_scores(self, *shape: int) -> Tensor:
@@ -39,7 +37,8 @@ class BlockQueries:
 
     @cached_property
     def raw(self) -> Tensor:
-        return (self.segment.query * (self.layer.scale * BITS_PER_NAT)).to(self.dtype)
+        scaled = self.segment.query.new_empty(self.segment.query.shape, dtype=self.dtype)
+        return torch.mul(self.segment.query, self.layer.scale * BITS_PER_NAT, out=scaled)
 
     @cached_property
     def near(self) -> Tensor:

@@ -1,8 +1,8 @@
 """Λ-attention by plain matrix products: per block of queries, scores that stay in the processor's cache.
 
 Runs on any device and dtype, for every option of the method. The softmax is not normalised before the values are
-weighed: `2^score` is taken as it is, and their sum divides the result. Only where that sum leaves the range in which it
-is exact is a block done again with the largest score of each row taken off, as a softmax does.
+weighed: `2^score` is taken as it is, and their sum divides the result. Only where that sum leaves a range in which no
+weight that counts is lost is a block done again with the largest score of each row taken off, as a softmax does.
 """
 
 import torch
@@ -26,15 +26,10 @@ def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) ->
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
     queries, count = BlockQueries(segment, layer), segment.query.shape[-2]
     heads = segment.window_key.shape[:2].numel()
-    shifted = [not _can_go_unshifted(segment.query)] * heads
+    shifted = [segment.query.is_cuda] * heads  # a GPU would wait for the answer whether a block is to be done again
     block_size = _block_size(segment, queries.dtype)
     for first in range(0, count, block_size):
         _attend_block(Block(queries, first, min(first + block_size, count)), shifted, output)
-
-
-def _can_go_unshifted(query: Tensor) -> bool:
-    """float16 overflows too soon; a GPU would wait for the answer whether a block is to be done again."""
-    return query.device.type == "cpu" and query.dtype != torch.float16
 
 
 def _block_size(segment: Segment, dtype: torch.dtype) -> int:

@@ -23,14 +23,16 @@ class SharedError(UserError):
     """A UserError that every rank raises with the same message, so only the first rank reports it."""
 
 
-def run_main(main: Callable[[], None], resumes: bool = False) -> None:
+def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True) -> None:
     """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback.
 
     A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
     several ranks the sentence is said once, unless it concerns one rank alone. Where the terminal cannot show
     a character, its code is printed instead. resumes: whether the same command goes on where one was stopped.
+    tuned: whether the process is prepared for work on the processor, or stays as the system has it.
     """
-    prepare_processor()
+    if tuned:
+        prepare_processor()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:

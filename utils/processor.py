@@ -4,7 +4,7 @@ import ctypes
 import os
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-LARGEST_INT = 2**31 - 1
+NEVER = -1
 
 
 def prepare_processor() -> None:
@@ -17,7 +17,7 @@ def prepare_processor() -> None:
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         for variable, option, value in (
-            ("MALLOC_TRIM_THRESHOLD_", M_TRIM_THRESHOLD, LARGEST_INT),
+            ("MALLOC_TRIM_THRESHOLD_", M_TRIM_THRESHOLD, NEVER),
             ("MALLOC_MMAP_MAX_", M_MMAP_MAX, 0),
         ):
             if variable not in os.environ:

@@ -17,6 +17,8 @@ with open(os.environ["CALLS"], "a") as file:
     print(script, *sys.argv[2:], file=file)
 if script == "growth.py":
     sys.exit(3)
+if script == os.environ.get("SAVES"):
+    open(os.environ["RESULTS"], "w").close()
 if script == os.environ.get("SLOW"):
     time.sleep(60)
 """
@@ -49,11 +51,12 @@ def test_every_benchmark_runs_and_one_that_fails_is_named_at_the_end(suite):
     assert done.returncode == 1 and done.stderr == "not whole: growth (exit status 3)\n"
 
 
-def test_those_named_are_run_and_results_become_pictures(suite):
-    (suite.results / "decode_kernel_cuda.json").write_text("{}")
-    done, calls = suite("all.sh", "cuda", "decode_kernel", "attention_memory")
+def test_those_named_are_run_and_what_they_save_becomes_pictures(suite):
+    (suite.results / "attention_memory_cuda.json").write_text("of another day")
+    saves = {"SAVES": "decode_kernel.py", "RESULTS": str(suite.results / "decode_kernel_cuda.json")}
+    done, calls = suite("all.sh", "cuda", "decode_kernel", "attention_memory", **saves)
     assert done.returncode == 0 and done.stderr == ""
-    assert calls[0] == "decode_kernel.py --device cuda" and calls[2] == "attention_memory.py --device cuda"
+    assert calls[0] == "decode_kernel.py --device cuda" and calls[2:] == ["attention_memory.py --device cuda"]
     script, results, flag, picture = calls[1].split()
     assert (script, flag) == ("benchmark.py", "--out")
     assert results.endswith("results/decode_kernel_cuda.json")

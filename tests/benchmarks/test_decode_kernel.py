@@ -26,7 +26,7 @@ def token_and_text(length: int):
 def test_the_filled_cache_and_the_published_step_go_on_as_the_whole_text_does(length):
     token, text, expected = token_and_text(length)
     ours = decode_kernel.lambda_method(SHAPE, SHAPE.config, length, token, text)
-    published = decode_kernel.published_method(SHAPE, token, text)
+    published = decode_kernel.published_method(SHAPE, torch.float32, token, text, budget=2**20)
     for found in (ours.run(), published.run(), published.run()):
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 

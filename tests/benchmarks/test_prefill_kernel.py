@@ -59,7 +59,12 @@ def test_what_would_take_too_long_is_left_out():
 def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
     monkeypatch.setattr(prefill_kernel, "_compiled_flex", lambda: flex_attention)
     arguments = Namespace(lengths=[128], device="cpu", repeats=1, budget=1.0, limit=60.0)
-    rows = [row for found in prefill_kernel.measure_panel(SHAPE, torch.float32, arguments) for row in found]
+    rows = [
+        row
+        for others in (True, False)
+        for found in prefill_kernel.measure_panel(SHAPE, torch.float32, arguments, others)
+        for row in found
+    ]
     methods = {row["method"] for row in rows}
     assert methods == {"floor", "Λ-attention", "window", "dense causal", "flex_attention, no cap", "published"}
     assert all(row["panel"] == "SmolLM2-135M, float32" and row["length"] == 128 for row in rows)

@@ -75,5 +75,20 @@ def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_blo
 
 def test_large_values_under_large_weights_do_not_overflow():
     case = make_case(CONFIG, LENGTH)
-    scaled = dataclasses.replace(case, query=10 * case.query, value=case.value * 1e15)
-    torch.testing.assert_close(scaled.attend().double(), scaled.expected(), rtol=0, atol=1e12)
+    scaled = dataclasses.replace(case, query=20 * case.query, value=case.value * 1e18)
+    assert operators_of(scaled)["amax"], "no weight was large"
+    torch.testing.assert_close(scaled.attend().double(), scaled.expected(), rtol=0, atol=1e14)
+
+
+def test_half_precision_beyond_the_range_of_weights():
+    case = make_case(CONFIG, LENGTH, key_heads=2, dtype=torch.bfloat16)
+    large = dataclasses.replace(case, query=FACTOR * case.query)
+    assert operators_of(large)["amax"]
+    assert large.attend().isfinite().all()
+
+
+def test_float16_sums_of_many_keys_do_not_overflow():
+    """Unnormalised, 4,000 weights of one over values of 30 would not fit."""
+    case = make_case(LambdaConfig(4000, 3, 4000, backend="blockwise"), 4100, dtype=torch.float16)
+    flat = dataclasses.replace(case, query=0 * case.query, value=case.value.abs() + 30)
+    assert flat.attend()[..., -1, :].min() > 30 and flat.attend().max() < 40
