@@ -24,7 +24,7 @@ class Backend:
     attend: Attend
 
 
-BACKENDS = {"blockwise": Backend(2048, attend_blockwise), "flex": Backend(8192, attend_flex)}
+BACKENDS = {"blockwise": Backend(1024, attend_blockwise), "flex": Backend(8192, attend_flex)}
 
 
 def choose_backend(layer: AttentionLayer, query: Tensor) -> Backend:
