@@ -12,7 +12,6 @@ method is captured as a CUDA graph.
 """
 
 import argparse
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from torch import Tensor
 from benchmarks.arguments import DEVICES, add_benchmark_arguments, add_budget_argument, benchmark_parser
 from benchmarks.machine import save_results
 from benchmarks.measure import Timing, copy_bandwidth, seconds_of, time_in_turn
+from benchmarks.memory import memory_of
 from benchmarks.shapes import SHAPES, Shape
 from models.cache import LambdaLayer
 from models.decode_graph import captured
@@ -204,13 +204,6 @@ def measure_panel(shape: Shape, dtype: torch.dtype, arguments: Namespace) -> Ite
 def per_layer(timing: Timing, layers: int) -> Timing:
     seconds = {name: value / layers for name, value in asdict(timing).items() if name != "repeats"}
     return Timing(**seconds, repeats=timing.repeats)
-
-
-def memory_of(device: str) -> int:
-    """Bytes that the device has."""
-    if device == "cuda":
-        return torch.cuda.get_device_properties(0).total_memory
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _cells(row: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:

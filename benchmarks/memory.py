@@ -1,6 +1,7 @@
 """The most memory that a stretch of work takes: torch's count on a GPU, resident memory on the CPU."""
 
 import gc
+import os
 from pathlib import Path
 
 import torch
@@ -40,3 +41,10 @@ class PeakMemory:
 def _status(field: str) -> int:
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+
+def memory_of(device: str) -> int:
+    """Bytes that the device has."""
+    if device == "cuda":
+        return torch.cuda.get_device_properties(0).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -30,6 +30,7 @@ from benchmarks.arguments import add_benchmark_arguments, add_budget_argument, a
 from benchmarks.lambda_mask import lambda_mask
 from benchmarks.machine import save_results
 from benchmarks.measure import Timing, product_rate, time_in_turn
+from benchmarks.memory import memory_of
 from benchmarks.published import published_attention
 from benchmarks.shapes import SHAPES, Shape
 from models.lambda_attention import lambda_attention
@@ -41,6 +42,8 @@ DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 BUDGET = {"cpu": 20.0, "cuda": 1.0}
 LIMIT = {"cpu": 60.0, "cuda": 1.5}
 OURS, PUBLISHED, FLOOR = "Λ-attention", "published", "floor"
+MEMORY_SHARE = 0.5
+"""Of the device's memory, that the tensors of a length may take: the methods need room beside them."""
 QUADRATIC = ("dense causal",)
 QUANTITIES = {"seconds": "seconds per layer"}
 
@@ -99,6 +102,8 @@ def measure_panel(
     expectation = Expectation(arguments.limit)
     panel = f"{shape.label}, {str(dtype).removeprefix('torch.')}"
     for length in arguments.lengths:
+        if _tensor_bytes(shape, length, dtype) > MEMORY_SHARE * memory_of(arguments.device):
+            return
         cases = methods(shape, length, arguments.device, dtype)
         cases = {name: run for name, run in cases.items() if (name != PUBLISHED) == others}
         cases = {name: run for name, run in cases.items() if expectation.allows(name, length)}
@@ -111,6 +116,12 @@ def measure_panel(
         for method, timing in timings.items():
             rows.append({**place, "method": method, "seconds": timing.to_dict(), "of_floor": timing.median / floor})
         yield rows
+
+
+def _tensor_bytes(shape: Shape, length: int, dtype: torch.dtype) -> int:
+    """Of the inputs, of query and key encoded, and of an output."""
+    heads = 3 * (shape.query_heads + shape.key_heads)
+    return heads * shape.head_dim * length * dtype.itemsize
 
 
 def table(rows: list[dict[str, Any]]) -> str:

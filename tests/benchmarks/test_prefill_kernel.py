@@ -69,3 +69,12 @@ def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
     assert methods == {"floor", "Λ-attention", "window", "dense causal", "flex_attention, no cap", "published"}
     assert all(row["panel"] == "SmolLM2-135M, float32" and row["length"] == 128 for row in rows)
     assert all(row["of_floor"] > 0 for row in rows if row["method"] != "floor")
+
+
+def test_lengths_whose_tensors_need_too_much_memory_are_left_out(monkeypatch):
+    monkeypatch.setattr(prefill_kernel, "_compiled_flex", lambda: flex_attention)
+    needed = 3 * (SHAPE.query_heads + SHAPE.key_heads) * SHAPE.head_dim * 128 * 4
+    monkeypatch.setattr(prefill_kernel, "memory_of", lambda device: 2 * needed)
+    arguments = Namespace(lengths=[128, 256], device="cpu", repeats=1, budget=1.0, limit=60.0)
+    panels = prefill_kernel.measure_panel(SHAPE, torch.float32, arguments, others=True)
+    assert [found[0]["length"] for found in panels] == [128]
