@@ -39,7 +39,7 @@ FITTED = 4
 """Lengths in a fit at most, the longest."""
 TIMED = (OURS, DENSE)
 FLOOR = "floor"
-TITLE = "Growth of one attention layer's time and memory with the length"
+TITLE = "Growth of one attention layer with the length"
 QUANTITIES = {"seconds": "seconds per forward", "memory_mib": "working memory beyond input and output, MiB"}
 
 
