@@ -47,7 +47,7 @@ def _attend_block(block: Block, shifted: list[bool], output: Tensor) -> None:
     dtype, heads, rows = block.queries.dtype, len(shifted), block.rows
     at_once = max(1, SCORE_BUFFER_BYTES // (dtype.itemsize * rows * block.columns))
     result = torch.empty(heads, rows, output.shape[-1], dtype=dtype, device=output.device)
-    total = torch.empty(heads, rows, 1, device=output.device)
+    total = torch.empty(heads, rows, 1, dtype=_wide(dtype), device=output.device)
     for first in range(0, heads, at_once):
         part = slice(first, min(first + at_once, heads))
         weights, total[part] = _weights(block, part, any(shifted[part]))
@@ -66,7 +66,12 @@ def _weights(block: Block, part: slice, shifted: bool) -> tuple[list[Tensor], Te
         highest = torch.stack([scores.amax(-1, keepdim=True) for scores in groups]).amax(0)
         for scores in groups:
             scores.sub_(highest)
-    return groups, sum(scores.exp2_().sum(-1, keepdim=True) for scores in groups)
+    return groups, sum(scores.exp2_().sum(-1, keepdim=True).to(_wide(scores.dtype)) for scores in groups)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What sums of weights are kept in."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def _is_safe(total: Tensor) -> bool:
