@@ -63,7 +63,7 @@ def add_budget_argument(parser: HarnessParser, defaults: ByDevice) -> None:
         parser,
         "--budget",
         defaults,
-        type=_seconds,
+        type=positive_seconds,
         metavar="SECONDS",
         help="a case is repeated no further once its runs have taken this long",
     )
@@ -109,7 +109,7 @@ def _fill_limit(arguments: Namespace) -> None:
         arguments.limit_distance = None
 
 
-def _seconds(text: str) -> float:
+def positive_seconds(text: str) -> float:
     value = finite_number(text)
     if value <= 0:
         raise argparse.ArgumentTypeError(f"must be more than 0 seconds, not {text}")

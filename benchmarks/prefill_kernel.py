@@ -26,7 +26,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
-from benchmarks.arguments import add_benchmark_arguments, add_budget_argument, add_by_device, benchmark_parser
+from benchmarks.arguments import (
+    add_benchmark_arguments,
+    add_budget_argument,
+    add_by_device,
+    benchmark_parser,
+    positive_seconds,
+)
 from benchmarks.lambda_mask import lambda_mask
 from benchmarks.machine import save_results
 from benchmarks.measure import Timing, product_rate, time_in_turn
@@ -34,7 +40,7 @@ from benchmarks.memory import memory_of
 from benchmarks.published import published_attention
 from benchmarks.shapes import SHAPES, Shape
 from models.lambda_attention import lambda_attention
-from utils.errors import run_main
+from utils.errors import UserError, run_main
 from visualization.text_tables import as_text
 
 LENGTHS = {"cpu": [4096, 16_384, 65_536, 262_144], "cuda": [4096, 32_768, 131_072, 262_144, 1_048_576]}
@@ -57,7 +63,6 @@ def methods(shape: Shape, length: int, device: str, dtype: torch.dtype) -> dict[
     window = shape.layer(replace(shape.config, global_branch=0))
     group = shape.query_heads // shape.key_heads
     encoded = [layer.positions.at(x, 0) for x in (query, key)]
-
     mask = lambda_mask(length, shape.local_branch, shape.global_branch, torch.device(device))
 
     def flex() -> Tensor:
@@ -145,7 +150,12 @@ def parse_arguments() -> Namespace:
     add_benchmark_arguments(parser, LENGTHS, DTYPES)
     add_budget_argument(parser, BUDGET)
     add_by_device(
-        parser, "--limit", LIMIT, type=float, metavar="SECONDS", help="leave out methods that would take longer"
+        parser,
+        "--limit",
+        LIMIT,
+        type=positive_seconds,
+        metavar="SECONDS",
+        help="leave out methods that would take longer",
     )
     return parser.parse_args()
 
@@ -159,6 +169,8 @@ def main() -> None:
             if found:
                 print(table(found), flush=True)
                 path = save_results("prefill_kernel", arguments.device, results)
+    if not rows:
+        raise UserError(f"--lengths {arguments.lengths[0]}: its tensors take more than half the memory, give less")
     print(f"\n{table(sorted(rows, key=lambda row: (row['panel'], row['length'])))}\nwrote {path}")
 
 

@@ -13,6 +13,7 @@ from benchmarks.measure import Timing
 from benchmarks.published import published_attention
 from benchmarks.shapes import SMOLLM2
 from models.lambda_attention import lambda_attention
+from utils.errors import UserError
 
 SHAPE = replace(SMOLLM2, local_branch=64, global_branch=5)
 CPU = torch.device("cpu")
@@ -78,3 +79,10 @@ def test_lengths_whose_tensors_need_too_much_memory_are_left_out(monkeypatch):
     arguments = Namespace(lengths=[128, 256], device="cpu", repeats=1, budget=1.0, limit=60.0)
     panels = prefill_kernel.measure_panel(SHAPE, torch.float32, arguments, others=True)
     assert [found[0]["length"] for found in panels] == [128]
+
+
+def test_nothing_that_fits_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(prefill_kernel, "memory_of", lambda device: 1)
+    monkeypatch.setattr("sys.argv", ["prefill_kernel.py", "--lengths", "128", "--shapes", "smollm2"])
+    with pytest.raises(UserError, match="^--lengths 128: "):
+        prefill_kernel.main()
