@@ -8,10 +8,11 @@ weight that counts is lost is a block done again with the largest score of each 
 import torch
 from torch import Tensor
 
-from models.block_scores import Block, BlockQueries
+from models.block_scores import Block
 from models.lambda_config import AttentionLayer
-from models.products import multiply
+from models.products import add_product
 from models.segment import Segment
+from models.segment_scores import SegmentScores
 
 QUERY_BLOCK = 256
 SCORE_COLUMN_BYTES = 1536
@@ -24,64 +25,84 @@ SAFE_SUMS = 2.0**-60, 2.0**60
 
 def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
-    queries, count = BlockQueries(segment, layer), segment.query.shape[-2]
-    heads = segment.window_key.shape[:2].numel()
-    shifted = [segment.query.is_cuda] * heads  # a GPU would wait for the answer whether a block is to be done again
-    block_size = _block_size(segment, queries.dtype)
-    for first in range(0, count, block_size):
-        _attend_block(Block(queries, first, min(first + block_size, count)), shifted, output)
+    shared, count = SegmentScores(segment, layer), segment.query.shape[-2]
+    shifted = [segment.query.is_cuda] * shared.heads  # a GPU would wait for the answer whether sums are safe
+    sinks, size = _weigh_sinks(shared), _block_size(shared)
+    for first in range(0, count, size):
+        block = Block(shared, first, min(first + size, count), SCORE_BUFFER_BYTES)
+        _attend_block(block, shifted, sinks, output)
 
 
-def _block_size(segment: Segment, dtype: torch.dtype) -> int:
+def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
+    """Of the first tokens: values weighted, `[B * Hkv, g, m, d_v]`, and the sums of weights, `[B * Hkv, g, m, 1]`."""
+    shape, wide = (shared.heads, shared.group, shared.segment.query.shape[-2]), _wide(shared.dtype)
+    if not shared.sinks:
+        value = shared.values
+        return value.new_zeros(*shape, value.shape[-1]), value.new_zeros(*shape, 1, dtype=wide)
+    weights = shared.sink_scores.exp2().flatten(1, 2)
+    total = weights.sum(-1, keepdim=True).to(wide)
+    return (weights @ shared.sink_values).view(*shape, -1), total.view(*shape, 1)
+
+
+def _block_size(shared: SegmentScores) -> int:
     """Queries per block; fewer where the middle makes each row of scores as long as the sequence."""
-    group = segment.query.shape[1] // segment.window_key.shape[1]
-    size = max(1, min(QUERY_BLOCK, SCORE_COLUMN_BYTES // dtype.itemsize // group))
-    if segment.history is None:
+    size = max(1, min(QUERY_BLOCK, SCORE_COLUMN_BYTES // shared.dtype.itemsize // shared.group))
+    if shared.segment.history is None:
         return size
-    row_bytes = 4 * group * (segment.start + segment.query.shape[-2])
+    row_bytes = 4 * shared.group * (shared.segment.start + shared.segment.query.shape[-2])
     return max(1, min(size, SCORE_BUFFER_BYTES // row_bytes))
 
 
-def _attend_block(block: Block, shifted: list[bool], output: Tensor) -> None:
-    """All heads of a block, as many at once as the score buffer holds. shifted: what was found for each key head."""
-    dtype, heads, rows = block.queries.dtype, len(shifted), block.rows
-    at_once = max(1, SCORE_BUFFER_BYTES // (dtype.itemsize * rows * block.columns))
-    result = torch.empty(heads, rows, output.shape[-1], dtype=dtype, device=output.device)
-    total = torch.empty(heads, rows, 1, dtype=_wide(dtype), device=output.device)
-    for first in range(0, heads, at_once):
-        part = slice(first, min(first + at_once, heads))
-        weights, total[part] = _weights(block, part, any(shifted[part]))
-        if not any(shifted[part]) and not _is_safe(total[part]):
-            shifted[part] = [True] * (part.stop - part.start)
-            weights, total[part] = _weights(block, part, shifted=True)
-        _weigh(block, part, weights, result[part])
+def _attend_block(block: Block, shifted: list[bool], sinks: tuple[Tensor, Tensor], output: Tensor) -> None:
+    """All heads of a block, part by part. shifted: what was found for each part."""
+    weighted, total = (block.rows_of(x) for x in sinks)
+    for part, tensors in enumerate(zip(block.parts(weighted), block.parts(total))):
+        heads = slice(part * block.at_once, (part + 1) * block.at_once)
+        if any(shifted[heads]) or not _add(block, part, *tensors):
+            shifted[heads] = [True] * len(tensors[0])
+            _weigh_shifted(block, part, *tensors)
     shape = *output.shape[:2], block.size, -1
-    output[:, :, block.first : block.last] = result.div_(total).view(shape)
+    torch.div(weighted.view(shape), total.view(shape), out=output[:, :, block.first : block.last])
 
 
-def _weights(block: Block, part: slice, shifted: bool) -> tuple[list[Tensor], Tensor]:
-    """`2^score` of the part's heads, `[heads, rows, columns]` per group of columns; their sums, `[heads, rows, 1]`."""
-    groups = block.scores(part)
-    if shifted:
-        highest = torch.stack([scores.amax(-1, keepdim=True) for scores in groups]).amax(0)
-        for scores in groups:
-            scores.sub_(highest)
-    return groups, sum(scores.exp2_().sum(-1, keepdim=True).to(_wide(scores.dtype)) for scores in groups)
+def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:
+    """Add a part to the first tokens' weighted values `[heads, rows, d_v]` and total of weights `[heads, rows, 1]`.
+
+    False, with weighted as it was, where a total is not safe.
+    """
+    weights = block.scores(part)
+    total += _exponentiate(block, part, weights)
+    low, high = (float(x) for x in total.aminmax())
+    is_safe = SAFE_SUMS[0] <= low and high <= SAFE_SUMS[1]
+    if is_safe:
+        _weigh(weights, block.values(part), weighted)
+    return is_safe
+
+
+def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> None:
+    """Write what `_add` adds up to, with the largest score of each row taken off all of them."""
+    weights = block.scores(part, whole=True)
+    highest = torch.stack([scores.amax(-1, keepdim=True) for scores in weights]).amax(0)
+    for scores in weights:
+        scores.sub_(highest)
+    total.copy_(_exponentiate(block, part, weights))
+    _weigh(weights, block.values(part, whole=True), weighted.zero_())
+
+
+def _exponentiate(block: Block, part: int, groups: list[Tensor]) -> Tensor:
+    """Turn scores into weights `2^score`, none for keys later than their query; their sums, `[heads, rows, 1]`."""
+    for scores in groups:
+        scores.exp2_()
+    block.drop_future(part)
+    return sum(weights.sum(-1, keepdim=True).to(_wide(weights.dtype)) for weights in groups)
+
+
+def _weigh(groups: list[Tensor], values: list[Tensor], weighted: Tensor) -> None:
+    """Add the products of weights `[heads, rows, columns]` and values `[heads, columns, d_v]`, group by group."""
+    for pair in zip(groups, values):
+        add_product(*pair, weighted)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     """What sums of weights are kept in."""
     return torch.promote_types(dtype, torch.float32)
-
-
-def _is_safe(total: Tensor) -> bool:
-    low, high = total.aminmax()
-    return bool(SAFE_SUMS[0] <= low and high <= SAFE_SUMS[1])
-
-
-def _weigh(block: Block, part: slice, groups: list[Tensor], result: Tensor) -> None:
-    """Write the values, weighted, into result `[heads of part, rows, d_v]`."""
-    window, *others = zip(groups, block.values(part))
-    multiply(*window, result)
-    for weights, values in others:
-        result.baddbmm_(weights, values)

@@ -115,15 +115,16 @@ class RotaryPositions:
         first = block * TABLE_BLOCK
         return self.table(torch.arange(first, first + TABLE_BLOCK, device=device))
 
-    def rotate(self, x: Tensor, table: Table) -> Tensor:
-        """`R x` for x `[..., positions, head_dim]`; the features beyond `rotary_dim` pass through."""
+    def rotate(self, x: Tensor, table: Table, scale: float = 1.0) -> Tensor:
+        """`scale * R x` for x `[..., positions, head_dim]`; the features beyond `rotary_dim` are not rotated."""
         cos, sin = table
         half = cos.shape[-1]
         if self.interleaved:
             first, second = slice(0, 2 * half, 2), slice(1, 2 * half, 2)
         else:
             first, second = slice(0, half), slice(half, 2 * half)
-        out, wide = torch.empty(x.shape, dtype=torch.float32, device=x.device), x.float()
+        out = torch.empty(x.shape, dtype=torch.float32, device=x.device)
+        wide = x.float() if scale == 1.0 else x.float() * scale
         a, b = wide[..., first], wide[..., second]
         crossed = b * sin
         torch.mul(a, cos, out=out[..., first]).sub_(crossed)
@@ -133,23 +134,28 @@ class RotaryPositions:
             out[..., 2 * half :] = wide[..., 2 * half :]
         return out.to(x.dtype)
 
-    def at(self, x: Tensor, start: int, latest: int | None = None) -> Tensor:
-        """Query or key x `[..., n, head_dim]` rotated to positions start .. start + n - 1, none beyond `latest`."""
+    def at(self, x: Tensor, start: int, latest: int | None = None, scale: float = 1.0) -> Tensor:
+        """Query or key x `[..., n, head_dim]` rotated to positions start .. start + n - 1, none beyond `latest`.
+
+        Times `scale`, before it is rounded to its dtype.
+        """
         count = x.shape[-2]
         if latest is None or start + count - 1 <= latest:
-            return self.rotate(x, self.range_table(start, count, x.device))
-        if start >= latest:
-            return self.rotate(x, self.range_table(latest, 1, x.device))
-        return self.rotate(x, self.table(torch.arange(start, start + count, device=x.device).clamp(max=latest)))
+            table = self.range_table(start, count, x.device)
+        elif start >= latest:
+            table = self.range_table(latest, 1, x.device)
+        else:
+            table = self.table(torch.arange(start, start + count, device=x.device).clamp(max=latest))
+        return self.rotate(x, table, scale)
 
-    def at_distance(self, query: Tensor, distance: int) -> Tensor:
-        """`R_distance q`: its product with an unrotated key is the score at that relative distance.
+    def at_distance(self, query: Tensor, distance: int, scale: float = 1.0) -> Tensor:
+        """`R_distance q`: its product with an unrotated key is the score at that relative distance, times `scale`.
 
         With a negative distance for a key: its product with an unrotated query is.
         """
         cos, sin = self.range_table(abs(distance), 1, query.device)
-        sin = sin if distance >= 0 else -sin
-        return self.rotate(query, (cos * self.scaling, sin * self.scaling))
+        turned = self.scaling if distance >= 0 else -self.scaling
+        return self.rotate(query, (cos * self.scaling, sin * turned), scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,11 +180,11 @@ class AlibiPositions:
     def begin_forward(self) -> None:
         """Nothing to forget."""
 
-    def at(self, x: Tensor, start: int, latest: int | None = None) -> Tensor:
-        return x
+    def at(self, x: Tensor, start: int, latest: int | None = None, scale: float = 1.0) -> Tensor:
+        return x if scale == 1.0 else x * scale
 
-    def at_distance(self, query: Tensor, distance: int) -> Tensor:
-        return query
+    def at_distance(self, query: Tensor, distance: int, scale: float = 1.0) -> Tensor:
+        return self.at(query, distance, scale=scale)
 
 
 PositionEncoding = RotaryPositions | AlibiPositions

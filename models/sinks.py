@@ -5,6 +5,7 @@ inside the cache, a query stands at `min(i, latest)`: `(R_min q)·(R_j k)`.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -23,12 +24,14 @@ def score_sinks(
     far: Queries,
     slopes: Tensor | None,
     far_key: Callable[[], Tensor] | None = None,
+    beyond_window: bool = False,
 ) -> Tensor:
     """Scores `[*, g * m, S]` of the first S keys, `[*, S, d]` as projected; -inf where a window holds them.
 
     distance: int64 `i - j`, to broadcast against `[*, g, m, S]`. near: queries encoded at min(i, latest_position).
     far: queries encoded at the limit distance; or, with `far_key` the keys `R_-D k`, as projected, for
-    `(R_D q)·k = q·(R_-D k)`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None.
+    `(R_D q)·k = q·(R_-D k)`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None. beyond_window: that no window holds one
+    of these keys is known.
     """
     config, encoding = layer.config, layer.positions
     limit, queries = config.limit_distance, distance.shape[-2]
@@ -44,7 +47,9 @@ def score_sinks(
         scores = score(far(), key if far_key is None else far_key())
         if limit > config.local_branch:  # else all of them are beyond it
             scores = torch.where(distance < limit, score(near(), encoding.at(key, 0)), scores)
-    return scores.masked_fill(distance < config.local_branch, float("-inf")).flatten(-3, -2)
+    if not beyond_window:
+        scores = scores.masked_fill(distance < config.local_branch, float("-inf"))
+    return scores.flatten(-3, -2)
 
 
 def felt_distance(distance: Tensor, config: LambdaConfig) -> Tensor:
@@ -52,3 +57,9 @@ def felt_distance(distance: Tensor, config: LambdaConfig) -> Tensor:
     if config.latest_position is None:
         return config.capped(distance)
     return distance - (distance[..., :1] - config.latest_position).clamp(min=0)
+
+
+@lru_cache(maxsize=8)
+def distances(size: int, count: int, offset: int, device: torch.device) -> Tensor:
+    """int64 `[size, count]`: `offset + row - column`."""
+    return offset + torch.arange(size, device=device)[:, None] - torch.arange(count, device=device)
