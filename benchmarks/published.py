@@ -1,8 +1,8 @@
-"""The published algorithm of LM-Infinite, restated plainly, for the comparison: no one should use it.
+"""The published algorithm of LM-Infinite, restated step by step, for the comparison: no one should use it.
 
 Queries in segments of L, each against the keys of its own segment and of the one before: all scores of all segments at
-once, masked to the window, beside those of the first tokens, under one softmax. Heads are taken one by one beyond
-HEADWISE_LENGTH tokens.
+once, in the order of the published code: products, a masked copy, the first tokens' scores joined to it, the division by
+sqrt(d), a clamp at the smallest number, one softmax. Heads are taken one by one beyond HEADWISE_LENGTH tokens.
 """
 
 import torch
@@ -18,8 +18,9 @@ AT_ONCE_BYTES = 4 * 2**30
 
 def published_attention(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
     """What `lambda_attention` computes for a whole sequence. Shapes as there; RoPE, the window as the limit."""
-    group = query.shape[1] // key.shape[1]
-    tensors = [query, *(x.repeat_interleave(group, dim=1) for x in (key, value))]
+    group, positions, limit = query.shape[1] // key.shape[1], layer.positions, layer.config.limit_distance
+    key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
+    tensors = positions.at(query, 0), positions.at_distance(query, limit), positions.at(key, 0), key, value
     parts = zip(*(x.split(_heads_at_once(query, layer), dim=1) for x in tensors))
     return torch.cat([_attend(*part, layer) for part in parts], dim=1)
 
@@ -32,23 +33,37 @@ def _heads_at_once(query: Tensor, layer: AttentionLayer) -> int:
     return max(1, min(heads, AT_ONCE_BYTES // head_bytes))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
+def _attend(near: Tensor, far: Tensor, encoded_key: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
+    """near, far: queries at their positions and at the limit. All `[B, H, n, .]`."""
     size, sinks = layer.config.local_branch, layer.config.global_branch
-    weights = _scores(query, key, layer).softmax(-1)
+    scores = torch.cat([_first_scores(far, key, size, sinks), _local_scores(near, encoded_key, size)], -1)
+    scores.mul_(layer.scale).clamp_(min=torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1)
+    del scores
     output = weights[..., :sinks] @ value[:, :, None, :sinks]
-    output += weights[..., sinks:] @ _pairs(_segments(value, size))
-    return output.flatten(2, 3)[:, :, : query.shape[-2]]
+    output = output + weights[..., sinks:] @ _pairs(_segments(value, size))
+    return output.flatten(2, 3)[:, :, : near.shape[-2]]
 
 
-def _scores(query: Tensor, key: Tensor, layer: AttentionLayer) -> Tensor:
-    """`[B, H, S, L, G + 2 L]`: the first tokens at the limit, then two segments of keys; -inf where not attended."""
-    config, positions, query = layer.config, layer.positions, query * layer.scale
-    size, sinks = config.local_branch, config.global_branch
-    near, far = (_segments(x, size) for x in (positions.at(query, 0), positions.at_distance(query, size)))
-    local = near @ _pairs(_segments(positions.at(key, 0), size)).transpose(-1, -2)
-    first = far @ key[:, :, None, :sinks].transpose(-1, -2)
-    local_mask, first_mask = _masks(near.shape[2], size, sinks, query.device)
-    return torch.cat([first.masked_fill_(~first_mask, -torch.inf), local.masked_fill_(~local_mask, -torch.inf)], -1)
+def _first_scores(query: Tensor, key: Tensor, size: int, sinks: int) -> Tensor:
+    """`[B, H, S, L, G]`: of the first tokens, where they lie before the window."""
+    scores = query @ key[:, :, :sinks].transpose(-1, -2)
+    row, column = torch.arange(query.shape[-2], device=query.device)[:, None], torch.arange(sinks, device=query.device)
+    return _segments(_masked(scores, row - column >= size), size)
+
+
+def _local_scores(query: Tensor, key: Tensor, size: int) -> Tensor:
+    """`[B, H, S, L, 2 L]`: of two segments of keys, where they lie in the window."""
+    scores = _segments(query, size) @ _pairs(_segments(key, size)).transpose(-1, -2)
+    row, column = torch.arange(size, device=query.device)[:, None], torch.arange(2 * size, device=query.device)
+    distance = size + row - column
+    scores = _masked(scores, (distance >= 0) & (distance < size))
+    scores[:, :, 0, :, :size] = torch.finfo(scores.dtype).min
+    return scores
+
+
+def _masked(scores: Tensor, attended: Tensor) -> Tensor:
+    return torch.where(attended, scores, torch.finfo(scores.dtype).min)
 
 
 def _segments(x: Tensor, size: int) -> Tensor:
@@ -60,12 +75,3 @@ def _pairs(segments: Tensor) -> Tensor:
     """Each segment behind the one before it: `[B, H, S, size, d]` to `[B, H, S, 2 * size, d]`."""
     before = torch.cat([torch.zeros_like(segments[:, :, :1]), segments[:, :, :-1]], dim=2)
     return torch.cat([before, segments], dim=3)
-
-
-def _masks(segments: int, size: int, sinks: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Where the window attends, `[S, size, 2 * size]`, and where the first tokens lie before it, `[S, size, sinks]`."""
-    row, segment = torch.arange(size, device=device)[:, None], torch.arange(segments, device=device)[:, None, None]
-    column = torch.arange(2 * size, device=device)
-    distance = size + row - column
-    window = (distance >= 0) & (distance < size) & ((segment - 1) * size + column >= 0)
-    return window, segment * size + row - torch.arange(sinks, device=device) >= size
