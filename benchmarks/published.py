@@ -1,8 +1,8 @@
 """The published algorithm of LM-Infinite, restated step by step, for the comparison: no one should use it.
 
 Queries in segments of L, each against the keys of its own segment and of the one before: all scores of all segments at
-once, in the order of the published code: products, a masked copy, the first tokens' scores joined to it, the division by
-sqrt(d), a clamp at the smallest number, one softmax. Heads are taken one by one beyond HEADWISE_LENGTH tokens.
+once, in the order of the published code: products, a masked copy, the first tokens' scores joined to it, the division
+by sqrt(d), a clamp at the smallest number, one softmax. Heads are taken one by one beyond HEADWISE_LENGTH tokens.
 """
 
 import torch
@@ -33,7 +33,9 @@ def _heads_at_once(query: Tensor, layer: AttentionLayer) -> int:
     return max(1, min(heads, AT_ONCE_BYTES // head_bytes))
 
 
-def _attend(near: Tensor, far: Tensor, encoded_key: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
+def _attend(
+    near: Tensor, far: Tensor, encoded_key: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer
+) -> Tensor:
     """near, far: queries at their positions and at the limit. All `[B, H, n, .]`."""
     size, sinks = layer.config.local_branch, layer.config.global_branch
     scores = torch.cat([_first_scores(far, key, size, sinks), _local_scores(near, encoded_key, size)], -1)
