@@ -5,7 +5,7 @@ python benchmarks/growth.py [--device cuda] [--shapes smollm2] [--dtypes float32
 Time in one process, case by case in turn; memory as benchmarks/attention_memory.py measures it, the published algorithm
 beside. Each fit takes the longest lengths of a method, where what is constant counts least; a method is left out from
 the length on at which one run of it is expected to take longer than --budget. The floor is the products over exactly
-the attended pairs, at the measured rate of a matrix product: its exponent is what Λ-attention's could be.
+the attended pairs, at the measured rate of `torch.mm`: its exponent is what Λ-attention's could be.
 """
 
 import sys
@@ -23,7 +23,7 @@ from benchmarks.arguments import add_benchmark_arguments, add_budget_argument, a
 from benchmarks.attention_memory import DENSE, METHODS, OURS, cases, memory_rows, shares_of_published
 from benchmarks.children import Case
 from benchmarks.machine import save_results
-from benchmarks.measure import product_rate, time_in_turn
+from benchmarks.measure import product_rates, time_in_turn
 from benchmarks.shapes import SHAPES
 from utils.errors import run_main
 from visualization.text_tables import Row, as_text
@@ -47,7 +47,7 @@ QUANTITIES = {"seconds": "seconds per forward", "memory_mib": "working memory be
 def time_rows(case: Case, lengths: Sequence[int], repeats: int, budget: float) -> list[Case]:
     """Seconds of Λ-attention and of dense causal attention by length, and of the floor."""
     shape, device, dtype = SHAPES[case["shape"]], case["device"], getattr(torch, case["dtype"])
-    rows, layer, rate = [], shape.layer(), product_rate(device, dtype)
+    rows, layer, (rate, _) = [], shape.layer(), product_rates(device, dtype)
     left = dict.fromkeys(TIMED, 0.0)  # seconds that one run is expected to take
     for place, length in enumerate(lengths):
         tensors = shape.inputs(length, device, dtype)

@@ -8,6 +8,7 @@ from statistics import median
 
 import torch
 
+from models.products import multiply
 from utils.runtime import is_out_of_memory
 
 FLOOR_SIZE = 2048
@@ -75,12 +76,13 @@ def time_in_turn(
     return {name: Timing.of(taken[name][1:] or taken[name]) for name in cases if name in taken}
 
 
-def product_rate(device: str, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product, the floor of everything that multiplies matrices: the median of several."""
-    left, right = (torch.randn(FLOOR_SIZE, FLOOR_SIZE, device=device, dtype=dtype) for _ in range(2))
-    out = torch.empty_like(left)
-    timing = time_in_turn({"product": lambda: torch.mm(left, right, out=out)}, device, FLOOR_REPEATS)
-    return 2 * FLOOR_SIZE**3 / timing["product"].median
+def product_rates(device: str, dtype: torch.dtype) -> tuple[float, float]:
+    """FLOP/s of a square matrix product by `torch.mm`, the floor of everything that multiplies matrices, and by what
+    attention multiplies with on this machine: medians of several."""
+    left, right, out = (torch.randn(1, FLOOR_SIZE, FLOOR_SIZE, device=device, dtype=dtype) for _ in range(3))
+    cases = {"mm": lambda: torch.mm(left[0], right[0], out=out[0]), "own": lambda: multiply(left, right, out)}
+    timings = time_in_turn(cases, device, FLOOR_REPEATS)
+    return tuple(2 * FLOOR_SIZE**3 / timings[name].median for name in cases)
 
 
 def copy_bandwidth(device: str) -> float:

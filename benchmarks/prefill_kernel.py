@@ -4,10 +4,11 @@ python benchmarks/prefill_kernel.py [--device cuda] [--shapes smollm2] [--dtypes
 
 Alternatives: torch's dense causal attention, a plain window, flex_attention with a Λ-shaped mask (which cannot cap
 distances) and the published algorithm. The floor is the products over exactly the attended pairs, at the measured rate
-of a matrix product. Λ-attention, the window and the published algorithm encode positions themselves, which counts;
-the others get encoded tensors. A method is left out from the length on that would take it more than --limit seconds,
-or more memory than there is. The published algorithm's turn comes after that of all others: while the system takes back
-its gigabytes, whatever follows is slower.
+of `torch.mm`; beside it stands the rate of the products that Λ-attention takes, which can be faster ones. Λ-attention,
+the window and the published algorithm encode positions themselves, which counts; the others get encoded tensors. A
+method is left out from the length on that would take it more than --limit seconds, or more memory than there is. The
+published algorithm's turn comes after that of all others: while the system takes back its gigabytes, whatever follows
+is slower.
 """
 
 import sys
@@ -35,7 +36,7 @@ from benchmarks.arguments import (
 )
 from benchmarks.lambda_mask import lambda_mask
 from benchmarks.machine import save_results
-from benchmarks.measure import Timing, product_rate, time_in_turn
+from benchmarks.measure import Timing, product_rates, time_in_turn
 from benchmarks.memory import memory_of
 from benchmarks.published import published_attention
 from benchmarks.shapes import SHAPES, Shape
@@ -101,9 +102,12 @@ class Expectation:
 
 @torch.no_grad()
 def measure_panel(
-    shape: Shape, dtype: torch.dtype, arguments: Namespace, others: bool
+    shape: Shape, dtype: torch.dtype, arguments: Namespace, others: bool, floors: dict[tuple[str, int], float]
 ) -> Iterator[list[dict[str, Any]]]:
-    """The rows of a shape in one precision, length by length. others: all but the published algorithm; else only it."""
+    """The rows of a shape in one precision, length by length. others: all but the published algorithm; else only it.
+
+    floors: by panel and length, in seconds; filled with those of the others, and read for the published algorithm.
+    """
     expectation = Expectation(arguments.limit)
     panel = f"{shape.label}, {str(dtype).removeprefix('torch.')}"
     for length in arguments.lengths:
@@ -112,12 +116,15 @@ def measure_panel(
         cases = methods(shape, length, arguments.device, dtype)
         cases = {name: run for name, run in cases.items() if (name != PUBLISHED) == others}
         cases = {name: run for name, run in cases.items() if expectation.allows(name, length)}
-        rate = product_rate(arguments.device, dtype)
+        place = {"panel": panel, "length": length}
+        before = product_rates(arguments.device, dtype)
         timings = time_in_turn(cases, arguments.device, arguments.repeats, arguments.budget)
-        rate = max(rate, product_rate(arguments.device, dtype))
+        after = product_rates(arguments.device, dtype)
         expectation.measured(length, timings)
-        place, floor = {"panel": panel, "length": length}, shape.flops(length) / rate
-        rows = [{**place, "method": FLOOR, "seconds": floor, "product_flops_per_second": rate}] if others else []
+        rate, own_rate = (max(rates) for rates in zip(before, after))
+        floor = floors.setdefault((panel, length), shape.flops(length) / rate)
+        rates = {"product_flops_per_second": rate, "own_product_flops_per_second": own_rate}
+        rows = [{**place, "method": FLOOR, "seconds": floor, **rates}] if others else []
         for method, timing in timings.items():
             rows.append({**place, "method": method, "seconds": timing.to_dict(), "of_floor": timing.median / floor})
         yield rows
@@ -134,8 +141,11 @@ def table(rows: list[dict[str, Any]]) -> str:
     ours = {(row["panel"], row["length"]): row["seconds"]["median"] for row in rows if row["method"] == OURS}
     lines = []
     for row in rows:
-        seconds, cells = row["seconds"], ["", ""]
-        if row["method"] != FLOOR:
+        seconds = row["seconds"]
+        if row["method"] == FLOOR:
+            rates = row["product_flops_per_second"], row["own_product_flops_per_second"]
+            cells = [f"{rate / 1e9:.0f} GFLOP/s {name}" for rate, name in zip(rates, ("torch.mm", "Λ's products"))]
+        else:
             seconds, own = seconds["median"], ours.get((row["panel"], row["length"]))
             cells = [f"{row['of_floor']:.2f}x floor", f"{seconds / own:.2f}x Λ" if own else ""]
         lines.append([row["panel"], f"{row['length']:,}", row["method"], f"{seconds:.4f} s", *cells])
@@ -161,10 +171,10 @@ def parse_arguments() -> Namespace:
 
 
 def main() -> None:
-    arguments, rows = parse_arguments(), []
+    arguments, rows, floors = parse_arguments(), [], {}
     results = {"title": "Attention over a whole sequence", "quantities": QUANTITIES, "rows": rows}
     for others, shape, dtype in product((True, False), arguments.shapes, arguments.dtypes):
-        for found in measure_panel(SHAPES[shape], getattr(torch, dtype), arguments, others):
+        for found in measure_panel(SHAPES[shape], getattr(torch, dtype), arguments, others, floors):
             rows += found
             if found:
                 print(table(found), flush=True)

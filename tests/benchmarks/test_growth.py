@@ -19,7 +19,7 @@ def tiny(monkeypatch):
     """A shape that takes no time in place of SmolLM2's."""
     shape = Shape("tiny", 2, 1, 16, local_branch=64, global_branch=4)
     monkeypatch.setitem(growth.SHAPES, "smollm2", shape)
-    monkeypatch.setattr(growth, "product_rate", lambda device, dtype: 1e9)
+    monkeypatch.setattr(growth, "product_rates", lambda device, dtype: (1e9, 1e9))
     return shape
 
 

@@ -62,16 +62,19 @@ def test_what_would_take_too_long_is_left_out():
 def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
     monkeypatch.setattr(prefill_kernel, "_compiled_flex", lambda: flex_attention)
     arguments = Namespace(lengths=[128], device="cpu", repeats=1, budget=1.0, limit=60.0)
+    floors = {}
     rows = [
         row
         for others in (True, False)
-        for found in prefill_kernel.measure_panel(SHAPE, torch.float32, arguments, others)
+        for found in prefill_kernel.measure_panel(SHAPE, torch.float32, arguments, others, floors)
         for row in found
     ]
     methods = {row["method"] for row in rows}
     assert methods == {"floor", "Λ-attention", "window", "dense causal", "flex_attention, no cap", "published"}
     assert all(row["panel"] == "SmolLM2-135M, float32" and row["length"] == 128 for row in rows)
-    assert all(row["of_floor"] > 0 for row in rows if row["method"] != "floor")
+    (floor,) = (row["seconds"] for row in rows if row["method"] == "floor")
+    for row in rows[1:]:
+        assert row["of_floor"] == row["seconds"]["median"] / floor
 
 
 def test_lengths_whose_tensors_need_too_much_memory_are_left_out(monkeypatch):
@@ -79,7 +82,7 @@ def test_lengths_whose_tensors_need_too_much_memory_are_left_out(monkeypatch):
     needed = 3 * (SHAPE.query_heads + SHAPE.key_heads) * SHAPE.head_dim * 128 * 4
     monkeypatch.setattr(prefill_kernel, "memory_of", lambda device: 2 * needed)
     arguments = Namespace(lengths=[128, 256], device="cpu", repeats=1, budget=1.0, limit=60.0)
-    panels = prefill_kernel.measure_panel(SHAPE, torch.float32, arguments, others=True)
+    panels = prefill_kernel.measure_panel(SHAPE, torch.float32, arguments, others=True, floors={})
     assert [found[0]["length"] for found in panels] == [128]
 
 
