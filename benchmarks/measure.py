@@ -77,8 +77,8 @@ def time_in_turn(
 
 
 def product_rates(device: str, dtype: torch.dtype) -> tuple[float, float]:
-    """FLOP/s of a square matrix product by `torch.mm`, the floor of everything that multiplies matrices, and by what
-    attention multiplies with on this machine: medians of several."""
+    """FLOP/s of a square matrix product by `torch.mm`, by which floors are counted, and by what Λ-attention multiplies
+    with on this machine: medians of several."""
     left, right, out = (torch.randn(1, FLOOR_SIZE, FLOOR_SIZE, device=device, dtype=dtype) for _ in range(3))
     cases = {"mm": lambda: torch.mm(left[0], right[0], out=out[0]), "own": lambda: multiply(left, right, out)}
     timings = time_in_turn(cases, device, FLOOR_REPEATS)

@@ -117,14 +117,16 @@ def measure_panel(
         cases = {name: run for name, run in cases.items() if (name != PUBLISHED) == others}
         cases = {name: run for name, run in cases.items() if expectation.allows(name, length)}
         place = {"panel": panel, "length": length}
-        before = product_rates(arguments.device, dtype)
+        before = product_rates(arguments.device, dtype) if others else None
         timings = time_in_turn(cases, arguments.device, arguments.repeats, arguments.budget)
-        after = product_rates(arguments.device, dtype)
         expectation.measured(length, timings)
-        rate, own_rate = (max(rates) for rates in zip(before, after))
-        floor = floors.setdefault((panel, length), shape.flops(length) / rate)
-        rates = {"product_flops_per_second": rate, "own_product_flops_per_second": own_rate}
-        rows = [{**place, "method": FLOOR, "seconds": floor, **rates}] if others else []
+        rows = []
+        if others:
+            rate, own_rate = (max(rates) for rates in zip(before, product_rates(arguments.device, dtype)))
+            floors[panel, length] = shape.flops(length) / rate
+            rates = {"product_flops_per_second": rate, "own_product_flops_per_second": own_rate}
+            rows.append({**place, "method": FLOOR, "seconds": floors[panel, length], **rates})
+        floor = floors[panel, length]
         for method, timing in timings.items():
             rows.append({**place, "method": method, "seconds": timing.to_dict(), "of_floor": timing.median / floor})
         yield rows
@@ -137,7 +139,10 @@ def _tensor_bytes(shape: Shape, length: int, dtype: torch.dtype) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Panel, length, method, seconds, times the floor, and times the time of Λ-attention where that was measured."""
+    """Panel, length, method, seconds, times the floor, and times the time of Λ-attention where that was measured.
+
+    Of a floor the rates of `torch.mm` and of Λ-attention's products instead.
+    """
     ours = {(row["panel"], row["length"]): row["seconds"]["median"] for row in rows if row["method"] == OURS}
     lines = []
     for row in rows:

@@ -5,9 +5,9 @@ from functools import cached_property, lru_cache
 import torch
 from torch import Tensor
 
+from models.distances import distances
 from models.products import multiply
-from models.segment_scores import SegmentScores
-from models.sinks import distances
+from models.segment_scores import SegmentScores, WindowScores
 
 
 class Block:
@@ -25,13 +25,13 @@ class Block:
         self.position = segment.start + first
         last_position = segment.start + last - 1
         self.window_first = max(0, self.position - config.local_branch + 1)
-        self.window = last_position + 1 - self.window_first
+        self.window_size = last_position + 1 - self.window_first
         reached = max(0, last_position - config.local_branch + 1)
         self.middle = max(0, reached - config.global_branch) if config.triangle_offset else 0
-        row_bytes = shared.dtype.itemsize * (self.window + self.middle)
+        row_bytes = shared.dtype.itemsize * (self.window_size + self.middle)
         self.at_once = max(1, min(shared.heads, buffer_bytes // (self.rows * row_bytes)))
         first_column = self.window_first - segment.window_start
-        self._window_columns = slice(first_column, first_column + self.window)
+        self._window_columns = slice(first_column, first_column + self.window_size)
         self._middle_columns = slice(config.global_branch, config.global_branch + self.middle)
 
     def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
@@ -43,51 +43,53 @@ class Block:
         return tensor[:, :, self.first : self.last].flatten(1, 2)
 
     def scores(self, part: int, whole: bool = False) -> list[Tensor]:
-        """`[heads, rows, columns]` of the window and, where it is attended, the middle, to be written over.
+        """`[heads, rows, columns]` of each kind of columns: the window and, where it is attended, the middle.
+
+        To be written over.
 
         -inf is what is not attended, but keys later than their query are left for `drop_future`, which is faster.
         whole: with these at -inf too, and with the first tokens.
         """
-        groups = [self._window_scores(part)]
+        kinds = [self._window_scores(part)]
         if self.middle:
-            groups.append(self._middle_scores(part))
+            kinds.append(self._middle_scores(part))
         if whole:
-            self._window(part).newest.add_(self._barrier(0))
+            self._memory(part).newest.add_(self._barrier(0))
         if whole and self.shared.sinks:
-            groups.append(self.parts(self.rows_of(self.shared.sink_scores))[part].clone())
-        return groups
+            kinds.append(self.parts(self.rows_of(self.shared.sink_scores))[part].clone())
+        return kinds
 
     def drop_future(self, part: int) -> None:
         """Set the weights that the window's scores have become to 0 for keys later than their query."""
-        self._window(part).newest.tril_()
+        self._memory(part).newest.tril_()
 
     def values(self, part: int, whole: bool = False) -> list[Tensor]:
-        """`[heads, columns, d_v]` per group of columns that `scores` has."""
-        groups = [self._window_values[part]]
+        """`[heads, columns, d_v]` per kind of columns that `scores` has."""
+        kinds = [self._window_values[part]]
         if self.middle:
-            groups.append(self.parts(self.shared.history[1][:, self._middle_columns])[part])
+            kinds.append(self.parts(self.shared.history[1][:, self._middle_columns])[part])
         if whole and self.shared.sinks:
-            groups.append(self.parts(self.shared.sink_values)[part])
-        return groups
+            kinds.append(self.parts(self.shared.sink_values)[part])
+        return [values.to(self.shared.dtype) for values in kinds]
 
-    def _window(self, part: int):
-        return self.shared.window(len(self._near[part]), self.size, self.window)
+    def _memory(self, part: int) -> WindowScores:
+        return self.shared.window_memory(len(self._near[part]), self.size, self.window_size)
 
     def _window_scores(self, part: int) -> Tensor:
-        config, window = self.layer.config, self._window(part)
-        multiply(self._near[part], self._window_keys[part], window.all)
+        config, window = self.layer.config, self._memory(part)
+        multiply(self._near[part], self._window_keys[part].to(self.shared.dtype), window.all)
         if config.caps_window and self.shared.slopes is None:
             self._cap(part, self._by_query_head(window.all))
         if self.shared.slopes is not None:  # else no distances as wide as the window are needed
-            self._add_bias(part, self._by_query_head(window.all), self._distances(self.window_first, self.window))
-        if self.window > config.local_branch:
+            self._add_bias(part, self._by_query_head(window.all), self._distances(self.window_first, self.window_size))
+        if self.window_size > config.local_branch:
             window.oldest.add_(self._barrier(self.position - self.window_first))
         return window.all
 
     def _cap(self, part: int, window: Tensor) -> None:
         """Score the keys within the window `[heads, g, size, k]` that are beyond the limit as if they were at it."""
         limit = self.layer.config.limit_distance
-        capped = self.window - limit
+        capped = self.window_size - limit
         if capped <= 0:
             return
         keys = self.shared.raw_keys[:, self._window_columns][:, :capped]
@@ -107,7 +109,7 @@ class Block:
 
     def _far_scores(self, part: int, keys: Tensor) -> Tensor:
         """Of keys `[B * Hkv, k, d]`, all at the limit, `[heads, g, size, k]`."""
-        rows, keys = self._far[part], self.parts(keys.transpose(1, 2))[part]
+        rows, keys = self._far[part], self.parts(keys.transpose(1, 2))[part].to(self.shared.dtype)
         scores = rows.new_empty(*rows.shape[:2], keys.shape[-1])
         multiply(rows, keys, scores)
         return self._by_query_head(scores)

@@ -36,10 +36,10 @@ def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) ->
 def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
     """Of the first tokens: values weighted, `[B * Hkv, g, m, d_v]`, and the sums of weights, `[B * Hkv, g, m, 1]`."""
     shape, wide = (shared.heads, shared.group, shared.segment.query.shape[-2]), _wide(shared.dtype)
-    if not shared.sinks:
-        value = shared.values
-        return value.new_zeros(*shape, value.shape[-1]), value.new_zeros(*shape, 1, dtype=wide)
-    weights = shared.sink_scores.exp2().flatten(1, 2)
+    if not shared.sinks or shared.values.is_cuda:  # on a GPU every block weighs its own, shifted
+        widths = (shared.values.shape[-1], shared.dtype), (1, wide)
+        return tuple(shared.values.new_zeros(*shape, width, dtype=dtype) for width, dtype in widths)
+    weights = shared.score_sinks().exp2_().flatten(1, 2)
     total = weights.sum(-1, keepdim=True).to(wide)
     return (weights @ shared.sink_values).view(*shape, -1), total.view(*shape, 1)
 
@@ -54,7 +54,7 @@ def _block_size(shared: SegmentScores) -> int:
 
 
 def _attend_block(block: Block, shifted: list[bool], sinks: tuple[Tensor, Tensor], output: Tensor) -> None:
-    """All heads of a block, part by part. shifted: what was found for each part."""
+    """All heads of a block, part by part. shifted: what was found for each key head."""
     weighted, total = (block.rows_of(x) for x in sinks)
     for part, tensors in enumerate(zip(block.parts(weighted), block.parts(total))):
         heads = slice(part * block.at_once, (part + 1) * block.at_once)
@@ -89,17 +89,17 @@ def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> 
     _weigh(weights, block.values(part, whole=True), weighted.zero_())
 
 
-def _exponentiate(block: Block, part: int, groups: list[Tensor]) -> Tensor:
+def _exponentiate(block: Block, part: int, kinds: list[Tensor]) -> Tensor:
     """Turn scores into weights `2^score`, none for keys later than their query; their sums, `[heads, rows, 1]`."""
-    for scores in groups:
+    for scores in kinds:
         scores.exp2_()
     block.drop_future(part)
-    return sum(weights.sum(-1, keepdim=True).to(_wide(weights.dtype)) for weights in groups)
+    return sum(weights.sum(-1, keepdim=True).to(_wide(weights.dtype)) for weights in kinds)
 
 
-def _weigh(groups: list[Tensor], values: list[Tensor], weighted: Tensor) -> None:
-    """Add the products of weights `[heads, rows, columns]` and values `[heads, columns, d_v]`, group by group."""
-    for pair in zip(groups, values):
+def _weigh(weights: list[Tensor], values: list[Tensor], weighted: Tensor) -> None:
+    """Add the products of weights `[heads, rows, columns]` and values `[heads, columns, d_v]`, kind by kind."""
+    for pair in zip(weights, values):
         add_product(*pair, weighted)
 
 

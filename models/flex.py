@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
+from models.distances import distances
 from models.lambda_config import AttentionLayer
 from models.segment import Segment
 from models.sinks import score_sinks
@@ -109,8 +110,6 @@ def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
     config, positions, query = layer.config, layer.positions, segment.query
     rows, heads, size, width = query.shape
     key_heads, count = segment.sink_key.shape[1:3]
-    query_position = segment.start + torch.arange(size, device=query.device)
-    distance = query_position[:, None] - torch.arange(count, device=query.device)
 
     def fold(query: Tensor) -> Tensor:
         return (query * layer.scale).reshape(rows, key_heads, -1, width)
@@ -118,7 +117,7 @@ def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
     scores = score_sinks(
         layer,
         segment.sink_key,
-        distance,
+        distances(size, count, segment.start, query.device),
         near=lambda: fold(positions.at(query, segment.start, config.latest_position)),
         far=lambda: fold(positions.at_distance(query, config.limit_distance)),
         slopes=None if positions.slopes is None else positions.slopes_on(query.device).view(key_heads, -1, 1, 1),

@@ -72,7 +72,7 @@ def _beginning(
     """The first tokens' keys (not encoded) and values, and where the middle is attended those of all tokens."""
     count, attends_middle = layer.config.global_branch, bool(layer.config.triangle_offset)
     if past is None:
-        # Contiguous once: each block would otherwise copy all of it to fold the rows of a batch into heads.
+        # Contiguous once: each segment would otherwise copy all of it to fold the rows of a batch into heads.
         history = (key.contiguous(), value.contiguous()) if attends_middle else None
         return (key[:, :, :count], value[:, :, :count]), history
     past.begin(key, value)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+PROCESSORS = Path("/proc/cpuinfo")
 LARGE_PRODUCT = 2**22
 """Multiplications: below, what surrounds a product takes as long as it does."""
 
@@ -50,11 +51,10 @@ def _onednn_product(rows: Tensor, columns: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def mkl_is_slow() -> bool:
-    """Whether float32 products of oneDNN, with which torch multiplies bfloat16, are twice as fast as those of `mm`.
+    """Whether float32 products of oneDNN, with which torch multiplies bfloat16, are to be faster than those of `mm`.
 
     MKL, behind `mm`, keeps its AVX-512 kernels for Intel's processors; oneDNN has some for AMD's too.
     """
     has_operator = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     behind_mm = torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    processors = Path("/proc/cpuinfo")
-    return has_operator and behind_mm and processors.is_file() and "AuthenticAMD" in processors.read_text()
+    return has_operator and behind_mm and PROCESSORS.is_file() and "AuthenticAMD" in PROCESSORS.read_text()

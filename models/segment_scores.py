@@ -11,9 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from models.distances import distances
 from models.lambda_config import AttentionLayer
 from models.segment import Segment
-from models.sinks import distances, score_sinks
+from models.sinks import score_sinks
 
 BITS_PER_NAT = math.log2(math.e)
 
@@ -21,7 +22,7 @@ BITS_PER_NAT = math.log2(math.e)
 class WindowScores(NamedTuple):
     """Scores of a block's window, `[heads, rows, columns]`, and of its first and its last `size` columns.
 
-    oldest, newest: `[heads * g, size, size]`, in the same memory.
+    oldest, newest: `[heads * g, size, size]`, in the same memory; with more dimensions `tril_` would make a copy.
     """
 
     all: Tensor
@@ -30,10 +31,11 @@ class WindowScores(NamedTuple):
 
 
 class SegmentScores:
-    """A segment's queries, keys and values, and the scores of the first tokens.
+    """A segment's queries, encoded and scaled, `[heads, g, m, d]`, its keys `[heads, ., d]` and values
+    `[heads, ., d_v]`, and the scores of the first tokens.
 
-    heads: key heads of all rows, `B * Hkv`. group: query heads g of each. Queries are `[heads, g, m, d]` and scaled,
-    keys `[heads, ., d]`, values `[heads, ., d_v]`.
+    heads: key heads of all rows, `B * Hkv`. group: query heads g of each. dtype: that of queries and scores; keys and
+    values are left in theirs, for converting them takes memory.
     """
 
     def __init__(self, segment: Segment, layer: AttentionLayer) -> None:
@@ -43,13 +45,13 @@ class SegmentScores:
         self.dtype = torch.float32 if wide else segment.query.dtype
         self.heads = segment.window_key.shape[:2].numel()
         self.group = segment.query.shape[1] // segment.window_key.shape[1]
-        self.keys, self.values = self._by_head(segment.window_key), self._by_head(segment.window_value)
+        self.keys, self.values = segment.window_key.flatten(0, 1), segment.window_value.flatten(0, 1)
         self._query = segment.query.to(self.dtype)
         self._scale = layer.scale * BITS_PER_NAT
         self._storage, self._views = segment.query.new_empty(0, dtype=self.dtype), {}
 
-    def window(self, heads: int, size: int, columns: int) -> WindowScores:
-        """Memory for scores, the same at each call: fresh one costs the processor as much as the product does."""
+    def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
+        """To be written over, the same at each call: fresh memory can cost as much as the product."""
         shape = heads, size, columns
         if shape not in self._views:
             self._views[shape] = self._new_views(*shape)
@@ -66,12 +68,12 @@ class SegmentScores:
     @cached_property
     def raw_keys(self) -> Tensor:
         """The window's, not encoded: where the limit falls inside the window."""
-        return self._by_head(self.segment.window_raw)
+        return self.segment.window_raw.flatten(0, 1)
 
     @cached_property
     def history(self) -> tuple[Tensor, Tensor]:
         """All keys, not encoded, and values: where the middle is attended."""
-        return tuple(self._by_head(x) for x in self.segment.history)
+        return tuple(x.flatten(0, 1) for x in self.segment.history)
 
     @cached_property
     def near(self) -> Tensor:
@@ -82,8 +84,6 @@ class SegmentScores:
     def far(self) -> Tensor:
         """As keys at the limit feel them."""
         limit = self.layer.config.limit_distance
-        if limit is None:
-            return self.near
         return self._fold(self.layer.positions.at_distance(self._query, limit, self._scale))
 
     @cached_property
@@ -103,19 +103,23 @@ class SegmentScores:
 
     @cached_property
     def sink_values(self) -> Tensor:
-        return self._by_head(self.segment.sink_value[:, :, : self.sinks])
+        return self.segment.sink_value[:, :, : self.sinks].flatten(0, 1).to(self.dtype)
 
     @cached_property
     def sink_scores(self) -> Tensor:
-        """Of the first tokens, `[heads, g, m, sinks]`; -inf where a window holds them."""
-        key, count = self._by_head(self.segment.sink_key[:, :, : self.sinks]), self.segment.query.shape[-2]
+        return self.score_sinks()
+
+    def score_sinks(self) -> Tensor:
+        """Scores of the first tokens, `[heads, g, m, sinks]`, to be written over; -inf where a window holds them."""
+        key = self.segment.sink_key[:, :, : self.sinks].flatten(0, 1).to(self.dtype)
+        count = self.segment.query.shape[-2]
         scores = score_sinks(
             self.layer,
             key,
             distances(count, self.sinks, self.segment.start, key.device),
             near=lambda: self._for_sinks().flatten(1, 2),
             far=lambda: self._fold(self._query).flatten(1, 2),
-            # There are fewer first tokens than queries.
+            # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
             far_key=lambda: self.layer.positions.at_distance(key, -self.layer.config.limit_distance, self._scale),
             slopes=self.slopes,
             beyond_window=self.segment.start - self.sinks + 1 >= self.layer.config.local_branch,
@@ -132,7 +136,3 @@ class SegmentScores:
     def _fold(self, queries: Tensor) -> Tensor:
         """`[B, Hq, m, d]` to `[heads, g, m, d]`."""
         return queries.reshape(self.heads, self.group, *queries.shape[-2:])
-
-    def _by_head(self, tensor: Tensor) -> Tensor:
-        """Keys or values `[B, Hkv, k, d]` to `[heads, k, d]`."""
-        return tensor.flatten(0, 1).to(self.dtype)

@@ -5,7 +5,6 @@ inside the cache, a query stands at `min(i, latest)`: `(R_min q)·(R_j k)`.
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,7 +12,7 @@ from torch import Tensor
 from models.lambda_config import AttentionLayer, LambdaConfig
 
 Queries = Callable[[], Tensor]
-"""Gives queries `[*, g * m, d]`, encoded and scaled: made only where a configuration needs them."""
+"""Gives queries `[*, g * m, d]`: made only where a configuration needs them."""
 
 
 def score_sinks(
@@ -28,10 +27,10 @@ def score_sinks(
 ) -> Tensor:
     """Scores `[*, g * m, S]` of the first S keys, `[*, S, d]` as projected; -inf where a window holds them.
 
-    distance: int64 `i - j`, to broadcast against `[*, g, m, S]`. near: queries encoded at min(i, latest_position).
-    far: queries encoded at the limit distance; or, with `far_key` the keys `R_-D k`, as projected, for
-    `(R_D q)·k = q·(R_-D k)`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None. beyond_window: that no window holds one
-    of these keys is known.
+    distance: int64 `i - j`, to broadcast against `[*, g, m, S]`. near: queries encoded at min(i, latest_position), and
+    scaled. far: queries encoded at the limit distance, and scaled; or, with `far_key`, which gives the keys `R_-D k`,
+    scaled, queries as projected: `(R_D q)·k = q·(R_-D k)`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None.
+    beyond_window: the caller knows that no window holds one of these keys.
     """
     config, encoding = layer.config, layer.positions
     limit, queries = config.limit_distance, distance.shape[-2]
@@ -57,9 +56,3 @@ def felt_distance(distance: Tensor, config: LambdaConfig) -> Tensor:
     if config.latest_position is None:
         return config.capped(distance)
     return distance - (distance[..., :1] - config.latest_position).clamp(min=0)
-
-
-@lru_cache(maxsize=8)
-def distances(size: int, count: int, offset: int, device: torch.device) -> Tensor:
-    """int64 `[size, count]`: `offset + row - column`."""
-    return offset + torch.arange(size, device=device)[:, None] - torch.arange(count, device=device)

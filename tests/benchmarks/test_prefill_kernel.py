@@ -75,6 +75,9 @@ def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
     (floor,) = (row["seconds"] for row in rows if row["method"] == "floor")
     for row in rows[1:]:
         assert row["of_floor"] == row["seconds"]["median"] / floor
+    header, *lines = prefill_kernel.table(rows).splitlines()
+    assert "GFLOP/s torch.mm" in header
+    assert all("x floor" in line and "x Λ" in line for line in lines)
 
 
 def test_lengths_whose_tensors_need_too_much_memory_are_left_out(monkeypatch):

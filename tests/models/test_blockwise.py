@@ -59,8 +59,7 @@ def test_scores_beyond_the_range_of_weights(sign, encoding, triangle_offset):
 
 def test_ordinary_scores_are_done_once():
     calls = operators_of(make_case(CONFIG, LENGTH, key_heads=2))
-    assert calls["exp2_"] == 2 * (LENGTH // BLOCK)  # each head's windows
-    assert calls["exp2"] == 1  # the first tokens
+    assert calls["exp2_"] == 2 * (LENGTH // BLOCK) + 1  # each head's windows, and the first tokens at once
     assert not calls["amax"]
 
 
@@ -68,9 +67,20 @@ def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_blo
     case = make_case(CONFIG, LENGTH, key_heads=2)
     factors = torch.tensor([1.0, FACTOR]).view(2, 1, 1)
     calls = operators_of(dataclasses.replace(case, query=case.query * factors))
-    blocks = calls["amax"] // 3  # the largest of the window, of the first tokens, and of both
+    blocks, rest = divmod(calls["amax"], 3)  # the largest of the window, of the first tokens, and of both
+    assert rest == 0
     assert 0 < blocks <= LENGTH // BLOCK
     assert calls["exp2_"] == operators_of(case)["exp2_"] + blocks + 1  # their first tokens, and one window again
+
+
+def test_parts_of_unequal_numbers_of_heads(monkeypatch):
+    """Three key heads, two at a time; of the last one only are sums beyond the range."""
+    monkeypatch.setattr(blockwise, "SCORE_BUFFER_BYTES", 2 * 4 * BLOCK * (BLOCK + CONFIG.local_branch - 1))
+    case = make_case(CONFIG, LENGTH - 3, key_heads=3)
+    factors = torch.tensor([1.0, 1.0, FACTOR]).view(3, 1, 1)
+    case = dataclasses.replace(case, query=case.query * factors)
+    assert operators_of(case)["amax"]
+    torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=1e-3)
 
 
 def test_large_values_under_large_weights_do_not_overflow():

@@ -6,30 +6,28 @@ import torch
 from models import products
 from models.products import add_product, multiply
 
-onednn = pytest.param(
-    True,
-    marks=pytest.mark.skipif(
-        not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no product by oneDNN"
-    ),
+onednn = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no product by oneDNN"
 )
 
 
-@pytest.fixture(params=[False, onednn], ids=["mm", "onednn"])
-def library(request, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: request.param)
-    monkeypatch.setattr(products, "LARGE_PRODUCT", 1)
-
-
-def operands(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+@pytest.mark.parametrize("of_keys", [True, False], ids=["keys", "values"])
+@pytest.mark.parametrize(
+    ("dtype", "by_onednn"),
+    [
+        (torch.float64, False),
+        (torch.float32, False),
+        pytest.param(torch.float32, True, marks=onednn),
+        (torch.bfloat16, False),
+    ],
+)
+def test_products_of_each_head(monkeypatch, dtype, by_onednn, of_keys):
     """Cut from larger tensors, as attention has them: rows of one head do not follow those of the head before."""
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: by_onednn)
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 1)
     generator = torch.Generator().manual_seed(0)
-    left, keys = (torch.randn(3, 50, 24, generator=generator).to(dtype) for _ in range(2))
-    return left[:, :35], keys[:, 7:48].transpose(1, 2)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_products_of_each_head(library, dtype):
-    left, right = operands(dtype)
+    left, keys, values = (torch.randn(3, 50, 41, generator=generator).to(dtype) for _ in range(3))
+    left, right = (left[:, :35], keys[:, 7:48].transpose(1, 2) if of_keys else values[:, 7:48])
     expected = left.double() @ right.double()
     memory = torch.full((3, 35, 60), 7.0, dtype=dtype)
     product = memory[..., :41]
@@ -56,5 +54,15 @@ def test_what_oneDNN_is_asked_for(monkeypatch, dtype, queries, taken):
     assert len(asked) == (2 if taken else 0)
 
 
-def test_whether_MKL_is_slow_is_found_out_without_an_error():
-    assert products.mkl_is_slow() in (True, False)
+@onednn
+@pytest.mark.parametrize(
+    ("vendor", "capability", "slow"),
+    [("AuthenticAMD", "AVX512", True), ("GenuineIntel", "AVX512", False), ("AuthenticAMD", "AVX2", False)],
+)
+def test_MKL_is_slow_on_processors_of_AMD_with_AVX_512(monkeypatch, tmp_path, vendor, capability, slow):
+    monkeypatch.setattr(products, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert not products.mkl_is_slow.__wrapped__(), "no such file"
+    products.PROCESSORS.write_text(f"vendor_id\t: {vendor}\n")
+    assert products.mkl_is_slow.__wrapped__() is slow
