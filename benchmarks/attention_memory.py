@@ -170,7 +170,7 @@ def main() -> None:
         return
     rows = []
     results = {
-        "title": "Working memory of one attention layer over a whole sequence",
+        "title": "Working memory of one attention layer",
         "quantities": QUANTITIES,
         "rows": rows,
         "lambda_attention": {shape: SHAPES[shape].config.to_dict() for shape in arguments.shapes},

@@ -45,6 +45,8 @@ LETTERS_BESIDE_PANEL = 19
 TICKS_PER_INCH = 3
 LEAST_RANGE = 4.0
 """Of an axis of quantities, highest over lowest: what hardly changes must look as if it hardly did."""
+ROOM = 0.05
+"""Of the height that the quantities span, above and below them: whole markers."""
 MOST_DECADES_WRITTEN_OUT = 1.7
 FLOOR_LOOK = {"color": "0.55", "linestyle": (0, (4, 2)), "linewidth": 1.1, "marker": "", "zorder": 1}
 
@@ -113,7 +115,7 @@ def _set_quantity(axes: Axes, name: str, label: str, panels: Sequence[Panel]) ->
     """The shared axis of a row of panels."""
     points = _all_points(panels, name)
     low, high = min(point.low for point in points), max(point.high for point in points)
-    widen = max(1.15, math.sqrt(LEAST_RANGE * low / high))
+    widen = max(1.15, (high / low) ** ROOM, math.sqrt(LEAST_RANGE * low / high))
     axes.set(yscale="log", ylim=(low / widen, high * widen))
     axes.set_ylabel(textwrap.fill(label, LETTERS_BESIDE_PANEL), parse_math=False)
     decades = math.log10(high * widen**2 / low)
