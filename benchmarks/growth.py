@@ -23,7 +23,7 @@ from benchmarks.arguments import add_benchmark_arguments, add_budget_argument, a
 from benchmarks.attention_memory import DENSE, METHODS, OURS, cases, memory_rows, shares_of_published
 from benchmarks.children import Case
 from benchmarks.machine import save_results
-from benchmarks.measure import product_rates, time_in_turn
+from benchmarks.measure import FLOOR_REPEATS, MM, product_cases, product_rate, time_in_turn
 from benchmarks.shapes import SHAPES
 from utils.errors import run_main
 from visualization.text_tables import Row, as_text
@@ -47,7 +47,9 @@ QUANTITIES = {"seconds": "seconds per forward", "memory_mib": "working memory be
 def time_rows(case: Case, lengths: Sequence[int], repeats: int, budget: float) -> list[Case]:
     """Seconds of Λ-attention and of dense causal attention by length, and of the floor."""
     shape, device, dtype = SHAPES[case["shape"]], case["device"], getattr(torch, case["dtype"])
-    rows, layer, (rate, _) = [], shape.layer(), product_rates(device, dtype)
+    rows, layer = [], shape.layer()
+    products = product_cases(device, dtype)
+    rate = product_rate(time_in_turn({MM: products[MM]}, device, FLOOR_REPEATS)[MM])
     left = dict.fromkeys(TIMED, 0.0)  # seconds that one run is expected to take
     for place, length in enumerate(lengths):
         tensors = shape.inputs(length, device, dtype)

@@ -12,7 +12,9 @@ from models.products import multiply
 from utils.runtime import is_out_of_memory
 
 FLOOR_SIZE = 2048
+FLOOR_PRODUCTS = 4
 FLOOR_REPEATS = 15
+MM, OWN_PRODUCTS = "torch.mm", "Λ's products"
 COPY_BYTES = 2**28
 
 
@@ -76,13 +78,23 @@ def time_in_turn(
     return {name: Timing.of(taken[name][1:] or taken[name]) for name in cases if name in taken}
 
 
-def product_rates(device: str, dtype: torch.dtype) -> tuple[float, float]:
-    """FLOP/s of a square matrix product by `torch.mm`, by which floors are counted, and by what Λ-attention multiplies
-    with on this machine: medians of several."""
+def product_cases(device: str, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
+    """Square matrix products: by `torch.mm`, by which floors are counted, and by what Λ-attention multiplies with."""
     left, right, out = (torch.randn(1, FLOOR_SIZE, FLOOR_SIZE, device=device, dtype=dtype) for _ in range(3))
-    cases = {"mm": lambda: torch.mm(left[0], right[0], out=out[0]), "own": lambda: multiply(left, right, out)}
-    timings = time_in_turn(cases, device, FLOOR_REPEATS)
-    return tuple(2 * FLOOR_SIZE**3 / timings[name].median for name in cases)
+
+    def repeated(product: Callable[[], object]) -> None:
+        for _ in range(FLOOR_PRODUCTS):
+            product()
+
+    return {
+        MM: lambda: repeated(lambda: torch.mm(left[0], right[0], out=out[0])),
+        OWN_PRODUCTS: lambda: repeated(lambda: multiply(left, right, out)),
+    }
+
+
+def product_rate(timing: Timing) -> float:
+    """FLOP/s, from what one of `product_cases` took."""
+    return FLOOR_PRODUCTS * 2 * FLOOR_SIZE**3 / timing.median
 
 
 def copy_bandwidth(device: str) -> float:

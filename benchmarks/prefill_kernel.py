@@ -3,12 +3,12 @@
 python benchmarks/prefill_kernel.py [--device cuda] [--shapes smollm2] [--dtypes float32] [--lengths 16384 65536]
 
 Alternatives: torch's dense causal attention, a plain window, flex_attention with a Λ-shaped mask (which cannot cap
-distances) and the published algorithm. The floor is the products over exactly the attended pairs, at the measured rate
-of `torch.mm`; beside it stands the rate of the products that Λ-attention takes, which can be faster ones. Λ-attention,
-the window and the published algorithm encode positions themselves, which counts; the others get encoded tensors. A
-method is left out from the length on that would take it more than --limit seconds, or more memory than there is. The
-published algorithm's turn comes after that of all others: while the system takes back its gigabytes, whatever follows
-is slower.
+distances) and the published algorithm. The floor is the products over exactly the attended pairs, at the rate of
+`torch.mm`, measured in turn with the methods; beside it stands the rate of the products that Λ-attention takes, which
+can be faster ones. Λ-attention, the window and the published algorithm encode positions themselves, which counts; the
+others get encoded tensors. A method is left out from the length on that would take it more than --limit seconds, or
+more memory than there is. The published algorithm's turn comes after that of all others: while the system takes back
+its gigabytes, whatever follows is slower.
 """
 
 import sys
@@ -36,7 +36,7 @@ from benchmarks.arguments import (
 )
 from benchmarks.lambda_mask import lambda_mask
 from benchmarks.machine import save_results
-from benchmarks.measure import Timing, product_rates, time_in_turn
+from benchmarks.measure import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
 from benchmarks.memory import memory_of
 from benchmarks.published import published_attention
 from benchmarks.shapes import SHAPES, Shape
@@ -117,14 +117,14 @@ def measure_panel(
         cases = {name: run for name, run in cases.items() if (name != PUBLISHED) == others}
         cases = {name: run for name, run in cases.items() if expectation.allows(name, length)}
         place = {"panel": panel, "length": length}
-        before = product_rates(arguments.device, dtype) if others else None
-        timings = time_in_turn(cases, arguments.device, arguments.repeats, arguments.budget)
+        products = product_cases(arguments.device, dtype) if others else {}
+        timings = time_in_turn({**cases, **products}, arguments.device, arguments.repeats, arguments.budget)
+        rates = {name: product_rate(timings.pop(name)) for name in products}
         expectation.measured(length, timings)
         rows = []
         if others:
-            rate, own_rate = (max(rates) for rates in zip(before, product_rates(arguments.device, dtype)))
-            floors[panel, length] = shape.flops(length) / rate
-            rates = {"product_flops_per_second": rate, "own_product_flops_per_second": own_rate}
+            floors[panel, length] = shape.flops(length) / rates[MM]
+            rates = {"product_flops_per_second": rates[MM], "own_product_flops_per_second": rates[OWN_PRODUCTS]}
             rows.append({**place, "method": FLOOR, "seconds": floors[panel, length], **rates})
         floor = floors[panel, length]
         for method, timing in timings.items():
@@ -149,7 +149,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         seconds = row["seconds"]
         if row["method"] == FLOOR:
             rates = row["product_flops_per_second"], row["own_product_flops_per_second"]
-            cells = [f"{rate / 1e9:.0f} GFLOP/s {name}" for rate, name in zip(rates, ("torch.mm", "Λ's products"))]
+            cells = [f"{rate / 1e9:.0f} GFLOP/s {name}" for rate, name in zip(rates, (MM, OWN_PRODUCTS))]
         else:
             seconds, own = seconds["median"], ours.get((row["panel"], row["length"]))
             cells = [f"{row['of_floor']:.2f}x floor", f"{seconds / own:.2f}x Λ" if own else ""]

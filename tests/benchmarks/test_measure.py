@@ -1,7 +1,9 @@
 """In which order cases are timed, and how often."""
 
+import torch
+
 from benchmarks import measure
-from benchmarks.measure import Timing, time_in_turn
+from benchmarks.measure import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
 
 SECONDS = {"fast": 1.0, "slow": 3.0, "endless": 50.0}
 
@@ -21,3 +23,15 @@ def test_what_is_slow_takes_part_in_the_last_rounds_and_what_is_endless_in_the_w
     assert timings["fast"] == Timing(1.0, 1.0, 1.0, 4)
     assert timings["slow"] == Timing(3.0, 3.0, 3.0, 2)
     assert timings["endless"] == Timing(50.0, 50.0, 50.0, 1)
+
+
+def test_the_rate_of_products_counts_all_that_were_taken(monkeypatch):
+    monkeypatch.setattr(measure, "FLOOR_SIZE", 8)
+    taken = []
+    monkeypatch.setattr(torch, "mm", lambda left, right, out: taken.append(2 * out.numel() * left.shape[-1]))
+    monkeypatch.setattr(measure, "multiply", lambda left, right, out: taken.append(2 * out.numel() * left.shape[-1]))
+    cases = product_cases("cpu", torch.float32)
+    for name in (MM, OWN_PRODUCTS):
+        taken.clear()
+        cases[name]()
+        assert product_rate(Timing.of([0.5])) == sum(taken) / 0.5
