@@ -8,6 +8,7 @@ from torch import Tensor
 from models.distances import distances
 from models.products import multiply
 from models.segment_scores import SegmentScores, WindowScores
+from models.window_weights import weigh_window
 
 
 class Block:
@@ -47,21 +48,28 @@ class Block:
 
         To be written over.
 
-        -inf is what is not attended, but keys later than their query are left for `drop_future`, which is faster.
-        whole: with these at -inf too, and with the first tokens.
+        -inf is what is not attended in the middle; what is outside of a window is left to `weigh_window`.
+        whole: with this at -inf too, and with the first tokens.
         """
         kinds = [self._window_scores(part)]
         if self.middle:
             kinds.append(self._middle_scores(part))
         if whole:
-            self._memory(part).newest.add_(self._barrier(0))
+            self._bar_outside(part)
         if whole and self.shared.sinks:
             kinds.append(self.parts(self.rows_of(self.shared.sink_scores))[part].clone())
         return kinds
 
-    def drop_future(self, part: int) -> None:
-        """Set the weights that the window's scores have become to 0 for keys later than their query."""
-        self._memory(part).newest.tril_()
+    def weigh_window(self, part: int) -> Tensor:
+        """Turn the window's scores into weights, 0 outside of a query's window; their sums, `[heads, rows, 1]`."""
+        return weigh_window(self._memory(part), self.position - self.window_first - self.layer.config.local_branch + 1)
+
+    def _bar_outside(self, part: int) -> None:
+        """Set scores to -inf outside of a query's window."""
+        window = self._memory(part)
+        window.newest.add_(self._barrier(0))
+        if self.window_size > self.layer.config.local_branch:
+            window.oldest.add_(self._barrier(self.position - self.window_first))
 
     def values(self, part: int, whole: bool = False) -> list[Tensor]:
         """`[heads, columns, d_v]` per kind of columns that `scores` has."""
@@ -82,8 +90,6 @@ class Block:
             self._cap(part, self._by_query_head(window.all))
         if self.shared.slopes is not None:  # else no distances as wide as the window are needed
             self._add_bias(part, self._by_query_head(window.all), self._distances(self.window_first, self.window_size))
-        if self.window_size > config.local_branch:
-            window.oldest.add_(self._barrier(self.position - self.window_first))
         return window.all
 
     def _cap(self, part: int, window: Tensor) -> None:

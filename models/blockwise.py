@@ -90,11 +90,11 @@ def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> 
 
 
 def _exponentiate(block: Block, part: int, kinds: list[Tensor]) -> Tensor:
-    """Turn scores into weights `2^score`, none for keys later than their query; their sums, `[heads, rows, 1]`."""
-    for scores in kinds:
-        scores.exp2_()
-    block.drop_future(part)
-    return sum(weights.sum(-1, keepdim=True).to(_wide(weights.dtype)) for weights in kinds)
+    """Turn scores into weights `2^score`, the window's with 0 outside of it; their sums, `[heads, rows, 1]`."""
+    total = block.weigh_window(part)
+    for scores in kinds[1:]:
+        total += scores.exp2_().sum(-1, keepdim=True)
+    return total
 
 
 def _weigh(weights: list[Tensor], values: list[Tensor], weighted: Tensor) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -33,16 +34,27 @@ esac
 """
 
 
+FAKE_COMPILER = """#!/bin/bash
+[[ -z "${FAIL:-}" || "$0" != *"$FAIL"* ]] && cat models/*.cpp > "${@: -1}"
+"""
+
+KERNEL = "models/libwindow_weights.so"
+
+
 class FakeCheckout:
-    """A copy of the Makefile and the requirements, with a python that installs nothing."""
+    """A copy of the Makefile and what it reads, with a python that installs nothing and a compiler that copies."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for path in [ROOT / "Makefile", *ROOT.glob("requirements*.txt")]:
             shutil.copy(path, folder)
-        self.python = folder / "python3"
-        self.python.write_text(FAKE_PYTHON)
-        self.python.chmod(0o755)
+        self.source, self.kernel = folder / "models" / "window_weights.cpp", folder / KERNEL
+        self.source.parent.mkdir()
+        self.source.write_text("first")
+        self.python, self.compiler = folder / "python3", folder / "c++"
+        for path, text in ((self.python, FAKE_PYTHON), (self.compiler, FAKE_COMPILER)):
+            path.write_text(text)
+            path.chmod(0o755)
 
     def make(self, target: str, fail: str = "") -> tuple[bool, list[str]]:
         """Whether make succeeded, and what was installed or run, in order."""
@@ -50,7 +62,7 @@ class FakeCheckout:
         log.write_text("")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         environment |= {"LOG": str(log), "FAIL": fail}
-        command = ["make", "--silent", target, f"PYTHON={self.python}"]
+        command = ["make", "--silent", target, f"PYTHON={self.python}", f"CXX={self.compiler}"]
         done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True)
         return done.returncode == 0, log.read_text().splitlines()
 
@@ -77,6 +89,21 @@ class TestMake:
         (checkout.folder / "requirements-sample.txt").touch()
         assert checkout.make("sample") == (True, ["requirements-sample.txt"])
         assert checkout.make("sample") == (True, [])
+
+    def test_what_is_compiled_follows_its_source_and_installs_nothing_again(self, checkout):
+        assert checkout.make("setup") == (True, ["requirements.txt"])
+        assert checkout.kernel.read_text() == "first"
+        checkout.source.write_text("second")
+        os.utime(checkout.source, (time.time() + 10,) * 2)
+        assert checkout.make("setup") == (True, [])
+        assert checkout.kernel.read_text() == "second"
+
+    def test_without_a_compiler_all_else_is_set_up_and_nothing_outdated_is_left(self, checkout):
+        checkout.kernel.write_text("outdated")
+        os.utime(checkout.source, (time.time() + 10,) * 2)
+        assert checkout.make("setup", fail="c++") == (True, ["requirements.txt"])
+        assert [path.name for path in checkout.kernel.parent.iterdir()] == ["window_weights.cpp"]
+        assert checkout.make("setup", fail="c++") == (True, [])
 
     def test_help_lists_every_target(self, checkout):
         listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

@@ -1,0 +1,95 @@
+// The pass over a block's bfloat16 scores between its two products: what it is for stands in window_weights.py.
+//
+// Plain C++ of which compilers make vector instructions, for several processors: it is run by the best that fits.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define FOR_EACH_PROCESSOR
+#endif
+#define INLINE inline __attribute__((always_inline))  // into the version of each processor
+
+namespace {
+
+constexpr int64_t ROWS_AT_ONCE = 16;
+constexpr int64_t WORTH_THREADS = 1 << 15;  // scores
+
+INLINE float as_float(uint32_t bits) {
+    float x;
+    std::memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+INLINE uint32_t as_bits(float x) {
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+// 2^x to 3e-6 of itself for -126 <= x < 127.5; less or more is taken for about that, and NaN stays NaN.
+INLINE float power_of_two(float x) {
+    constexpr float NO_FRACTION = 12582912.0f;  // 1.5 * 2^23: a sum with it is whole
+    const float shifted = x + NO_FRACTION;
+    const float f = x - (shifted - NO_FRACTION);
+    const int32_t whole = int32_t(as_bits(shifted)) - int32_t(as_bits(NO_FRACTION));
+    const uint32_t exponent = std::min(std::max(whole + 127, 1), 254);
+    // Fitted to 2^f on [-1/2, 1/2], at Chebyshev's nodes.
+    const float p = 0.99999919f + f * (0.69312197f + f * (0.24024981f + f * (0.055917039f + f * 0.0095605102f)));
+    return p * as_float(exponent << 23);
+}
+
+// A bfloat16 in the upper half, and nothing in the lower.
+INLINE uint32_t rounded(float x) { return (as_bits(x) + 0x8000u) & 0xffff0000u; }
+
+// Two at a time, as halves of 32 bits, so that none has to be moved to be widened or narrowed. Returns their sum.
+INLINE float weigh(uint16_t* scores, int64_t count) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int64_t i = 0; i < count / 2; ++i) {
+        uint32_t pair;
+        std::memcpy(&pair, scores + 2 * i, sizeof pair);
+        const uint32_t lower = rounded(power_of_two(as_float(pair << 16)));
+        const uint32_t upper = rounded(power_of_two(as_float(pair & 0xffff0000u)));
+        sum += as_float(lower) + as_float(upper);
+        pair = lower >> 16 | upper;
+        std::memcpy(scores + 2 * i, &pair, sizeof pair);
+    }
+    if (count % 2) {
+        const uint32_t last = rounded(power_of_two(as_float(uint32_t(scores[count - 1]) << 16)));
+        scores[count - 1] = last >> 16;
+        sum += as_float(last);
+    }
+    return sum;
+}
+
+struct Window {
+    int64_t columns, queries, oldest;
+};
+
+FOR_EACH_PROCESSOR void weigh_rows(uint16_t* scores, float* sums, int64_t begin, int64_t end, Window window) {
+    for (int64_t row = begin; row < end; ++row) {
+        uint16_t* const columns = scores + row * window.columns;
+        const int64_t query = row % window.queries;
+        const int64_t oldest = std::max<int64_t>(0, window.oldest + query);
+        const int64_t after = window.columns - window.queries + query + 1;
+        std::fill(columns, columns + oldest, 0);
+        std::fill(columns + after, columns + window.columns, 0);
+        sums[row] = weigh(columns + oldest, after - oldest);
+    }
+}
+
+}  // namespace
+
+// scores: contiguous [rows, columns], to be written over. Row r is of query r % queries; query q has in its window the
+// columns from oldest + q, or 0, to columns - queries + q. sums: [rows].
+extern "C" void weigh_window(
+    uint16_t* scores, float* sums, int64_t rows, int64_t columns, int64_t queries, int64_t oldest) {
+    const Window window{columns, queries, oldest};
+#pragma omp parallel for schedule(static) if (rows * columns > WORTH_THREADS)
+    for (int64_t row = 0; row < rows; row += ROWS_AT_ONCE)
+        weigh_rows(scores, sums, row, std::min(row + ROWS_AT_ONCE, rows), window);
+}
