@@ -7,18 +7,20 @@ from typing import Any
 
 import torch
 
+from models.window_weights import built_pass
 from utils.files import replace_file
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def describe_machine(device: str) -> dict[str, Any]:
-    """The processor or accelerator, threads and versions that a number was measured with."""
+    """The processor or accelerator, threads and versions that a number was measured with, and what `make` compiled."""
     if device == "cuda":
         name = torch.cuda.get_device_name()
     else:
         name = f"{_processor()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
-    return {"device": name, "torch": torch.__version__, "python": platform.python_version()}
+    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    return {"device": name, **versions, "compiled": built_pass() is not None}
 
 
 def _processor() -> str:
