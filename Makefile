@@ -29,7 +29,8 @@ help:  ## list the targets
 
 setup: $(STAMPS)/requirements  ## .venv with what the scripts need
 
-kernel: $(KERNEL)  ## what is compiled: bfloat16 attention on the CPU is a quarter faster with it
+kernel: $(KERNEL)  ## the part of bfloat16 attention on the CPU that is compiled; `make setup` does it too
+	@test -e $<
 
 sample: $(SAMPLE)  ## the sample model and text, ready to load
 
@@ -56,12 +57,12 @@ bench: $(SAMPLE)  ## speed beside every alternative, about 50 minutes on 2 cores
 	benchmarks/all.sh $(BENCH)
 
 clean:  ## remove .venv, what is compiled, the prepared sample and the results of demo and figures
-	rm -rf $(VENV) $(KERNEL) sample $(DEMO) $(FIGURES)
+	rm -rf $(VENV) $(KERNEL) $(KERNEL).part sample $(DEMO) $(FIGURES)
 
-# Order-only: packages stay as they are when it changes. Nothing needs it, so a machine without a compiler does without.
+# A machine without a compiler does without it.
 $(KERNEL): models/window_weights.cpp
 	rm -f $@
-	$(CXX) -O3 -fopenmp -shared -fPIC $< -o $@.part && mv $@.part $@ || \
+	$(CXX) -O3 -fno-trapping-math -fopenmp -shared -fPIC $< -o $@.part && mv $@.part $@ || \
 		echo "$@ is not there: it takes a C++ compiler with OpenMP (CXX=$(CXX)); torch does the same more slowly" >&2
 
 $(STAMPS)/venv:
@@ -70,6 +71,7 @@ $(STAMPS)/venv:
 	mkdir -p $(STAMPS)
 	touch $@
 
+# Order-only: packages stay as they are when it is compiled anew.
 $(STAMPS)/requirements: $(STAMPS)/venv | $(KERNEL)
 $(STAMPS)/requirements-test $(STAMPS)/requirements-sample: $(STAMPS)/requirements
 $(STAMPS)/%: %.txt

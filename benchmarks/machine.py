@@ -20,7 +20,7 @@ def describe_machine(device: str) -> dict[str, Any]:
     else:
         name = f"{_processor()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     versions = {"torch": torch.__version__, "python": platform.python_version()}
-    return {"device": name, **versions, "compiled": built_pass() is not None}
+    return {"device": name, **versions, "compiled_pass": built_pass() is not None}
 
 
 def _processor() -> str:

@@ -119,12 +119,12 @@ def measure_panel(
         place = {"panel": panel, "length": length}
         products = product_cases(arguments.device, dtype) if others else {}
         timings = time_in_turn({**cases, **products}, arguments.device, arguments.repeats, arguments.budget)
-        rates = {name: product_rate(timings.pop(name)) for name in products}
+        rate_of = {name: product_rate(timings.pop(name)) for name in products}
         expectation.measured(length, timings)
         rows = []
         if others:
-            floors[panel, length] = shape.flops(length) / rates[MM]
-            rates = {"product_flops_per_second": rates[MM], "own_product_flops_per_second": rates[OWN_PRODUCTS]}
+            floors[panel, length] = shape.flops(length) / rate_of[MM]
+            rates = {"product_flops_per_second": rate_of[MM], "own_product_flops_per_second": rate_of[OWN_PRODUCTS]}
             rows.append({**place, "method": FLOOR, "seconds": floors[panel, length], **rates})
         floor = floors[panel, length]
         for method, timing in timings.items():

@@ -71,7 +71,7 @@ def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:
     False, with weighted as it was, where a total is not safe.
     """
     weights = block.scores(part)
-    total += _exponentiate(block, part, weights)
+    total += _exponentiate(block, part, weights[1:])
     low, high = (float(x) for x in total.aminmax())
     is_safe = SAFE_SUMS[0] <= low and high <= SAFE_SUMS[1]
     if is_safe:
@@ -85,14 +85,14 @@ def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> 
     highest = torch.stack([scores.amax(-1, keepdim=True) for scores in weights]).amax(0)
     for scores in weights:
         scores.sub_(highest)
-    total.copy_(_exponentiate(block, part, weights))
+    total.copy_(_exponentiate(block, part, weights[1:]))
     _weigh(weights, block.values(part, whole=True), weighted.zero_())
 
 
-def _exponentiate(block: Block, part: int, kinds: list[Tensor]) -> Tensor:
-    """Turn scores into weights `2^score`, the window's with 0 outside of it; their sums, `[heads, rows, 1]`."""
+def _exponentiate(block: Block, part: int, others: list[Tensor]) -> Tensor:
+    """Turn the scores of the window, and the others, into weights `2^score`; their sums, `[heads, rows, 1]`."""
     total = block.weigh_window(part)
-    for scores in kinds[1:]:
+    for scores in others:
         total += scores.exp2_().sum(-1, keepdim=True)
     return total
 

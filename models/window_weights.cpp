@@ -1,13 +1,13 @@
 // The pass over a block's bfloat16 scores between its two products: what it is for stands in window_weights.py.
 //
-// Plain C++ of which compilers make vector instructions, for several processors: it is run by the best that fits.
+// Plain C++ of which compilers make vector instructions, once per kind of processor: the best that this one has is run.
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
 
 #if defined(__x86_64__) && defined(__GNUC__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
 #else
 #define FOR_EACH_PROCESSOR
 #endif
@@ -30,13 +30,13 @@ INLINE uint32_t as_bits(float x) {
     return bits;
 }
 
-// 2^x to 3e-6 of itself for -126 <= x < 127.5; less or more is taken for about that, and NaN stays NaN.
+// 2^x to 3e-6 of itself for -125 <= x < 127.5. Less is taken for -125, of more comes more than 2^120, and NaN stays NaN.
 INLINE float power_of_two(float x) {
     constexpr float NO_FRACTION = 12582912.0f;  // 1.5 * 2^23: a sum with it is whole
+    x = x < -125.0f ? -125.0f : x;
     const float shifted = x + NO_FRACTION;
     const float f = x - (shifted - NO_FRACTION);
-    const int32_t whole = int32_t(as_bits(shifted)) - int32_t(as_bits(NO_FRACTION));
-    const uint32_t exponent = std::min(std::max(whole + 127, 1), 254);
+    const uint32_t exponent = std::min(as_bits(shifted) - as_bits(NO_FRACTION) + 127, 254u);
     // Fitted to 2^f on [-1/2, 1/2], at Chebyshev's nodes.
     const float p = 0.99999919f + f * (0.69312197f + f * (0.24024981f + f * (0.055917039f + f * 0.0095605102f)));
     return p * as_float(exponent << 23);
@@ -72,20 +72,20 @@ struct Window {
 
 FOR_EACH_PROCESSOR void weigh_rows(uint16_t* scores, float* sums, int64_t begin, int64_t end, Window window) {
     for (int64_t row = begin; row < end; ++row) {
-        uint16_t* const columns = scores + row * window.columns;
+        uint16_t* const row_scores = scores + row * window.columns;
         const int64_t query = row % window.queries;
         const int64_t oldest = std::max<int64_t>(0, window.oldest + query);
         const int64_t after = window.columns - window.queries + query + 1;
-        std::fill(columns, columns + oldest, 0);
-        std::fill(columns + after, columns + window.columns, 0);
-        sums[row] = weigh(columns + oldest, after - oldest);
+        std::fill(row_scores, row_scores + oldest, 0);
+        std::fill(row_scores + after, row_scores + window.columns, 0);
+        sums[row] = weigh(row_scores + oldest, after - oldest);
     }
 }
 
 }  // namespace
 
 // scores: contiguous [rows, columns], to be written over. Row r is of query r % queries; query q has in its window the
-// columns from oldest + q, or 0, to columns - queries + q. sums: [rows].
+// columns from oldest + q, or 0, to columns - queries + q. oldest: at most 0. sums: [rows].
 extern "C" void weigh_window(
     uint16_t* scores, float* sums, int64_t rows, int64_t columns, int64_t queries, int64_t oldest) {
     const Window window{columns, queries, oldest};

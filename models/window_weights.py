@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.segment_scores import WindowScores
 
+SOURCE = Path(__file__).with_suffix(".cpp")
 LIBRARY = Path(__file__).with_name("libwindow_weights.so")
 MEMORY_MAP = Path("/proc/self/maps")
 
@@ -39,8 +40,11 @@ def weigh_window(scores: WindowScores, oldest: int) -> Tensor:
 
 @lru_cache(maxsize=1)
 def built_pass() -> Callable[..., None] | None:
-    """The compiled pass; None where it is not built, or for another machine, or has threads beside those of torch."""
-    if not LIBRARY.is_file() or not MEMORY_MAP.is_file():
+    """The compiled pass; None where it is not built from this source for this machine.
+
+    None, too, where it would load another OpenMP than torch has: threads of two wait for each other. So on Linux only.
+    """
+    if not LIBRARY.is_file() or not MEMORY_MAP.is_file() or LIBRARY.stat().st_mtime < SOURCE.stat().st_mtime:
         return None
     runtimes = _openmp_runtimes()
     try:
@@ -52,6 +56,6 @@ def built_pass() -> Callable[..., None] | None:
 
 
 def _openmp_runtimes() -> set[str]:
-    """Paths of those that this process has loaded: threads of two would wait for each other."""
-    paths = {line.split()[-1] for line in MEMORY_MAP.read_text().splitlines()}
+    """Paths of those that this process has loaded."""
+    paths = {line.split()[-1] for line in MEMORY_MAP.read_text(errors="replace").splitlines()}
     return {path for path in paths if Path(path).name.startswith(("libgomp", "libiomp", "libomp"))}

@@ -104,6 +104,8 @@ class TestMake:
         assert checkout.make("setup", fail="c++") == (True, ["requirements.txt"])
         assert [path.name for path in checkout.kernel.parent.iterdir()] == ["window_weights.cpp"]
         assert checkout.make("setup", fail="c++") == (True, [])
+        assert checkout.make("kernel", fail="c++") == (False, [])
+        assert checkout.make("kernel") == (True, [])
 
     def test_help_lists_every_target(self, checkout):
         listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

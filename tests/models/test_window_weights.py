@@ -1,6 +1,8 @@
 """The weights of a window, by the compiled pass and by torch, against their definition."""
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -55,6 +57,7 @@ def window_scores(values: Tensor, queries: int) -> WindowScores:
         (3, 1, 8, 15, 0),
         (2, 2, 7, 30, -3),  # the first queries reach back to the first token
         (2, 2, 7, 30, -40),  # all of them do
+        (2, 2, 7, 9, 0),  # a window of fewer keys than a block has queries
         (1, 2, 5, 5, 0),  # a window of one key
         (1, 1, 1, 1, 0),
         (1, 4, 1, 64, 0),
@@ -83,13 +86,14 @@ def test_weights_and_sums(taken, is_built, dtype, heads, group, queries, columns
 def test_scores_that_no_weight_holds(taken, is_built, dtype):
     """What is too small counts for nothing, what is too large makes the sum unsafe, NaN is not lost."""
     taken(is_built)
-    values = torch.zeros(1, 6, 6, dtype=dtype)
-    columns = torch.arange(1, 6)
-    values[0, columns, 0] = torch.tensor([-2e3, -1e30, 200.0, 1e30, torch.nan], dtype=dtype)
-    sums = weigh_window(window_scores(values, 6), -6).squeeze()
-    torch.testing.assert_close(sums[:3], torch.tensor([1.0, 1.0, 2.0], dtype=sums.dtype))
-    assert sums[3] > 2.0**100 and sums[4] > 2.0**100
-    assert sums[5].isnan()
+    small, large = [-2e3, -1.5e7, -1e14, -1e30, -torch.inf], [200.0, 1.5e7, 1e14, 1e30]
+    extremes = torch.tensor([*small, *large, torch.nan], dtype=dtype)
+    values = torch.zeros(1, len(extremes), 8, dtype=dtype)
+    values[0, :, 0] = extremes
+    sums = weigh_window(window_scores(values, 1), 0).squeeze()
+    assert (sums[: len(small)] == 7).all()
+    assert (sums[len(small) : -1] > 2.0**100).all()
+    assert sums[-1].isnan()
 
 
 @built
@@ -113,6 +117,20 @@ class TestWhetherItIsTaken:
 
     def test_not_where_it_is_not_built(self, monkeypatch, tmp_path):
         monkeypatch.setattr(window_weights, "LIBRARY", tmp_path / "none.so")
+        assert window_weights.built_pass() is None
+
+    @pytest.mark.skipif(not window_weights.LIBRARY.is_file(), reason="needs a C++ compiler")
+    def test_where_make_has_built_it_beside_the_OpenMP_of_torch(self):
+        own = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
+        assert window_weights.built_pass() or str(own) not in window_weights._openmp_runtimes()
+
+    def test_not_what_is_older_than_its_source(self, monkeypatch, tmp_path):
+        source, library = tmp_path / "x.cpp", tmp_path / "x.so"
+        source.touch()
+        shutil.copy(window_weights.LIBRARY, library) if window_weights.LIBRARY.is_file() else library.touch()
+        os.utime(library, (0, 0))
+        monkeypatch.setattr(window_weights, "SOURCE", source)
+        monkeypatch.setattr(window_weights, "LIBRARY", library)
         assert window_weights.built_pass() is None
 
     @pytest.mark.parametrize("content", [b"", b"\x7fELF of another machine"])
