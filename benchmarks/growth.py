@@ -5,7 +5,8 @@ python benchmarks/growth.py [--device cuda] [--shapes smollm2] [--dtypes float32
 Time in one process, case by case in turn; memory as benchmarks/attention_memory.py measures it, the published algorithm
 beside. Each fit takes the longest lengths of a method, where what is constant counts least; a method is left out from
 the length on at which one run of it is expected to take longer than --budget. The floor is the products over exactly
-the attended pairs, at the measured rate of `torch.mm`: its exponent is what Λ-attention's could be.
+the attended pairs, at the measured rate of `torch.mm`: its exponent is what Λ-attention's could be. Last, Λ-attention's
+time at --quadrupled tokens over that at a quarter of them, the two in turn.
 """
 
 import sys
@@ -25,6 +26,7 @@ from benchmarks.children import Case
 from benchmarks.machine import save_results
 from benchmarks.measure import FLOOR_REPEATS, MM, product_cases, product_rate, time_in_turn
 from benchmarks.shapes import SHAPES
+from utils.arguments import whole_number
 from utils.errors import run_main
 from visualization.text_tables import Row, as_text
 
@@ -32,9 +34,12 @@ LENGTHS = {
     "cpu": [4096, 8192, 16_384, 32_768, 65_536],
     "cuda": [16_384, 32_768, 65_536, 131_072, 262_144],
 }
-DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
+DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 SHAPE = {"cpu": ["smollm2"], "cuda": ["llama2_7b"]}
 BUDGET = {"cpu": 12.0, "cuda": 3.0}
+QUADRUPLED = 262_144
+ENDLESS = 1e6
+"""Seconds: a budget that ends nothing."""
 FITTED = 4
 """Lengths in a fit at most, the longest."""
 TIMED = (OURS, DENSE)
@@ -62,6 +67,17 @@ def time_rows(case: Case, lengths: Sequence[int], repeats: int, budget: float) -
         rows.append({"panel": case["panel"], "method": FLOOR, "length": length, "seconds": shape.flops(length) / rate})
         left = {method: seconds for method, seconds in left.items() if seconds <= budget}
     return rows
+
+
+@torch.no_grad()
+def quadrupled(case: Case, length: int, repeats: int) -> Case:
+    """Seconds of Λ-attention at `length` and at a quarter of it, in turn, and the ratio of their medians."""
+    shape, device, dtype = SHAPES[case["shape"]], case["device"], getattr(torch, case["dtype"])
+    attend, layer = METHODS[OURS].attend, shape.layer()
+    runs = {n: partial(attend, *shape.inputs(n, device, dtype), layer) for n in (length // 4, length)}
+    quarter, whole = time_in_turn(runs, device, repeats, ENDLESS).values()
+    times = {"quarter": quarter.to_dict(), "whole": whole.to_dict()}
+    return {"panel": case["panel"], "length": length, **times, "ratio": whole.median / quarter.median}
 
 
 def fit_exponent(lengths: Sequence[float], values: Sequence[float]) -> Case:
@@ -113,20 +129,32 @@ def parse_arguments() -> Namespace:
     add_by_device(parser, "--shapes", SHAPE, nargs="+", choices=SHAPES, help="attention shapes")
     add_benchmark_arguments(parser, LENGTHS, DTYPES, repeats=3)
     add_budget_argument(parser, BUDGET)
+    parser.add_argument(
+        "--quadrupled",
+        type=whole_number(8),
+        metavar="TOKENS",
+        default=QUADRUPLED,
+        help="the longer of two lengths whose times are compared in turn (default: %(default)s)",
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
     settings = (arguments.lengths, arguments.repeats, arguments.budget)
-    rows = []
+    rows, ratios = [], []
     for case in cases(arguments):
         for measure in (time_rows, memory_rows):
             rows += measure(case, *settings)
             fits = exponents(rows)
-            results = {"title": TITLE, "quantities": QUANTITIES, "rows": rows, "exponents": fits}
-            path = save_results("growth", arguments.device, results)
+            results = {"title": TITLE, "quantities": QUANTITIES, "rows": rows, "exponents": fits, "quadrupled": ratios}
+            save_results("growth", arguments.device, results)
+        ratios.append(quadrupled(case, arguments.quadrupled, arguments.repeats))
+        path = save_results("growth", arguments.device, results)
     print(f"\n{table(fits)}")
+    for found in ratios:
+        few, many = found["length"] // 4, found["length"]
+        print(f"{found['panel']}: {many:,} tokens take {found['ratio']:.2f} times as long as {few:,}")
     for panel, length, share in shares_of_published(rows):
         print(f"{panel}, {length:,} tokens: {1 / share:.1f} times less working memory than the published algorithm")
     print(f"wrote {path}")

@@ -64,13 +64,22 @@ def test_times_are_measured_until_they_would_take_too_long(tiny, monkeypatch):
     assert rows[-1]["seconds"] == tiny.flops(256) / 1e9
 
 
+def test_a_length_and_a_quarter_of_it_are_timed_in_turn(tiny, monkeypatch):
+    seconds = {64: 1.0, 256: 4.5}
+    monkeypatch.setattr(measure, "seconds_of", lambda run, device: seconds[run.args[0].shape[-2]])
+    case = {"panel": "tiny, float32", "shape": "smollm2", "dtype": "float32", "device": "cpu"}
+    found = growth.quadrupled(case, 256, repeats=3)
+    assert (found["length"], found["ratio"], found["whole"]["repeats"]) == (256, 4.5, 3)
+
+
 def test_the_script_on_a_tiny_shape(tiny, monkeypatch, capsys):
     saved = {}
     memory = [row("published", n, memory_mib={"median": n / 10}) for n in (128, 256)]
     memory += [row(OURS, n, memory_mib={"median": 0.5}) for n in (128, 256)]
     monkeypatch.setattr(growth, "memory_rows", lambda case, *settings: memory)
     monkeypatch.setattr(growth, "save_results", lambda name, device, results: saved.update(results))
-    monkeypatch.setattr(sys, "argv", ["growth.py", "--lengths", "128", "256", "512", "--repeats", "1"])
+    command = "growth.py --dtypes float32 --lengths 128 256 512 --quadrupled 1024 --repeats 1"
+    monkeypatch.setattr(sys, "argv", command.split())
     growth.main()
     found = {(fit["method"], fit["quantity"]): fit["exponent"] for fit in saved["exponents"]}
     assert set(found) == {(OURS, "seconds"), (DENSE, "seconds"), ("floor", "seconds")} | {
@@ -79,4 +88,5 @@ def test_the_script_on_a_tiny_shape(tiny, monkeypatch, capsys):
     assert found["published", "memory_mib"] == pytest.approx(1) and found[OURS, "memory_mib"] == pytest.approx(0)
     printed = capsys.readouterr().out
     assert "256 tokens: 51.2 times less working memory than the published algorithm" in printed
+    assert "1,024 tokens take " in printed and " times as long as 256" in printed
     assert json.dumps(saved)
