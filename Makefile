@@ -53,7 +53,7 @@ figures: $(SAMPLE)  ## why a model fails at length: three factors, vanilla besid
 	python visualization/three_factors.py $(FIGURES)/vanilla $(FIGURES)/lambda --labels vanilla Λ \
 		--out docs/three_factors.png
 
-bench: $(SAMPLE)  ## speed beside every alternative, about 50 minutes on 2 cores; BENCH="cuda prefill_kernel" narrows it
+bench: $(SAMPLE)  ## speed beside every alternative, about an hour on 2 cores; BENCH="cuda prefill_kernel" narrows it
 	benchmarks/all.sh $(BENCH)
 
 clean:  ## remove .venv, what is compiled, the prepared sample and the results of demo and figures
