@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks import growth, measure
 from benchmarks.attention_memory import DENSE, METHODS, OURS
@@ -68,8 +69,16 @@ def test_a_length_and_a_quarter_of_it_are_timed_in_turn(tiny, monkeypatch):
     seconds = {64: 1.0, 256: 4.5}
     monkeypatch.setattr(measure, "seconds_of", lambda run, device: seconds[run.args[0].shape[-2]])
     case = {"panel": "tiny, float32", "shape": "smollm2", "dtype": "float32", "device": "cpu"}
-    found = growth.quadrupled(case, 256, repeats=3)
+    (found,) = growth.quadrupled(case, 256, repeats=3)
     assert (found["length"], found["ratio"], found["whole"]["repeats"]) == (256, 4.5, 3)
+
+    def seconds_of(run, device):
+        if run.args[0].shape[-2] == 256:
+            raise torch.OutOfMemoryError("out of memory")
+        return 1.0
+
+    monkeypatch.setattr(measure, "seconds_of", seconds_of)
+    assert growth.quadrupled(case, 256, repeats=3) == []
 
 
 def test_the_script_on_a_tiny_shape(tiny, monkeypatch, capsys):
