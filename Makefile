@@ -11,7 +11,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMPS := $(VENV)/stamps
 SAMPLE := sample/SmolLM2-135M-Instruct/config.json
-KERNEL := models/libwindow_weights.so
+KERNEL := models/attention/prefill/libwindow_weights.so
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 PIP_FLAGS_requirements-sample := --no-deps
@@ -60,7 +60,7 @@ clean:  ## remove .venv, what is compiled, the prepared sample and the results o
 	rm -rf $(VENV) $(KERNEL) $(KERNEL).part sample $(DEMO) $(FIGURES)
 
 # A machine without a compiler does without it.
-$(KERNEL): models/window_weights.cpp
+$(KERNEL): models/attention/prefill/window_weights.cpp
 	rm -f $@
 	$(CXX) -O3 -fno-trapping-math -fopenmp -shared -fPIC $< -o $@.part && mv $@.part $@ || \
 		echo "$@ is not there: it takes a C++ compiler with OpenMP (CXX=$(CXX)); torch does the same more slowly" >&2

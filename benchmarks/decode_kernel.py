@@ -30,9 +30,9 @@ from benchmarks.machine import save_results
 from benchmarks.measure import Timing, copy_bandwidth, seconds_of, time_in_turn
 from benchmarks.memory import memory_of
 from benchmarks.shapes import SHAPES, Shape
-from models.cache import LambdaLayer
+from models.attention.decode.cache import LambdaLayer
+from models.attention.decode.step import Heads, decode_step
 from models.decode_graph import captured
-from models.decode_step import Heads, decode_step
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from utils.arguments import finite_number
 from utils.errors import run_main

@@ -3,7 +3,7 @@
 import torch
 from torch.nn.attention.flex_attention import BlockMask
 
-from models.flex import BLOCK, block_list
+from models.attention.prefill.flex import BLOCK, block_list
 
 
 def lambda_mask(length: int, local_branch: int, global_branch: int, device: torch.device) -> BlockMask:

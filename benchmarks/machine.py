@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from models.window_weights import built_pass
+from models.attention.prefill.window_weights import built_pass
 from utils.files import replace_file
 
 RESULTS = Path(__file__).parent / "results"

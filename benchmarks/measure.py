@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from models.products import multiply
+from models.attention.prefill.matrix_products import multiply
 from utils.runtime import is_out_of_memory
 
 FLOOR_SIZE = 2048

@@ -7,12 +7,12 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from benchmarks.measure import seconds_of
-from models.cache_state import cache_bytes
+from models.attention.decode.cache_state import cache_bytes
 from models.decode_graph import DecodeGraph
 from models.get_model import ModelSpec, get_model
+from models.loading.sample import SAMPLE_MODEL
+from models.loading.source import find_source
 from models.model_base import extend_vanilla_positions
-from models.model_source import find_source
-from models.sample import SAMPLE_MODEL
 from utils.errors import UserError
 
 RANDOM_7B = "llama2_7b"

@@ -31,8 +31,8 @@ from benchmarks.measure import Timing
 from benchmarks.memory import MIB, PeakMemory
 from benchmarks.model_reading import LABELS, RANDOM_7B, check_model, load, read_and_generate
 from models.lambda_attention import LambdaConfig
+from models.loading.sample import SAMPLE_MODEL
 from models.model_base import convert_model
-from models.sample import SAMPLE_MODEL
 from utils.arguments import whole_number
 from utils.errors import run_main
 from visualization.text_tables import Row, as_text

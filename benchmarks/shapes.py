@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from models.attention.positions import RotaryPositions
 from models.lambda_attention import AttentionLayer, LambdaConfig
-from models.positions import RotaryPositions
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ import numpy as np
 from benchmarks.machine import save_results
 from data.document import Document
 from data.token_stream import TokenStream
-from models.model_source import find_source
-from models.pretrained import load_tokenizer
+from models.loading.pretrained import load_tokenizer
+from models.loading.source import find_source
 from utils.arguments import CORPUS_ARGUMENTS, load_corpus, whole_number
 from utils.errors import UserError, run_main
 from utils.results import Trial

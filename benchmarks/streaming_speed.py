@@ -22,7 +22,7 @@ from benchmarks.arguments import DTYPES, add_branch_arguments, add_by_device, be
 from benchmarks.children import Case, run_child
 from benchmarks.machine import save_results
 from benchmarks.model_reading import LABELS
-from models.sample import SAMPLE_MODEL
+from models.loading.sample import SAMPLE_MODEL
 from utils.arguments import NO_CAP, whole_number
 from utils.errors import UserError, run_main
 from visualization.text_tables import Row, as_text

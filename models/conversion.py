@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from models.cache import LambdaCache, as_lambda_cache
-from models.lambda_config import SAME_AS_LOCAL, AttentionLayer, LambdaConfig
-from models.positions import PositionEncoding
-from models.ragged import RealTokens, attend_batch
+from .attention.config import SAME_AS_LOCAL, AttentionLayer, LambdaConfig
+from .attention.decode.cache import LambdaCache, as_lambda_cache
+from .attention.positions import PositionEncoding
+from .attention.ragged import RealTokens, attend_batch
 
 logger = logging.getLogger(__name__)
 

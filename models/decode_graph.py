@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from models.cache import LambdaCache, LambdaLayer
-from models.decode_step import Heads, decode_step
-from models.lambda_config import AttentionLayer
+from .attention.config import AttentionLayer
+from .attention.decode.cache import LambdaCache, LambdaLayer
+from .attention.decode.step import Heads, decode_step
 
 Backend = str | Callable
 

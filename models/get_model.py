@@ -8,14 +8,14 @@ import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from models.constant import CONSTANT_MODEL, ConstantModel
-from models.identity import model_identity
-from models.lambda_attention import LambdaConfig
-from models.model_base import check_supported, convert_model, extend_vanilla_positions
-from models.model_source import Source, find_source
-from models.pretrained import load_config, load_tokenizer, load_weights
-from models.sample import SAMPLE_MODEL
-from utils.errors import SharedError
+from .constant import CONSTANT_MODEL, ConstantModel
+from .errors import SharedError
+from .lambda_attention import LambdaConfig
+from .loading.identity import model_identity
+from .loading.pretrained import load_config, load_tokenizer, load_weights
+from .loading.sample import SAMPLE_MODEL
+from .loading.source import Source, find_source
+from .model_base import check_supported, convert_model, extend_vanilla_positions
 
 DTYPES = {
     "auto": "auto",

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.conversion import Family, Projections, drop_in
-from models.lambda_config import SAME_AS_LOCAL
-from models.positions import RotaryPositions
-from models.vanilla import before_forward
+from .attention.config import SAME_AS_LOCAL
+from .attention.positions import RotaryPositions
+from .conversion import Family, Projections, drop_in
+from .loading.vanilla import before_forward
 
 ROPE_THETA = 10000.0
 

@@ -17,10 +17,10 @@ Dimension legend, used throughout `models/`:
 
 from torch import Tensor
 
-from models.cache import LambdaLayer
-from models.decode import attend_newest, attend_one
-from models.lambda_config import AttentionLayer, LambdaConfig, TopK
-from models.prefill import attend_prefill
+from .attention.config import AttentionLayer, LambdaConfig, TopK
+from .attention.decode.cache import LambdaLayer
+from .attention.decode.one_token import attend_newest, attend_one
+from .attention.prefill.rolling_window import attend_prefill
 
 __all__ = ["AttentionLayer", "LambdaConfig", "TopK", "lambda_attention"]
 
@@ -32,7 +32,7 @@ def lambda_attention(
 
     query `[B, Hq, n, d]`, key `[B, Hkv, n, d]`, value `[B, Hkv, n, d_v]`: one floating dtype, before any position
     encoding. Every row continues at its own position in `past` (0 without one) and holds no padding; rows of
-    different lengths go through `models.ragged`. Returns `[B, Hq, n, d_v]` in the dtype of the query. Time
+    different lengths go through `models.attention.ragged`. Returns `[B, Hq, n, d_v]` in the dtype of the query. Time
     O(n (L + G)), working memory flat in n.
     """
     uses_top_k = layer.config.selects_top_k(layer.layer_idx)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.conversion import Family, Projections, drop_in
-from models.lambda_config import SAME_AS_LOCAL
-from models.positions import RotaryPositions, rotary_from_config
+from .attention.config import SAME_AS_LOCAL
+from .attention.positions import RotaryPositions, rotary_from_config
+from .conversion import Family, Projections, drop_in
 
 
 def convert_llama_model(

@@ -2,10 +2,10 @@
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from models import gpt_j, gpt_neox, llama, mpt_7b
-from models.conversion import convert_family, is_converted, revert_model
-from models.lambda_config import LambdaConfig
-from utils.errors import SharedError
+from . import gpt_j, gpt_neox, llama, mpt_7b
+from .attention.config import LambdaConfig
+from .conversion import convert_family, is_converted, revert_model
+from .errors import SharedError
 
 __all__ = [
     "UnsupportedModelError",

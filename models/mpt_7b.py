@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.conversion import Family, Projections, drop_in
-from models.lambda_config import SAME_AS_LOCAL
-from models.positions import AlibiPositions, mpt_slopes
-from models.vanilla import before_forward
+from .attention.config import SAME_AS_LOCAL
+from .attention.positions import AlibiPositions, mpt_slopes
+from .conversion import Family, Projections, drop_in
+from .loading.vanilla import before_forward
 
 
 def convert_mpt_model(

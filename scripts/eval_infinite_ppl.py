@@ -24,7 +24,7 @@ from utils.stream_arguments import add_stream_arguments
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
-    from models.stream_scorer import StreamScorer
+    from models.scoring.stream_scorer import StreamScorer
     from utils.model_loading import RunnableModel
     from utils.results import Trial
     from utils.runtime import Runtime
@@ -72,7 +72,7 @@ def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") 
 
 def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "StreamRun":
     """Read the streams from where the trial's last checkpoint left them to their end."""
-    from models.stream_scorer import StreamScorer
+    from models.scoring.stream_scorer import StreamScorer
     from utils.model_loading import is_sharded, load_model
     from utils.stream_run import StreamRun, share_out
     from utils.utils import describe_run
@@ -130,7 +130,7 @@ def announce(corpus: "Corpus", arguments: Namespace, config: dict, runtime: "Run
 
 def check_vanilla(model: "RunnableModel", arguments: Namespace) -> None:
     """Refuse a stream beyond what an unconverted model can be read to, or read to chunk by chunk."""
-    from models.vanilla import constant_rope_length, position_table_length
+    from models.loading.vanilla import constant_rope_length, position_table_length
     from utils.errors import SharedError
 
     length = arguments.streaming_length

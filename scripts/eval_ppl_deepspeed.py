@@ -67,7 +67,7 @@ def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") 
 
 def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "NllJournal | None":
     """Score what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
-    from models.nll_scorer import NllScorer
+    from models.scoring.nll_scorer import NllScorer
     from utils.document_scoring import DocumentScorer
     from utils.model_loading import load_model
     from utils.nll_journal import NllJournal

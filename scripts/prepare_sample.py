@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models.sample import SAMPLE_DIR, sample_gguf
+from models.loading.sample import SAMPLE_DIR, sample_gguf
 from utils.errors import run_main
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from models.lambda_config import LambdaConfig
+from models.attention.config import LambdaConfig
 
 
 def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None, slopes=None, scale=1.0) -> Tensor:

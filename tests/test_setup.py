@@ -14,7 +14,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from models.sample import SAMPLE_DIR
+from models.loading.sample import SAMPLE_DIR
 from scripts import prepare_sample
 from tests.tiny_gguf import write_tiny_gguf
 from tests.tiny_models import tiny_input_ids, tiny_model, tiny_tokenizer
@@ -35,10 +35,10 @@ esac
 
 
 FAKE_COMPILER = """#!/bin/bash
-[[ -z "${FAIL:-}" || "$0" != *"$FAIL"* ]] && cat models/*.cpp > "${@: -1}"
+[[ -z "${FAIL:-}" || "$0" != *"$FAIL"* ]] && cat models/attention/prefill/*.cpp > "${@: -1}"
 """
 
-KERNEL = "models/libwindow_weights.so"
+KERNEL = "models/attention/prefill/libwindow_weights.so"
 
 
 class FakeCheckout:
@@ -48,8 +48,8 @@ class FakeCheckout:
         self.folder = folder
         for path in [ROOT / "Makefile", *ROOT.glob("requirements*.txt")]:
             shutil.copy(path, folder)
-        self.source, self.kernel = folder / "models" / "window_weights.cpp", folder / KERNEL
-        self.source.parent.mkdir()
+        self.source, self.kernel = folder / "models/attention/prefill/window_weights.cpp", folder / KERNEL
+        self.source.parent.mkdir(parents=True)
         self.source.write_text("first")
         self.python, self.compiler = folder / "python3", folder / "c++"
         for path, text in ((self.python, FAKE_PYTHON), (self.compiler, FAKE_COMPILER)):

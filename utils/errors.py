@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from models.errors import SharedError, UserError
 from utils.processor import prepare_processor
 
 USER_ERROR_STATUS = 2
@@ -13,14 +14,6 @@ INTERRUPTED_STATUS = 130
 OUTPUT_CLOSED_STATUS = 141  # as a shell reports a program that SIGPIPE ended
 FIRST_RANK_SPEAKS_SECONDS = 5.0
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-class UserError(Exception):
-    """Bad input. The message is one sentence: the flag or file, what is wrong, what would be right."""
-
-
-class SharedError(UserError):
-    """A UserError that every rank raises with the same message, so only the first rank reports it."""
 
 
 def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True) -> None:

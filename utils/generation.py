@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
-from models.vanilla import position_table_length
+from models.loading.vanilla import position_table_length
 from utils.errors import UserError
 from utils.runtime import is_out_of_memory
 

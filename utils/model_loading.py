@@ -108,8 +108,8 @@ def _sharded_dtype(arguments: Namespace, dtype: str, runtime: Runtime) -> str:
 def _checkpoint_dtype(model: str) -> str:
     """The precision that a checkpoint says it was saved in."""
     from models.constant import CONSTANT_MODEL
-    from models.model_source import find_source
-    from models.pretrained import load_config
+    from models.loading.pretrained import load_config
+    from models.loading.source import find_source
 
     if model == CONSTANT_MODEL:
         return "float32"

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from models.cache_state import branch_cache, cache_bytes
-from models.vanilla import constant_rope_length
+from models.attention.decode.cache_state import branch_cache, cache_bytes
+from models.loading.vanilla import constant_rope_length
 from utils.generation import Failure, Generator
 
 Line = dict[str, Any]

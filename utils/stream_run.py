@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from data.corpus import Corpus
 from data.read_ahead import ReadAhead
 from data.token_stream import Cursor, Encode, TokenStream
-from models.cache_state import cache_bytes
-from models.stream_scorer import StreamScorer
+from models.attention.decode.cache_state import cache_bytes
+from models.scoring.stream_scorer import StreamScorer
 from utils.errors import SharedError, UserError
 from utils.progress import layer_progress
 from utils.results import SAMPLES, Trial

@@ -45,8 +45,8 @@ def main() -> None:
     from data.tasks.passkey_retrieval import FILE, TASK
     from data.tasks.prompt import PromptEncoder
     from data.tasks.task import TaskRequest, open_examples
-    from models.model_source import find_source
-    from models.pretrained import load_tokenizer
+    from models.loading.pretrained import load_tokenizer
+    from models.loading.source import find_source
     from utils.files import json_text, replace_file
 
     tokenizer = load_tokenizer(find_source("--tokenizer-path", arguments.tokenizer_path))

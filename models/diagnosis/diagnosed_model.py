@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from models.diagnosis.layers import attention_layers, attention_modules, decoder_layers
-from models.diagnosis.measure import ProjectedText, measure_attention
-from models.diagnosis.plan import Plan
-from models.lambda_config import AttentionLayer
-from models.model_base import FAMILIES
+from ..attention.config import AttentionLayer
+from ..model_base import FAMILIES
+from .layers import attention_layers, attention_modules, decoder_layers
+from .measure import ProjectedText, measure_attention
+from .plan import Plan
 
 
 @dataclass

@@ -3,8 +3,8 @@
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from models.lambda_config import AttentionLayer, LambdaConfig
-from models.model_base import FAMILIES, check_supported, is_converted
+from ..attention.config import AttentionLayer, LambdaConfig
+from ..model_base import FAMILIES, check_supported, is_converted
 
 WINDOWED = frozenset(
     {"ministral", "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "starcoder2"}

@@ -6,7 +6,7 @@ Shapes as in `models/lambda_attention.py`, of one text: Hq query heads, Hkv key 
 import torch
 from torch import Tensor
 
-from models.lambda_config import AttentionLayer
+from ..attention.config import AttentionLayer
 
 
 class Queries:

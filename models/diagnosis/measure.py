@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.conversion import Projections
-from models.diagnosis.logits import Queries
-from models.diagnosis.plan import Plan
-from models.diagnosis.statistics import AttentionStatistics, DistanceStatistics
-from models.lambda_config import AttentionLayer
+from ..attention.config import AttentionLayer
+from ..conversion import Projections
+from .logits import Queries
+from .plan import Plan
+from .statistics import AttentionStatistics, DistanceStatistics
 
 QUERY_BLOCK, KEY_BLOCK = 128, 1024
 BLOCK_LOGITS = 2**22

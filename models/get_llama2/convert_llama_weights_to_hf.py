@@ -8,12 +8,15 @@ The generation configuration names the special tokens only, so generation is gre
 """
 
 import argparse
+import json
 import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+if not __package__:  # run by its path
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    __package__ = "models.get_llama2"
 
 import torch
 from safetensors import SafetensorError
@@ -21,13 +24,13 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
-from models.get_llama2.meta_params import MetaParams, read_params
-from models.get_llama2.meta_parts import Part, groups
-from models.get_llama2.meta_shards import MetaShards
-from models.get_llama2.meta_tokenizer import read_tokenizer
-from models.get_llama2.whole_folder import whole_folder
-from utils.errors import UserError, run_main
-from utils.files import replace_json
+from ..errors import UserError
+from .command import run_command
+from .meta_params import MetaParams, read_params
+from .meta_parts import Part, groups
+from .meta_shards import MetaShards
+from .meta_tokenizer import read_tokenizer
+from .whole_folder import whole_folder
 
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -146,7 +149,7 @@ def write_weights(shards: MetaShards, params: MetaParams, dtype: torch.dtype, fo
         total += write_group(shards, parts, dtype, folder / name)
         weight_map |= {part.hf: name for part in parts}
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
-    replace_json(folder / "model.safetensors.index.json", index)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def write_group(shards: MetaShards, parts: list[Part], dtype: torch.dtype, path: Path) -> int:
@@ -169,4 +172,4 @@ def write_configs(
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_command(main)

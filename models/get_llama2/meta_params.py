@@ -7,7 +7,7 @@ from typing import Any
 
 from transformers import LlamaConfig
 
-from utils.errors import UserError
+from ..errors import UserError
 
 REQUIRED = ("dim", "n_layers", "n_heads")
 WHOLE = (*REQUIRED, "n_kv_heads", "vocab_size", "multiple_of")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from models.get_llama2.meta_params import MetaParams
+from .meta_params import MetaParams
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.get_llama2.meta_parts import Part
-from utils.errors import UserError
+from ..errors import UserError
+from .meta_parts import Part
 
 SHARD_NAME = re.compile(r"consolidated\.(\d{2})\.pth")
 COMPUTED = "rope.freqs"  # a buffer that Transformers computes itself

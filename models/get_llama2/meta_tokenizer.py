@@ -13,7 +13,7 @@ from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
 
-from utils.errors import UserError
+from ..errors import UserError
 
 SPACE = "▁"
 BPE_MODEL = 2  # trainer_spec.model_type in sentencepiece_model.proto

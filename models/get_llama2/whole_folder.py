@@ -4,11 +4,12 @@ import fcntl
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.files import TEMPORARY_SUFFIX, sync_file, sync_folder
+from ..errors import UserError
+
+TEMPORARY_SUFFIX = ".partial"
 
 
 @contextmanager
@@ -38,13 +39,23 @@ def _renamed(partial: Path, target: Path) -> Iterator[None]:
             path.unlink()
         yield
         for path in partial.iterdir():
-            sync_file(path)
-        sync_folder(partial)
+            _sync(path)
+        _sync(partial)
         partial.rename(target)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    sync_folder(target.parent)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    """Have a file or a folder on disk; some file systems cannot sync a folder, and then there is nothing to do."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError) if path.is_dir() else nullcontext():
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

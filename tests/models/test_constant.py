@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.constant import ConstantModel
-from models.nll_scorer import NllScorer
+from models.scoring.nll_scorer import NllScorer
 from tests.tiny_models import VOCAB_SIZE, tiny_input_ids, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()

@@ -8,7 +8,7 @@ from accelerate import dispatch_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
-from models.cache import LambdaCache
+from models.attention.decode.cache import LambdaCache
 from models.gpt_j import convert_gpt_j_model
 from models.gpt_neox import convert_gpt_neox_model
 from models.lambda_attention import LambdaConfig

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
-from models.cache import LambdaCache
+from models.attention.config import LambdaConfig, TopK
+from models.attention.decode.cache import LambdaCache
 from models.decode_graph import DecodeGraph
-from models.lambda_config import LambdaConfig, TopK
 from models.model_base import convert_model, supported_model_types
 from tests.tiny_models import tiny_input_ids, tiny_model
 

@@ -12,10 +12,11 @@ import torch
 from transformers.integrations import deepspeed as hf_deepspeed
 
 from models import get_model as get_model_module
-from models import model_source, sample
 from models.get_model import ModelSpec, get_model
-from models.identity import model_identity
 from models.lambda_attention import LambdaConfig, TopK
+from models.loading import sample
+from models.loading import source as model_source
+from models.loading.identity import model_identity
 from models.model_base import UnsupportedModelError, supported_model_types
 from tests.tiny_gguf import write_tiny_gguf
 from tests.tiny_models import (

@@ -8,10 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models import blockwise, decode, prefill
-from models.cache import LambdaLayer
+from models.attention.decode import one_token as decode
+from models.attention.decode.cache import LambdaLayer
+from models.attention.prefill import blockwise
+from models.attention.prefill import rolling_window as prefill
 from models.lambda_attention import LambdaConfig, TopK
-from tests.models.attention_cases import make_case
+from tests.models.attention.attention_cases import make_case
 
 ENCODINGS = ("rotary", "interleaved", "alibi")
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 5e-3}

@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.token_stream import pass_order
-from models import positions
-from models.lambda_config import LambdaConfig
+from models.attention import positions
+from models.attention.config import LambdaConfig
 from models.model_base import convert_model, extend_vanilla_positions
 from scripts import eval_infinite_ppl
 from tests.scripts.running import ROOT, results, run_script

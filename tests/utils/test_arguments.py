@@ -4,7 +4,7 @@ import pytest
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from models import get_model
-from models import lambda_config as lambda_config_module
+from models.attention import config as lambda_config_module
 from models.lambda_attention import LambdaConfig, TopK
 from utils import arguments as arguments_module
 from utils.arguments import (

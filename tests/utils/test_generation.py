@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from models.cache_state import branch_cache
+from models.attention.decode.cache_state import branch_cache
 from models.llama import convert_llama_model
 from tests.tiny_models import tiny_input_ids, tiny_model, tiny_tokenizer
 from utils.errors import UserError

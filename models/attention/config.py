@@ -1,0 +1,145 @@
+"""What Λ-attention is parametrised by: one immutable object, passed everywhere."""
+
+from dataclasses import asdict, dataclass
+
+from torch import Tensor
+
+from .positions import PositionEncoding
+
+SAME_AS_LOCAL = "local_branch"
+"""As a limit_distance: whatever the local branch is."""
+
+BACKENDS = ("auto", "blockwise", "flex")
+SINK_POSITIONS = ("text", "cache")
+
+
+@dataclass(frozen=True)
+class TopK:
+    """`--top_k_attention`: the last query of a forward also attends to the k best middle keys, in some layers.
+
+    k: middle keys per head. insert_at: the distance, in tokens, at which they are scored and felt.
+    from_layer, to_layer: half-open range of layers; None is the last layer's end.
+    offload: the keys and values of all tokens are kept, and searched, in host memory.
+    """
+
+    k: int
+    insert_at: int
+    from_layer: int = 0
+    to_layer: int | None = None
+    offload: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise ValueError(f"top_k_attention must be at least 1 token, not {self.k}")
+        if self.insert_at < 0:
+            raise ValueError(f"top_k_insert_at is a distance in tokens, at least 0, not {self.insert_at}")
+        if self.from_layer < 0:
+            raise ValueError(f"top_k_from_layer counts layers from 0, and cannot be {self.from_layer}")
+        if self.to_layer is not None and self.to_layer <= self.from_layer:
+            raise ValueError(
+                f"top_k_to_layer {self.to_layer} is not beyond top_k_from_layer {self.from_layer}: no layer is left"
+            )
+
+    def covers(self, layer_idx: int) -> bool:
+        return self.from_layer <= layer_idx and (self.to_layer is None or layer_idx < self.to_layer)
+
+
+@dataclass(frozen=True)
+class LambdaConfig:
+    """Everything that Λ-attention is parametrised by.
+
+    local_branch: L, the nearest tokens that a query attends to, itself included; at least 1.
+    global_branch: G, the first tokens of the sequence that every query attends to; 0 is plain window attention.
+    limit_distance: D, the largest distance felt, in tokens, at least 1; None is no limit.
+    sink_positions: where the first tokens stand for a query i whose window is past them: in the "text", at the distance
+        `min(i - j, D)`, or in the "cache", at `min(i, G + L - 1) - j`, as if nothing lay between them and the window
+        (StreamingLLM, arXiv 2309.17453).
+    triangle_offset: t; when not 0 the middle keys are attended too, at distance D, with `t * log(their number)` taken
+        off their scores. Costs O(n^2) time, and memory for all keys.
+    top_k: see TopK; keeps all keys.
+    backend: "auto", "blockwise" (matrix products, any device) or "flex" (torch's flex_attention).
+    """
+
+    local_branch: int
+    global_branch: int
+    limit_distance: int | None
+    triangle_offset: float = 0.0
+    top_k: TopK | None = None
+    backend: str = "auto"
+    sink_positions: str = "text"
+
+    def __post_init__(self) -> None:
+        if self.local_branch < 1:
+            raise ValueError(f"local_branch must be at least 1 token, not {self.local_branch}")
+        if self.global_branch < 0:
+            raise ValueError(f"global_branch must be at least 0 tokens, not {self.global_branch}")
+        if self.limit_distance is not None and self.limit_distance < 1:
+            raise ValueError(
+                f"limit_distance must be at least 1 token, or None for no limit, not {self.limit_distance}"
+            )
+        if self.triangle_offset and self.limit_distance is None:
+            raise ValueError("triangle_offset needs a limit_distance: it is where the middle tokens are felt")
+        if self.triangle_offset and self.top_k is not None:
+            raise ValueError("triangle_offset and top-k exclude each other: both attend to the middle tokens")
+        if self.triangle_offset and self.backend == "flex":
+            raise ValueError("triangle_offset needs the backend blockwise: flex does not attend to the middle tokens")
+        if self.backend not in BACKENDS:
+            raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
+        if self.sink_positions not in SINK_POSITIONS:
+            raise ValueError(f"sink_positions must be one of {', '.join(SINK_POSITIONS)}, not {self.sink_positions!r}")
+        if self.sink_positions == "cache" and self.limit_distance is not None:
+            raise ValueError(
+                f"sink_positions cache contradicts limit_distance {self.limit_distance}: positions counted inside the "
+                "cache have no limit, take none"
+            )
+
+    def keeps_middle(self, layer_idx: int) -> bool:
+        """Whether this layer needs keys outside both branches later: its cache is then unbounded."""
+        return bool(self.triangle_offset) or self.selects_top_k(layer_idx)
+
+    def selects_top_k(self, layer_idx: int) -> bool:
+        return self.top_k is not None and self.top_k.covers(layer_idx)
+
+    @property
+    def offloads(self) -> bool:
+        """Whether what `keeps_middle` says is kept in host memory."""
+        return self.top_k is not None and self.top_k.offload
+
+    @property
+    def caps_window(self) -> bool:
+        """Whether the limit falls inside the window, so that window keys are felt in two ways."""
+        return self.limit_distance is not None and self.limit_distance < self.local_branch
+
+    @property
+    def latest_position(self) -> int | None:
+        """Where a query stands at most, as the first tokens see it, if positions are counted inside the cache."""
+        return self.global_branch + self.local_branch - 1 if self.sink_positions == "cache" else None
+
+    @property
+    def farthest(self) -> int | None:
+        """A bound on the distances that positions are felt at, top-k aside; None if they grow with the text."""
+        if self.limit_distance is None and self.global_branch == 0:
+            return self.local_branch
+        return self.limit_distance if self.sink_positions == "text" else self.latest_position
+
+    def capped(self, distance: Tensor) -> Tensor:
+        """Distances as felt: at most the limit."""
+        return distance if self.limit_distance is None else distance.clamp(max=self.limit_distance)
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "LambdaConfig":
+        top_k = values.get("top_k")
+        return cls(**{**values, "top_k": TopK(**top_k) if top_k else None})
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """What one attention layer brings besides its tensors: the method, its positions, its score scale and its index."""
+
+    config: LambdaConfig
+    positions: PositionEncoding
+    scale: float
+    layer_idx: int = 0

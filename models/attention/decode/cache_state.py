@@ -1,0 +1,82 @@
+"""What a cache holds as named tensors, and back, for checkpoints of a stream; and branches of a cache."""
+
+import copy
+
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicLayer
+
+from .cache import LambdaLayer
+
+DYNAMIC_TENSORS = ("keys", "values")
+UNBOUNDED_TENSORS = ("history_keys", "history_values")
+
+
+def cache_tensors(cache: Cache) -> dict[str, Tensor]:
+    """The tensors `[B, ...]` of a LambdaCache or DynamicCache, named "LAYER.NAME"."""
+    return {
+        f"{index}.{name}": tensor
+        for index, layer in enumerate(cache.layers)
+        for name, tensor in _layer_tensors(layer).items()
+    }
+
+
+def restore_cache(cache: Cache, tensors: dict[str, Tensor], position: int) -> None:
+    """Have a cache of the same model and kind, which has read some token, hold `tensors` at `position` instead.
+
+    They are moved to where that cache has its own. Raises KeyError where one is missing.
+    """
+    for index, layer in enumerate(cache.layers):
+        held = {
+            name: tensors[f"{index}.{name}"].to(tensor.device, tensor.dtype)
+            for name, tensor in _layer_tensors(layer).items()
+        }
+        if isinstance(layer, LambdaLayer):
+            layer.restore(held, position)
+        else:
+            layer.keys, layer.values = held["keys"], held["values"]
+
+
+def cache_bytes(cache: Cache) -> int:
+    """Bytes of keys and values."""
+    return sum(tensor.nbytes for tensor in cache_tensors(cache).values())
+
+
+def bytes_per_token(cache: Cache) -> int:
+    """What a cache that has read some token grows by with each, for good: nothing, unless it keeps all tokens."""
+    return sum(
+        tensor[:, :, :1].nbytes
+        for layer in cache.layers
+        for name, tensor in _layer_tensors(layer).items()
+        if name in UNBOUNDED_TENSORS or not isinstance(layer, LambdaLayer)
+    )
+
+
+def branch_cache(cache: Cache, room: int = 0) -> Cache:
+    """A cache that goes on from where this LambdaCache or DynamicCache stands, and leaves it as it is.
+
+    What they keep of all tokens is not copied: a branch writes behind it, where `cache` will write when it goes on. So
+    be done with a branch before `cache` goes on, or another branch. room: tokens that the branch will read; one that
+    reads more takes a copy after all.
+    """
+    branch = copy.copy(cache)
+    branch.layers = [_branch_layer(layer, room) for layer in cache.layers]
+    return branch
+
+
+def _branch_layer(layer: LambdaLayer | DynamicLayer, room: int) -> LambdaLayer | DynamicLayer:
+    """A DynamicLayer replaces its tensors when it grows, a LambdaLayer writes into them."""
+    branch = copy.copy(layer)
+    if not isinstance(layer, LambdaLayer) or not layer.is_initialized:
+        return branch
+    if layer.keeps_history:
+        coming = layer.keys[:, :, :1].expand(-1, -1, room, -1)  # only its shape counts
+        layer.reserve(coming, coming)
+    for name, tensor in layer.tensors().items():
+        setattr(branch, name, getattr(layer, name) if name in UNBOUNDED_TENSORS else tensor.clone())
+    return branch
+
+
+def _layer_tensors(layer: LambdaLayer | DynamicLayer) -> dict[str, Tensor]:
+    if isinstance(layer, LambdaLayer):
+        return layer.tensors()
+    return {name: getattr(layer, name) for name in DYNAMIC_TENSORS}

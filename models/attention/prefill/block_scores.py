@@ -1,0 +1,162 @@
+"""The scores of a block of queries: of the window, of the first tokens and, where it is attended, of the middle."""
+
+from functools import cached_property, lru_cache
+
+import torch
+from torch import Tensor
+
+from .matrix_products import multiply
+from .segment import distances
+from .segment_scores import SegmentScores, WindowScores
+from .window_weights import weigh_window
+
+
+class Block:
+    """Queries first .. last - 1 of a segment, which columns they reach, and their scores.
+
+    Key heads are taken `at_once` at a time: part 0, 1, ... `rows` are the queries of all heads that share a key head.
+    """
+
+    def __init__(self, shared: SegmentScores, first: int, last: int, buffer_bytes: int) -> None:
+        """buffer_bytes: of scores of the heads that are taken at once; never less than one."""
+        self.shared, self.layer = shared, shared.layer
+        config, segment = self.layer.config, shared.segment
+        self.first, self.last, self.size = first, last, last - first
+        self.rows = self.size * shared.group
+        self.position = segment.start + first
+        last_position = segment.start + last - 1
+        self.window_first = max(0, self.position - config.local_branch + 1)
+        self.window_size = last_position + 1 - self.window_first
+        reached = max(0, last_position - config.local_branch + 1)
+        self.middle = max(0, reached - config.global_branch) if config.triangle_offset else 0
+        row_bytes = shared.dtype.itemsize * (self.window_size + self.middle)
+        self.at_once = max(1, min(shared.heads, buffer_bytes // (self.rows * row_bytes)))
+        first_column = self.window_first - segment.window_start
+        self._window_columns = slice(first_column, first_column + self.window_size)
+        self._middle_columns = slice(config.global_branch, config.global_branch + self.middle)
+
+    def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """A tensor `[B * Hkv, ...]`, part by part."""
+        return tensor.split(self.at_once)
+
+    def rows_of(self, tensor: Tensor) -> Tensor:
+        """The block's rows of a tensor `[B * Hkv, g, m, .]`, `[B * Hkv, rows, .]`."""
+        return tensor[:, :, self.first : self.last].flatten(1, 2)
+
+    def scores(self, part: int, whole: bool = False) -> list[Tensor]:
+        """`[heads, rows, columns]` of each kind of columns: the window and, where it is attended, the middle.
+
+        To be written over.
+
+        -inf is what is not attended in the middle; what is outside of a window is left to `weigh_window`.
+        whole: with this at -inf too, and with the first tokens.
+        """
+        kinds = [self._window_scores(part)]
+        if self.middle:
+            kinds.append(self._middle_scores(part))
+        if whole:
+            self._bar_outside(part)
+        if whole and self.shared.sinks:
+            kinds.append(self.parts(self.rows_of(self.shared.sink_scores))[part].clone())
+        return kinds
+
+    def weigh_window(self, part: int) -> Tensor:
+        """Turn the window's scores into weights, 0 outside of a query's window; their sums, `[heads, rows, 1]`."""
+        return weigh_window(self._memory(part), self.position - self.window_first - self.layer.config.local_branch + 1)
+
+    def _bar_outside(self, part: int) -> None:
+        """Set scores to -inf outside of a query's window."""
+        window = self._memory(part)
+        window.newest.add_(self._barrier(0))
+        if self.window_size > self.layer.config.local_branch:
+            window.oldest.add_(self._barrier(self.position - self.window_first))
+
+    def values(self, part: int, whole: bool = False) -> list[Tensor]:
+        """`[heads, columns, d_v]` per kind of columns that `scores` has."""
+        kinds = [self._window_values[part]]
+        if self.middle:
+            kinds.append(self.parts(self.shared.history[1][:, self._middle_columns])[part])
+        if whole and self.shared.sinks:
+            kinds.append(self.parts(self.shared.sink_values)[part])
+        return [values.to(self.shared.dtype) for values in kinds]
+
+    def _memory(self, part: int) -> WindowScores:
+        return self.shared.window_memory(len(self._near[part]), self.size, self.window_size)
+
+    def _window_scores(self, part: int) -> Tensor:
+        config, window = self.layer.config, self._memory(part)
+        multiply(self._near[part], self._window_keys[part].to(self.shared.dtype), window.all)
+        if config.caps_window and self.shared.slopes is None:
+            self._cap(part, self._by_query_head(window.all))
+        if self.shared.slopes is not None:  # else no distances as wide as the window are needed
+            self._add_bias(part, self._by_query_head(window.all), self._distances(self.window_first, self.window_size))
+        return window.all
+
+    def _cap(self, part: int, window: Tensor) -> None:
+        """Score the keys within the window `[heads, g, size, k]` that are beyond the limit as if they were at it."""
+        limit = self.layer.config.limit_distance
+        capped = self.window_size - limit
+        if capped <= 0:
+            return
+        keys = self.shared.raw_keys[:, self._window_columns][:, :capped]
+        beyond = self._far_scores(part, keys)
+        is_beyond = self._distances(self.window_first, capped) >= limit
+        window[..., :capped] = torch.where(is_beyond, beyond, window[..., :capped])
+
+    def _middle_scores(self, part: int) -> Tensor:
+        config = self.layer.config
+        scores = self._far_scores(part, self.shared.history[0][:, self._middle_columns])
+        if self.shared.slopes is not None:
+            self._add_bias(part, scores, torch.full((1, 1), config.limit_distance, device=scores.device))
+        attended = self._distances(self._middle_columns.start, self.middle) >= config.local_branch
+        count = attended.sum(-1, keepdim=True).clamp(min=1)
+        scores.sub_((config.triangle_offset * count.double().log2()).to(scores.dtype))
+        return scores.masked_fill_(~attended, float("-inf")).flatten(1, 2)
+
+    def _far_scores(self, part: int, keys: Tensor) -> Tensor:
+        """Of keys `[B * Hkv, k, d]`, all at the limit, `[heads, g, size, k]`."""
+        rows, keys = self._far[part], self.parts(keys.transpose(1, 2))[part].to(self.shared.dtype)
+        scores = rows.new_empty(*rows.shape[:2], keys.shape[-1])
+        multiply(rows, keys, scores)
+        return self._by_query_head(scores)
+
+    def _by_query_head(self, scores: Tensor) -> Tensor:
+        """`[heads, rows, k]` as `[heads, g, size, k]`."""
+        return scores.unflatten(1, (-1, self.size))
+
+    @cached_property
+    def _near(self) -> tuple[Tensor, ...]:
+        return self.parts(self.rows_of(self.shared.near))
+
+    @cached_property
+    def _far(self) -> tuple[Tensor, ...]:
+        return self.parts(self.rows_of(self.shared.far))
+
+    @cached_property
+    def _window_keys(self) -> tuple[Tensor, ...]:
+        """`[heads, d, columns]`"""
+        return self.parts(self.shared.keys[:, self._window_columns].transpose(1, 2))
+
+    @cached_property
+    def _window_values(self) -> tuple[Tensor, ...]:
+        return self.parts(self.shared.values[:, self._window_columns])
+
+    def _add_bias(self, part: int, scores: Tensor, distance: Tensor) -> None:
+        """ALiBi: take `slope * min(distance, D)` off scores `[heads, g, size, k]`, per query head."""
+        felt = self.layer.config.capped(distance).to(scores.dtype)
+        scores.addcmul_(self.parts(self.shared.slopes)[part], felt, value=-1)
+
+    def _distances(self, first_key: int, count: int) -> Tensor:
+        """int64 `[size, count]`: distances of the block's queries to the keys at first_key, first_key + 1, ..."""
+        return distances(self.size, count, self.position - first_key, self.shared.keys.device)
+
+    def _barrier(self, offset: int) -> Tensor:
+        return _barrier(offset, self.size, self.layer.config.local_branch, self.shared.dtype, self.shared.keys.device)
+
+
+@lru_cache(maxsize=8)
+def _barrier(offset: int, size: int, local_branch: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """-inf where a distance is not within the window, else 0, `[size, size]`: the same in block after block."""
+    distance = distances(size, size, offset, device)
+    closed = (distance < 0) | (distance >= local_branch)
+    return torch.zeros(size, size, dtype=dtype, device=device).masked_fill_(closed, float("-inf"))

@@ -1,0 +1,108 @@
+"""Λ-attention by plain matrix products: per block of queries, scores that stay in the processor's cache.
+
+Runs on any device and dtype, for every option of the method. The softmax is not normalised before the values are
+weighed: `2^score` is taken as it is, and their sum divides the result. Only where that sum leaves a range in which no
+weight that counts is lost is a block done again with the largest score of each row taken off, as a softmax does.
+"""
+
+import torch
+from torch import Tensor
+
+from ..config import AttentionLayer
+from .block_scores import Block
+from .matrix_products import add_product
+from .segment import Segment
+from .segment_scores import SegmentScores
+
+QUERY_BLOCK = 256
+SCORE_COLUMN_BYTES = 1536
+"""Queries of a block, and bytes of a column of scores: where heads share keys, a block has fewer queries."""
+SCORE_BUFFER_BYTES = 2 * 2**20
+"""Key heads are scored together up to this size, so that the softmax and both products find their scores in cache."""
+SAFE_SUMS = 2.0**-60, 2.0**60
+"""Of weights `2^score`: within, float32 and bfloat16 lose no weight that counts and overflow in no product."""
+
+
+def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
+    """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
+    shared, count = SegmentScores(segment, layer), segment.query.shape[-2]
+    shifted = [segment.query.is_cuda] * shared.heads  # a GPU would wait for the answer whether sums are safe
+    sinks, size = _weigh_sinks(shared), _block_size(shared)
+    for first in range(0, count, size):
+        block = Block(shared, first, min(first + size, count), SCORE_BUFFER_BYTES)
+        _attend_block(block, shifted, sinks, output)
+
+
+def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
+    """Of the first tokens: values weighted, `[B * Hkv, g, m, d_v]`, and the sums of weights, `[B * Hkv, g, m, 1]`."""
+    shape, wide = (shared.heads, shared.group, shared.segment.query.shape[-2]), _wide(shared.dtype)
+    if not shared.sinks or shared.values.is_cuda:  # on a GPU every block weighs its own, shifted
+        widths = (shared.values.shape[-1], shared.dtype), (1, wide)
+        return tuple(shared.values.new_zeros(*shape, width, dtype=dtype) for width, dtype in widths)
+    weights = shared.score_sinks().exp2_().flatten(1, 2)
+    total = weights.sum(-1, keepdim=True).to(wide)
+    return (weights @ shared.sink_values).view(*shape, -1), total.view(*shape, 1)
+
+
+def _block_size(shared: SegmentScores) -> int:
+    """Queries per block; fewer where the middle makes each row of scores as long as the sequence."""
+    size = max(1, min(QUERY_BLOCK, SCORE_COLUMN_BYTES // shared.dtype.itemsize // shared.group))
+    if shared.segment.history is None:
+        return size
+    row_bytes = 4 * shared.group * (shared.segment.start + shared.segment.query.shape[-2])
+    return max(1, min(size, SCORE_BUFFER_BYTES // row_bytes))
+
+
+def _attend_block(block: Block, shifted: list[bool], sinks: tuple[Tensor, Tensor], output: Tensor) -> None:
+    """All heads of a block, part by part. shifted: what was found for each key head."""
+    weighted, total = (block.rows_of(x) for x in sinks)
+    for part, tensors in enumerate(zip(block.parts(weighted), block.parts(total))):
+        heads = slice(part * block.at_once, (part + 1) * block.at_once)
+        if any(shifted[heads]) or not _add(block, part, *tensors):
+            shifted[heads] = [True] * len(tensors[0])
+            _weigh_shifted(block, part, *tensors)
+    shape = *output.shape[:2], block.size, -1
+    torch.div(weighted.view(shape), total.view(shape), out=output[:, :, block.first : block.last])
+
+
+def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:
+    """Add a part to the first tokens' weighted values `[heads, rows, d_v]` and total of weights `[heads, rows, 1]`.
+
+    False, with weighted as it was, where a total is not safe.
+    """
+    weights = block.scores(part)
+    total += _exponentiate(block, part, weights[1:])
+    low, high = (float(x) for x in total.aminmax())
+    is_safe = SAFE_SUMS[0] <= low and high <= SAFE_SUMS[1]
+    if is_safe:
+        _weigh(weights, block.values(part), weighted)
+    return is_safe
+
+
+def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> None:
+    """Write what `_add` adds up to, with the largest score of each row taken off all of them."""
+    weights = block.scores(part, whole=True)
+    highest = torch.stack([scores.amax(-1, keepdim=True) for scores in weights]).amax(0)
+    for scores in weights:
+        scores.sub_(highest)
+    total.copy_(_exponentiate(block, part, weights[1:]))
+    _weigh(weights, block.values(part, whole=True), weighted.zero_())
+
+
+def _exponentiate(block: Block, part: int, others: list[Tensor]) -> Tensor:
+    """Turn the scores of the window, and the others, into weights `2^score`; their sums, `[heads, rows, 1]`."""
+    total = block.weigh_window(part)
+    for scores in others:
+        total += scores.exp2_().sum(-1, keepdim=True)
+    return total
+
+
+def _weigh(weights: list[Tensor], values: list[Tensor], weighted: Tensor) -> None:
+    """Add the products of weights `[heads, rows, columns]` and values `[heads, columns, d_v]`, kind by kind."""
+    for pair in zip(weights, values):
+        add_product(*pair, weighted)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    """What sums of weights are kept in."""
+    return torch.promote_types(dtype, torch.float32)

@@ -1,0 +1,127 @@
+"""Λ-attention by torch's `flex_attention`: a fused kernel for the window, merged with the few first tokens by
+log-sum-exp.
+
+Compiled on CUDA, where it is the default; elsewhere it runs uncompiled and dense, which serves the tests only.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
+
+from ..config import AttentionLayer
+from ..sinks import score_sinks
+from .segment import Segment, distances
+
+BLOCK = 128
+
+
+def attend_flex(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
+    """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
+    parts = [_window(segment, layer)]
+    if layer.config.caps_window and layer.positions.slopes is None:
+        parts = [_window(segment, layer, capped=False), _window(segment, layer, capped=True)]
+    last_position = segment.start + segment.query.shape[-2] - 1
+    if layer.config.global_branch and last_position >= layer.config.local_branch:
+        parts.append(_sinks(segment, layer))
+    output.copy_(_merge(parts))
+
+
+def _merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Join attention over disjoint keys: outputs `[B, Hq, m, d_v]`, each with its scores' log-sum-exp `[B, Hq, m]`."""
+    total = torch.stack([lse for _, lse in parts]).logsumexp(0)
+    return sum(out.float() * (lse - total).exp().unsqueeze(-1) for out, lse in parts)
+
+
+@lru_cache(maxsize=1)
+def _compiled():
+    return torch.compile(flex_attention, dynamic=True)
+
+
+def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, block_mask) -> tuple[Tensor, Tensor]:
+    attend = _compiled() if query.is_cuda else flex_attention
+    output, aux = attend(
+        query, key, value, score_mod, block_mask, scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
+    )
+    return output, aux.lse.float()
+
+
+def _window(segment: Segment, layer: AttentionLayer, capped: bool | None = None) -> tuple[Tensor, Tensor]:
+    """The window's attention; capped: its keys at least (True) or less than (False) the limit away, None for all."""
+    config, positions, query = layer.config, layer.positions, segment.query
+    nearest = config.limit_distance if capped else 0
+    farthest = config.limit_distance if capped is False else config.local_branch
+    encoded = positions.at_distance(query, nearest) if capped else positions.at(query, segment.start)
+    key = segment.window_raw if capped else segment.window_key
+    shift = segment.start - segment.window_start
+    mask = band_mask(query.shape[-2], key.shape[-2], shift, nearest, farthest, query.device)
+    return _flex(encoded, key, segment.window_value, layer.scale, _alibi(layer, shift, query.device), mask)
+
+
+@lru_cache(maxsize=8)
+def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, device: torch.device) -> BlockMask:
+    """Attend where `nearest <= shift + row - column < farthest`, with the blocks worked out from the band's edges.
+
+    `create_block_mask` would evaluate the band on a dense rows x columns mask first. The last few are remembered
+    across layers.
+    """
+    # A tensor, so that another offset compiles nothing anew; filled on the device, which no copy has to wait for.
+    offset = torch.full((), shift, device=device)
+
+    def attended(batch, head, row, column):
+        distance = offset + row - column
+        return (distance >= nearest) & (distance < farthest)
+
+    top = BLOCK * torch.arange(-(-rows // BLOCK), device=device)[:, None]
+    left = BLOCK * torch.arange(-(-columns // BLOCK), device=device)
+    bottom, right = (top + BLOCK - 1).clamp(max=rows - 1), (left + BLOCK - 1).clamp(max=columns - 1)
+    longest, shortest = shift + bottom - left, shift + top - right
+    touched = (longest >= nearest) & (shortest < farthest)
+    whole = (shortest >= nearest) & (longest < farthest) & (top + BLOCK <= rows) & (left + BLOCK <= columns)
+    blocks = [*block_list(touched & ~whole), *block_list(whole)]
+    return BlockMask.from_kv_blocks(
+        *blocks, BLOCK_SIZE=BLOCK, mask_mod=attended, seq_lengths=(rows, columns), compute_q_blocks=False
+    )
+
+
+def block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
+    """Per row of blocks how many are chosen, int32 `[1, 1, R]`, and their columns first, int32 `[1, 1, R, C]`."""
+    order = chosen.int().argsort(dim=-1, descending=True, stable=True)
+    return chosen.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
+
+
+def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
+    if layer.positions.slopes is None:
+        return None
+    slopes, limit = layer.positions.slopes_on(device), layer.config.limit_distance
+    offset = torch.full((), shift, device=device)
+
+    def bias(score, batch, head, row, column):
+        distance = offset + row - column
+        return score - slopes[head] * (distance if limit is None else distance.clamp(max=limit))
+
+    return bias
+
+
+def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
+    """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing."""
+    config, positions, query = layer.config, layer.positions, segment.query
+    rows, heads, size, width = query.shape
+    key_heads, count = segment.sink_key.shape[1:3]
+
+    def fold(query: Tensor) -> Tensor:
+        return (query * layer.scale).reshape(rows, key_heads, -1, width)
+
+    scores = score_sinks(
+        layer,
+        segment.sink_key,
+        distances(size, count, segment.start, query.device),
+        near=lambda: fold(positions.at(query, segment.start, config.latest_position)),
+        far=lambda: fold(positions.at_distance(query, config.limit_distance)),
+        slopes=None if positions.slopes is None else positions.slopes_on(query.device).view(key_heads, -1, 1, 1),
+    ).float()
+    lse = scores.logsumexp(-1)
+    weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)
+    output = weights.to(segment.sink_value.dtype) @ segment.sink_value
+    return output.view(rows, heads, size, -1), lse.view(rows, heads, size)

@@ -1,0 +1,135 @@
+"""Prefill: queries in segments, over a rolling window of encoded keys, so that working memory stays flat in n."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ..config import AttentionLayer
+from ..decode.cache import LambdaLayer
+from .blockwise import attend_blockwise
+from .flex import attend_flex
+from .segment import Segment
+from .within_window import attend_within_window, tokens_within_window
+
+Attend = Callable[[Segment, AttentionLayer, Tensor], None]
+"""Writes the attention of a segment's queries into a tensor `[B, Hq, m, d_v]`."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to attend within a segment. segment: queries at once, what the rolling window grows by."""
+
+    segment: int
+    attend: Attend
+
+
+BACKENDS = {"blockwise": Backend(1024, attend_blockwise), "flex": Backend(8192, attend_flex)}
+
+
+def choose_backend(layer: AttentionLayer, query: Tensor) -> Backend:
+    """The backend that the configuration names, or the fastest one for this device. Middle keys need "blockwise"."""
+    name = layer.config.backend
+    if name == "auto":
+        name = "flex" if query.is_cuda and not layer.config.triangle_offset else "blockwise"
+    return BACKENDS[name]
+
+
+def attend_prefill(
+    query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
+) -> Tensor:
+    """`lambda_attention` for any n. Shapes as there; all rows of `past` stand at one position."""
+    new_tokens, start = query.shape[-2], 0 if past is None else past.position
+    parts = _parts(query, start, layer)
+    sinks, history = _beginning(key, value, layer, past)
+    window = _RollingWindow(
+        key, value, layer, past, incoming=max((part.stop - part.start for part, _ in parts), default=0)
+    )
+
+    output = query.new_empty(*query.shape[:-1], value.shape[-1])
+    for part, attend in parts:
+        window.extend(key[:, :, part], value[:, :, part])
+        segment = Segment(query[:, :, part], start + part.start, *window.views(), *sinks, history)
+        attend(segment, layer, output[:, :, part])
+    if past is not None:
+        past.finish(*window.newest(min(new_tokens, layer.config.local_branch)), new_tokens)
+    return output
+
+
+def _parts(query: Tensor, start: int, layer: AttentionLayer) -> list[tuple[slice, Attend]]:
+    """Which queries to attend at once, in turn, and how."""
+    backend, new_tokens = choose_backend(layer, query), query.shape[-2]
+    within = tokens_within_window(query, start, layer)
+    parts = [(slice(0, within), attend_within_window)] if within else []
+    for first in range(within, new_tokens, backend.segment):
+        parts.append((slice(first, min(first + backend.segment, new_tokens)), backend.attend))
+    return parts
+
+
+def _beginning(
+    key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+    """The first tokens' keys (not encoded) and values, and where the middle is attended those of all tokens."""
+    count, attends_middle = layer.config.global_branch, bool(layer.config.triangle_offset)
+    if past is None:
+        # Contiguous once: each segment would otherwise copy all of it to fold the rows of a batch into heads.
+        history = (key.contiguous(), value.contiguous()) if attends_middle else None
+        return (key[:, :, :count], value[:, :, :count]), history
+    past.begin(key, value)
+    sinks = past.sink_keys[:, :, :count], past.sink_values[:, :, :count]
+    return sinks, (past.history_keys, past.history_values) if attends_middle else None
+
+
+class _RollingBuffer:
+    """The last `keep` columns of a stream and one more segment, `[B, H, ., d]`, in one allocation."""
+
+    def __init__(self, context: Tensor, keep: int, incoming: int) -> None:
+        rows, heads, self.filled, width = context.shape
+        self.keep = keep
+        self.storage = context.new_empty(rows, heads, keep + incoming, width)
+        self.storage[:, :, : self.filled] = context
+
+    def extend(self, new: Tensor) -> None:
+        if self.filled > self.keep:
+            self.storage[:, :, : self.keep] = self.storage[:, :, self.filled - self.keep : self.filled].clone()
+            self.filled = self.keep
+        self.storage[:, :, self.filled : self.filled + new.shape[-2]] = new
+        self.filled += new.shape[-2]
+
+    def view(self) -> Tensor:
+        return self.storage[:, :, : self.filled]
+
+
+class _RollingWindow:
+    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own."""
+
+    def __init__(
+        self, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, incoming: int
+    ) -> None:
+        self.positions = layer.positions
+        self.next_position = 0 if past is None else past.position
+        old_key, old_value = (key[:, :, :0], value[:, :, :0]) if past is None else past.window()
+        room = min(layer.config.local_branch - 1, self.next_position + key.shape[-2]), incoming
+        self.value = _RollingBuffer(old_value, *room)
+        self.raw = None
+        if layer.config.caps_window:
+            self.raw = _RollingBuffer(old_key, *room)
+            old_key = self.positions.at(old_key, self.next_position - old_key.shape[-2])
+        self.key = _RollingBuffer(old_key, *room)
+
+    def extend(self, key: Tensor, value: Tensor) -> None:
+        self.key.extend(self.positions.at(key, self.next_position))
+        if self.raw is not None:
+            self.raw.extend(key)
+        self.value.extend(value)
+        self.next_position += key.shape[-2]
+
+    def views(self) -> tuple[int, Tensor, Tensor | None, Tensor]:
+        """window_start, window_key, window_raw, window_value of a Segment."""
+        raw = None if self.raw is None else self.raw.view()
+        return self.next_position - self.key.filled, self.key.view(), raw, self.value.view()
+
+    def newest(self, count: int) -> tuple[Tensor, Tensor]:
+        """The last `count` keys, in the form that the cache stores, and values."""
+        stored = self.key if self.raw is None else self.raw
+        return stored.view()[:, :, -count:], self.value.view()[:, :, -count:]

@@ -1,0 +1,34 @@
+"""What a backend gets to attend: consecutive queries and all the keys that they may reach."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Segment:
+    """m consecutive queries and every key they may attend to. Keys are `[B, Hkv, ., d]`, values `[B, Hkv, ., d_v]`.
+
+    query: `[B, Hq, m, d]`, not encoded. start: position of its first row. window_start: that of the first window key.
+    window_key: encoded at their positions. window_raw: the same, not encoded, where the limit falls inside the window.
+    window_value: their values. sink_key (not encoded), sink_value: the first tokens of the sequence.
+    history: all keys (not encoded) and values from position 0 on, where the middle is attended.
+    """
+
+    query: Tensor
+    start: int
+    window_start: int
+    window_key: Tensor
+    window_raw: Tensor | None
+    window_value: Tensor
+    sink_key: Tensor
+    sink_value: Tensor
+    history: tuple[Tensor, Tensor] | None
+
+
+@lru_cache(maxsize=8)
+def distances(size: int, count: int, offset: int, device: torch.device) -> Tensor:
+    """int64 `[size, count]`: `offset + row - column`."""
+    return offset + torch.arange(size, device=device)[:, None] - torch.arange(count, device=device)

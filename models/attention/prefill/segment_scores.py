@@ -1,0 +1,137 @@
+"""What the blocks of a segment share on their way to scores, per key head and in the dtype of scores.
+
+Scores are in bits, `log2(e)` times the scaled products, so that a weight is `2^score`. Query heads that share a key
+head are folded into rows, so that grouped-query keys are never copied.
+"""
+
+import math
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..config import AttentionLayer
+from ..sinks import score_sinks
+from .segment import Segment, distances
+
+BITS_PER_NAT = math.log2(math.e)
+
+
+class WindowScores(NamedTuple):
+    """Scores of a block's window, `[heads, rows, columns]`, and of its first and its last `size` columns.
+
+    oldest, newest: `[heads * g, size, size]`, in the same memory; with more dimensions `tril_` would make a copy.
+    """
+
+    all: Tensor
+    oldest: Tensor
+    newest: Tensor
+
+
+class SegmentScores:
+    """A segment's queries, encoded and scaled, `[heads, g, m, d]`, its keys `[heads, ., d]` and values
+    `[heads, ., d_v]`, and the scores of the first tokens.
+
+    heads: key heads of all rows, `B * Hkv`. group: query heads g of each. dtype: that of queries and scores; keys and
+    values are left in theirs, for converting them takes memory.
+    """
+
+    def __init__(self, segment: Segment, layer: AttentionLayer) -> None:
+        self.segment, self.layer = segment, layer
+        # A bias of thousands needs float32 scores: bfloat16 would round it by whole units. float16 overflows.
+        wide = layer.positions.slopes is not None or segment.query.dtype == torch.float16
+        self.dtype = torch.float32 if wide else segment.query.dtype
+        self.heads = segment.window_key.shape[:2].numel()
+        self.group = segment.query.shape[1] // segment.window_key.shape[1]
+        self.keys, self.values = segment.window_key.flatten(0, 1), segment.window_value.flatten(0, 1)
+        self._query = segment.query.to(self.dtype)
+        self._scale = layer.scale * BITS_PER_NAT
+        self._storage, self._views = segment.query.new_empty(0, dtype=self.dtype), {}
+
+    def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
+        """To be written over, the same at each call: fresh memory can cost as much as the product."""
+        shape = heads, size, columns
+        if shape not in self._views:
+            self._views[shape] = self._new_views(*shape)
+        return self._views[shape]
+
+    def _new_views(self, heads: int, size: int, columns: int) -> WindowScores:
+        numel = heads * self.group * size * columns
+        if self._storage.numel() < numel:
+            self._storage, self._views = self._storage.new_empty(numel), {}
+        scores = self._storage[:numel].view(heads, -1, columns)
+        by_query_head = scores.view(-1, size, columns)
+        return WindowScores(scores, by_query_head[..., :size], by_query_head[..., -size:])
+
+    @cached_property
+    def raw_keys(self) -> Tensor:
+        """The window's, not encoded: where the limit falls inside the window."""
+        return self.segment.window_raw.flatten(0, 1)
+
+    @cached_property
+    def history(self) -> tuple[Tensor, Tensor]:
+        """All keys, not encoded, and values: where the middle is attended."""
+        return tuple(x.flatten(0, 1) for x in self.segment.history)
+
+    @cached_property
+    def near(self) -> Tensor:
+        """As keys at their true distance feel them."""
+        return self._fold(self.layer.positions.at(self._query, self.segment.start, scale=self._scale))
+
+    @cached_property
+    def far(self) -> Tensor:
+        """As keys at the limit feel them."""
+        limit = self.layer.config.limit_distance
+        return self._fold(self.layer.positions.at_distance(self._query, limit, self._scale))
+
+    @cached_property
+    def slopes(self) -> Tensor | None:
+        """Those of ALiBi, per query head, in bits, `[heads, g, 1, 1]`."""
+        if self.layer.positions.slopes is None:
+            return None
+        slopes = self.layer.positions.slopes_on(self.segment.query.device) * BITS_PER_NAT
+        return slopes.view(-1, self.group, 1, 1).repeat(self.segment.query.shape[0], 1, 1, 1)
+
+    @cached_property
+    def sinks(self) -> int:
+        """How many of the first tokens lie before the window of the last query."""
+        config, last_position = self.layer.config, self.segment.start + self.segment.query.shape[-2] - 1
+        reached = max(0, last_position - config.local_branch + 1)
+        return min(config.global_branch, self.segment.sink_key.shape[-2], reached)
+
+    @cached_property
+    def sink_values(self) -> Tensor:
+        return self.segment.sink_value[:, :, : self.sinks].flatten(0, 1).to(self.dtype)
+
+    @cached_property
+    def sink_scores(self) -> Tensor:
+        return self.score_sinks()
+
+    def score_sinks(self) -> Tensor:
+        """Scores of the first tokens, `[heads, g, m, sinks]`, to be written over; -inf where a window holds them."""
+        key = self.segment.sink_key[:, :, : self.sinks].flatten(0, 1).to(self.dtype)
+        count = self.segment.query.shape[-2]
+        scores = score_sinks(
+            self.layer,
+            key,
+            distances(count, self.sinks, self.segment.start, key.device),
+            near=lambda: self._for_sinks().flatten(1, 2),
+            far=lambda: self._fold(self._query).flatten(1, 2),
+            # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
+            far_key=lambda: self.layer.positions.at_distance(key, -self.layer.config.limit_distance, self._scale),
+            slopes=self.slopes,
+            beyond_window=self.segment.start - self.sinks + 1 >= self.layer.config.local_branch,
+        )
+        return scores.unflatten(1, (-1, count))
+
+    def _for_sinks(self) -> Tensor:
+        """As the first tokens feel them before any limit."""
+        latest = self.layer.config.latest_position
+        if latest is None:
+            return self.near
+        return self._fold(self.layer.positions.at(self._query, self.segment.start, latest, self._scale))
+
+    def _fold(self, queries: Tensor) -> Tensor:
+        """`[B, Hq, m, d]` to `[heads, g, m, d]`."""
+        return queries.reshape(self.heads, self.group, *queries.shape[-2:])

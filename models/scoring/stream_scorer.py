@@ -1,0 +1,73 @@
+"""The NLL of an endless stream, chunk by chunk: what one chunk leaves for the next is kept in between."""
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+
+from ..attention.decode.cache_state import bytes_per_token, cache_tensors, restore_cache
+from .nll_scorer import scoring_head
+
+LAST_HIDDEN = "last_hidden"
+
+
+class StreamScorer(nn.Module):
+    """Wraps a causal LM of Transformers; each call continues the streams, one per batch row, where the last one ended.
+
+    It keeps the cache and the hidden state of the last token, `[batch, 1, hidden]`: the LM head gives the NLL of the
+    first token of the next chunk from it. A converted model's cache is bounded, a vanilla one's holds every token.
+    Under ZeRO-3 the base model and the head are each called as modules exactly once per chunk.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin new streams."""
+        self.cache = DynamicCache()  # a converted model makes it its own
+        self.last_hidden: Tensor | None = None
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        """NLL in nats of the chunk's tokens, float32 [batch, n]; without the first token at a stream's beginning.
+
+        input_ids: int64 [batch, n], n >= 1, without padding.
+        """
+        head = self.model.get_output_embeddings()
+        outputs = self.model.base_model(input_ids=input_ids, past_key_values=self.cache, use_cache=True)
+        hidden, targets = outputs[0], input_ids
+        before = hidden[:, :-1]
+        if self.last_hidden is None:
+            targets = targets[:, 1:]
+        else:
+            before = torch.cat([self.last_hidden.to(hidden.device), before], dim=1)
+        self.last_hidden = hidden[:, -1:].clone()  # a view would keep the whole chunk alive
+        with scoring_head(head, targets, self.model.config):
+            return head(before)
+
+    def state(self, row: int) -> dict[str, Tensor]:
+        """Everything that the next chunk of one row needs: copies on the CPU, by name, each [1, ...]."""
+        tensors = {LAST_HIDDEN: self.last_hidden, **cache_tensors(self.cache)}
+        return {name: tensor[row : row + 1].to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+    def restore(self, rows: list[dict[str, Tensor]], position: int, device: torch.device) -> None:
+        """Go on where rows ended that had each read `position` tokens. rows: what `state` gave for each.
+
+        device: where input ids go.
+        """
+        self._read_one_token(len(rows), device)  # which tells the device of each layer
+        joined = {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+        self.last_hidden = joined.pop(LAST_HIDDEN).to(self.last_hidden.device)
+        restore_cache(self.cache, joined, position)
+
+    def bytes_per_token(self, device: torch.device) -> int:
+        """What the cache of one stream grows by with each token, 0 if it is bounded; begins new streams."""
+        self._read_one_token(1, device)
+        found = bytes_per_token(self.cache)
+        self.reset()
+        return found
+
+    @torch.no_grad()
+    def _read_one_token(self, rows: int, device: torch.device) -> None:
+        self.reset()
+        self(torch.zeros(rows, 1, dtype=torch.int64, device=device))

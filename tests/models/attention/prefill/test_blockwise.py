@@ -1,0 +1,104 @@
+"""The softmax of a block: weights of any size against the dense definition, and when a block is done again."""
+
+import dataclasses
+from collections import Counter
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from models.attention.prefill import blockwise
+from models.lambda_attention import LambdaConfig
+from tests.models.attention.attention_cases import Case, make_case
+
+LENGTH, BLOCK = 40, 8
+CONFIG = LambdaConfig(8, 3, 8, backend="blockwise")
+FACTOR = 60.0
+"""Scores of hundreds of nats: `2^score` leaves float32."""
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five blocks, one key head at a time."""
+    monkeypatch.setattr(blockwise, "QUERY_BLOCK", BLOCK)
+    monkeypatch.setattr(blockwise, "SCORE_BUFFER_BYTES", 1)
+
+
+class _Operators(TorchDispatchMode):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.calls[func.overloadpacket.__name__] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def operators_of(case: Case) -> Counter:
+    with _Operators() as operators:
+        case.attend()
+    return operators.calls
+
+
+def negated(case: Case) -> Case:
+    """A query that every key it attends to repels, by hundreds of nats: all its weights would vanish."""
+    key = case.key.abs()
+    return dataclasses.replace(case, query=-FACTOR * key, key=key)
+
+
+@pytest.mark.parametrize("triangle_offset", [0.0, 0.7])
+@pytest.mark.parametrize("encoding", ["rotary", "alibi"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_scores_beyond_the_range_of_weights(sign, encoding, triangle_offset):
+    config = dataclasses.replace(CONFIG, triangle_offset=triangle_offset)
+    case = make_case(config, LENGTH, encoding, batch=2, key_heads=2)
+    case = negated(case) if sign < 0 else dataclasses.replace(case, query=FACTOR * case.query)
+    assert operators_of(case)["amax"], "nothing was beyond the range"
+    torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=1e-3)
+
+
+def test_ordinary_scores_are_done_once():
+    calls = operators_of(make_case(CONFIG, LENGTH, key_heads=2))
+    assert calls["exp2_"] == 2 * (LENGTH // BLOCK) + 1  # each head's windows, and the first tokens at once
+    assert not calls["amax"]
+
+
+def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_block_only():
+    case = make_case(CONFIG, LENGTH, key_heads=2)
+    factors = torch.tensor([1.0, FACTOR]).view(2, 1, 1)
+    calls = operators_of(dataclasses.replace(case, query=case.query * factors))
+    blocks, rest = divmod(calls["amax"], 3)  # the largest of the window, of the first tokens, and of both
+    assert rest == 0
+    assert 0 < blocks <= LENGTH // BLOCK
+    assert calls["exp2_"] == operators_of(case)["exp2_"] + blocks + 1  # their first tokens, and one window again
+
+
+def test_parts_of_unequal_numbers_of_heads(monkeypatch):
+    """Three key heads, two at a time; of the last one only are sums beyond the range."""
+    monkeypatch.setattr(blockwise, "SCORE_BUFFER_BYTES", 2 * 4 * BLOCK * (BLOCK + CONFIG.local_branch - 1))
+    case = make_case(CONFIG, LENGTH - 3, key_heads=3)
+    factors = torch.tensor([1.0, 1.0, FACTOR]).view(3, 1, 1)
+    case = dataclasses.replace(case, query=case.query * factors)
+    assert operators_of(case)["amax"]
+    torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=1e-3)
+
+
+def test_large_values_under_large_weights_do_not_overflow():
+    case = make_case(CONFIG, LENGTH)
+    scaled = dataclasses.replace(case, query=20 * case.query, value=case.value * 1e18)
+    assert operators_of(scaled)["amax"], "no weight was large"
+    torch.testing.assert_close(scaled.attend().double(), scaled.expected(), rtol=0, atol=1e14)
+
+
+def test_half_precision_beyond_the_range_of_weights():
+    case = make_case(CONFIG, LENGTH, key_heads=2, dtype=torch.bfloat16)
+    large = dataclasses.replace(case, query=FACTOR * case.query)
+    assert operators_of(large)["amax"]
+    assert large.attend().isfinite().all()
+
+
+def test_float16_sums_of_many_keys_do_not_overflow():
+    """Unnormalised, 4,000 weights of one over values of 30 would not fit."""
+    case = make_case(LambdaConfig(4000, 3, 4000, backend="blockwise"), 4100, dtype=torch.float16)
+    flat = dataclasses.replace(case, query=0 * case.query, value=case.value.abs() + 30)
+    assert flat.attend()[..., -1, :].min() > 30 and flat.attend().max() < 40

@@ -1,0 +1,68 @@
+"""Products by whichever library is the fastest are the same products."""
+
+import pytest
+import torch
+
+from models.attention.prefill import matrix_products as products
+from models.attention.prefill.matrix_products import add_product, multiply
+
+onednn = pytest.mark.skipif(
+    not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no product by oneDNN"
+)
+
+
+@pytest.mark.parametrize("of_keys", [True, False], ids=["keys", "values"])
+@pytest.mark.parametrize(
+    ("dtype", "by_onednn"),
+    [
+        (torch.float64, False),
+        (torch.float32, False),
+        pytest.param(torch.float32, True, marks=onednn),
+        (torch.bfloat16, False),
+    ],
+)
+def test_products_of_each_head(monkeypatch, dtype, by_onednn, of_keys):
+    """Cut from larger tensors, as attention has them: rows of one head do not follow those of the head before."""
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: by_onednn)
+    monkeypatch.setattr(products, "LARGE_PRODUCT", 1)
+    generator = torch.Generator().manual_seed(0)
+    left, keys, values = (torch.randn(3, 50, 41, generator=generator).to(dtype) for _ in range(3))
+    left, right = (left[:, :35], keys[:, 7:48].transpose(1, 2) if of_keys else values[:, 7:48])
+    expected = left.double() @ right.double()
+    memory = torch.full((3, 35, 60), 7.0, dtype=dtype)
+    product = memory[..., :41]
+    multiply(left, right, product)
+    bound = 4 * torch.finfo(dtype).eps * expected.abs().max()
+    assert (product.double() - expected).abs().max() <= bound
+    assert (memory[..., 41:] == 7).all()
+
+    add_product(left, right, product)
+    assert (product.double() - 2 * expected).abs().max() <= 2 * bound
+
+
+@pytest.mark.parametrize(
+    ("dtype", "queries", "taken"),
+    [(torch.float32, 384, True), (torch.float32, 4, False), (torch.float64, 384, False), (torch.bfloat16, 384, False)],
+)
+def test_what_oneDNN_is_asked_for(monkeypatch, dtype, queries, taken):
+    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+    asked = []
+    monkeypatch.setattr(products, "_onednn_product", lambda *operands: asked.append(operands) or torch.zeros(()))
+    rows, columns = torch.ones(1, queries, 64, dtype=dtype), torch.ones(1, 64, 512, dtype=dtype)
+    multiply(rows, columns, torch.empty(1, queries, 512, dtype=dtype))
+    add_product(rows, columns, torch.zeros(1, queries, 512, dtype=dtype))
+    assert len(asked) == (2 if taken else 0)
+
+
+@onednn
+@pytest.mark.parametrize(
+    ("vendor", "capability", "slow"),
+    [("AuthenticAMD", "AVX512", True), ("GenuineIntel", "AVX512", False), ("AuthenticAMD", "AVX2", False)],
+)
+def test_MKL_is_slow_on_processors_of_AMD_with_AVX_512(monkeypatch, tmp_path, vendor, capability, slow):
+    monkeypatch.setattr(products, "PROCESSORS", tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert not products.mkl_is_slow.__wrapped__(), "no such file"
+    products.PROCESSORS.write_text(f"vendor_id\t: {vendor}\n")
+    assert products.mkl_is_slow.__wrapped__() is slow

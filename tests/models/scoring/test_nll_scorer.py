@@ -1,0 +1,112 @@
+"""The sliced loss against the model's own logits, and what it costs in memory."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import dispatch_model
+from torch.nn import functional as F
+
+from models.constant import ConstantConfig, ConstantModel
+from models.model_base import supported_model_types
+from models.scoring import nll_scorer
+from models.scoring.nll_scorer import NllScorer
+from tests.tiny_models import tiny_input_ids, tiny_model
+from utils.document_scoring import pad_right
+from utils.runtime import peak_memory
+
+SCALED = {"logits_scaling": 8.0}
+OVERRIDES = {"granite": SCALED, "granitemoe": SCALED, "hyperclovax": SCALED}
+CASES = [(model_type, OVERRIDES.get(model_type, {})) for model_type in (*supported_model_types(), "gpt2")]
+
+
+def nll_from_full_logits(model, input_ids):
+    with torch.no_grad():
+        logits = model(input_ids).logits.double()
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none").view(
+        len(input_ids), -1
+    )
+
+
+def score(model, input_ids):
+    with torch.no_grad():
+        return NllScorer(model)(input_ids)
+
+
+@pytest.mark.parametrize("model_type, overrides", CASES)
+@pytest.mark.parametrize("length", [2, 40])
+def test_equals_the_models_own_logits(model_type, overrides, length, monkeypatch):
+    monkeypatch.setattr(nll_scorer, "SLICE_POSITIONS", 7)
+    model, input_ids = tiny_model(model_type, **overrides), tiny_input_ids(2, length)
+    nll = score(model, input_ids)
+    assert nll.dtype == torch.float32 and nll.shape == (2, length - 1)
+    torch.testing.assert_close(nll.double(), nll_from_full_logits(model, input_ids), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, value", [("logit_scale", 0.25), ("final_logit_softcapping", 5.0)])
+def test_logit_transforms_of_other_families(name, value):
+    model, input_ids = tiny_model("llama"), tiny_input_ids(1, 9)
+    logits = model(input_ids).logits.detach().double()
+    logits = logits * value if name == "logit_scale" else value * torch.tanh(logits / value)
+    setattr(model.config, name, value)
+    expected = F.cross_entropy(logits[0, :-1], input_ids[0, 1:], reduction="none")
+    torch.testing.assert_close(score(model, input_ids)[0].double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_padding_on_the_right_changes_no_row():
+    model, rows = tiny_model("llama"), [tiny_input_ids(1, n, seed=n)[0].tolist() for n in (3, 17, 9)]
+    together = score(model, pad_right(rows))
+    for row, ids in zip(together, rows):
+        torch.testing.assert_close(row[: len(ids) - 1], score(model, torch.tensor([ids]))[0], rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_is_one_module_call_and_its_forward_comes_back(monkeypatch):
+    monkeypatch.setattr(nll_scorer, "SLICE_POSITIONS", 4)
+    model, calls = tiny_model("llama"), []
+    handle = model.lm_head.register_forward_pre_hook(lambda *_: calls.append(1))
+    score(model, tiny_input_ids(1, 30))
+    assert len(calls) == 1
+    handle.remove()
+    assert "forward" not in vars(model.lm_head)
+    assert model(tiny_input_ids(1, 5)).logits.shape[-1] == model.config.vocab_size
+
+
+def test_a_head_with_device_hooks_keeps_them():
+    model, input_ids = tiny_model("llama"), tiny_input_ids(1, 9)
+    expected = score(model, input_ids)
+    hooked = dispatch_model(model, {"": "cpu"}, force_hooks=True)
+    before = hooked.lm_head.forward
+    torch.testing.assert_close(score(hooked, input_ids), expected)
+    assert hooked.lm_head.forward is before
+
+
+def test_no_slice_holds_more_logits_than_its_budget(monkeypatch):
+    monkeypatch.setattr(nll_scorer, "SLICE_LOGITS", 3000)
+    model = tiny_model("llama", vocab_size=1000)
+    project, widths = model.lm_head.forward, []
+    model.lm_head.forward = lambda hidden: widths.append(hidden.shape[1]) or project(hidden)
+    with torch.no_grad():
+        hidden = model.model(tiny_input_ids(1, 20))[0][:, :-1]
+    targets = tiny_input_ids(1, 20)[:, 1:]
+    with nll_scorer.scoring_head(model.lm_head, targets, model.config):
+        model.lm_head(hidden)
+    assert sum(widths) == 19 and max(widths) == 3
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
+def test_memory_is_nowhere_near_all_logits():
+    length, vocabulary = 16384, 50_000  # 3.3 GB of float32 logits
+    model = ConstantModel(ConstantConfig(vocab_size=vocabulary, answer_ids=[1, 2]))
+    input_ids = torch.randint(vocabulary, (1, length))
+    score(model, input_ids[:, :600])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = peak_memory(torch.device("cpu"))
+    score(model, input_ids)
+    assert peak_memory(torch.device("cpu")) - before < 0.15 * length * vocabulary * 4
+
+
+def test_half_precision_loss_is_taken_in_float32():
+    model = tiny_model("llama").to(torch.bfloat16)
+    input_ids = tiny_input_ids(1, 12)
+    assert score(model, input_ids).dtype == torch.float32
+    torch.testing.assert_close(score(model, input_ids).double(), nll_from_full_logits(model, input_ids))
