@@ -20,15 +20,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 
 from benchmarks.machine import save_results
+from data.arguments import CORPUS_ARGUMENTS, load_corpus
 from data.document import Document
 from data.token_stream import TokenStream
+from data.tokenization import encode_plain, encode_separator
 from models.loading.pretrained import load_tokenizer
 from models.loading.source import find_source
-from utils.arguments import CORPUS_ARGUMENTS, load_corpus, whole_number
+from utils.arguments import whole_number
 from utils.errors import UserError, run_main
 from utils.results import Trial
 from utils.token_nll import DTYPE
-from utils.tokenization import encode_plain, encode_separator
 
 LIMIT = 0.15
 READ_AT_ONCE = 2**20

@@ -5,7 +5,7 @@ from array import array
 from collections.abc import Iterator
 
 from data.document import Document
-from data.source import Source
+from data.sources.source import Source
 from utils.errors import UserError
 
 

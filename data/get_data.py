@@ -1,6 +1,6 @@
 """Every corpus under one name: `get_data("plays")`, `get_data("my_texts/")`, `get_data("org/hub_name")`.
 
-To add a corpus, write a function from a DataRequest to a Source (data/source.py) and name it in SOURCES.
+To add a corpus, write a function from a DataRequest to a Source (data/sources/source.py) and name it in SOURCES.
 Local files and Hugging Face data sets need not even that: `--dataset` takes their path or name.
 """
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.corpus import Corpus
-from data.files import open_files
-from data.hugging_face import is_saved, open_hub, open_saved
-from data.pile import open_pile
-from data.plays import open_plays
-from data.source import DataRequest, Source
-from data.text import reading
+from data.sources.files import open_files
+from data.sources.hugging_face import is_saved, open_hub, open_saved
+from data.sources.pile import open_pile
+from data.sources.plays import open_plays
+from data.sources.source import DataRequest, Source
+from data.sources.text import reading
 from utils.errors import UserError
 
 SOURCES: dict[str, Callable[[DataRequest], Source]] = {

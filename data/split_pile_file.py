@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from data.lines import read_lines
-from data.text import explained, json_type, parse_json
+from data.sources.lines import read_lines
+from data.sources.text import explained, json_type, parse_json
 from utils.errors import UserError, run_main
 
 

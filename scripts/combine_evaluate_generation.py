@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.generation_metrics.positions import summarise_positions
 from utils.combining import combining_parser, describe_trials, give_out, load_joined
 from utils.errors import UserError, run_main
 from utils.example_results import GENERATION
-from utils.example_summary import summarise_positions
 from utils.shards import JoinedTrial
 from utils.tables import Record
 

@@ -19,12 +19,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.generation_metrics import METRICS
+from data.generation_metrics.positions import summarise_positions
 from utils.bootstrap import weighted_mean
 from utils.combining import combining_parser, describe_trials, give_out, load_joined
 from utils.errors import UserError, run_main
 from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
-from utils.example_summary import summarise_nll, summarise_positions, summarise_task
-from utils.generation_metrics import METRICS
+from utils.example_summary import summarise_nll, summarise_task
 from utils.merging import write_merged
 from utils.shards import JoinedTrial, refuse_different
 from utils.tables import Record

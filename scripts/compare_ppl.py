@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from utils.arguments import CORPUS_ARGUMENTS, whole_number
+from data.arguments import CORPUS_ARGUMENTS
+from utils.arguments import whole_number
 from utils.errors import UserError, run_main
 from utils.stream_statistics import TABLE_ROWS, round_bucket
 from visualization.arguments import trial_parser

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.arguments import (
-    HarnessParser,
-    add_data_arguments,
-    add_document_arguments,
-    add_lambda_arguments,
-    add_model_arguments,
-    add_run_arguments,
-    load_corpus,
-)
+from data.arguments import add_data_arguments, add_document_arguments, load_corpus
+from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
 from utils.diagnosis_arguments import add_diagnosis_arguments
 from utils.errors import SharedError, UserError, run_main
 from utils.methods import add_method_arguments

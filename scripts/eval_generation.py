@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.arguments import (
-    HarnessParser,
-    add_data_arguments,
-    add_document_arguments,
-    add_lambda_arguments,
-    add_model_arguments,
-    add_run_arguments,
-    load_corpus,
-)
+from data.arguments import add_data_arguments, add_document_arguments, load_corpus
+from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
 from utils.errors import UserError, run_main
 from utils.generation_arguments import add_generation_arguments, add_position_arguments
 from utils.methods import add_method_arguments
@@ -100,11 +93,11 @@ def generate_in_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Ru
 
 def make_generate(corpus: "Corpus", model: "RunnableModel", arguments: Namespace, runtime: "Runtime"):
     """A function from places in the corpus to the lines of samples.jsonl of the documents there."""
+    from data.tokenization import encode_text, unknown_token
     from utils.generation import Generator
     from utils.model_loading import is_sharded
     from utils.position_generation import PositionGenerator
     from utils.runtime import peak_memory
-    from utils.tokenization import encode_text, unknown_token
 
     synced = runtime.world_size > 1 and is_sharded(arguments, runtime)
     generator = Generator(model.model, model.tokenizer, arguments, runtime.device, synced=synced)

@@ -10,14 +10,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.arguments import (
-    HarnessParser,
-    add_data_arguments,
-    add_lambda_arguments,
-    add_model_arguments,
-    add_run_arguments,
-    load_corpus,
-)
+from data.arguments import add_data_arguments, load_corpus
+from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
 from utils.errors import UserError, run_main
 from utils.methods import add_method_arguments
 from utils.stream_arguments import add_stream_arguments
@@ -99,8 +93,8 @@ def read_streams(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
 
 def make_texts(corpus: "Corpus", model: "RunnableModel", arguments: Namespace) -> "Texts":
     """The corpus as the streams read it: the beginning-of-sequence token once, the separator between documents."""
+    from data.tokenization import encode_separator, stream_encoder, unknown_token
     from utils.stream_run import Texts
-    from utils.tokenization import encode_separator, stream_encoder, unknown_token
 
     tokenizer, vocab_size = model.tokenizer, model.identity["vocab_size"]
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]

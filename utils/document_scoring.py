@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from data.document import Document
+from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
 from utils.errors import UserError
 from utils.progress import Progress, layer_progress
 from utils.runtime import Runtime, is_out_of_memory
-from utils.tokenization import EncodedText, encode_text, unknown_token
 
 SHORTEST = 2  # tokens: the first of a document is never scored
 NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)
@@ -125,14 +125,6 @@ class DocumentScorer:
             "rank": self.runtime.rank,
         }
         return ScoredDocument(sample, nll)
-
-
-def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
-    """int64 [batch, longest]; padded with token 0, which no real token attends to, since it comes after."""
-    padded = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
-    for row, ids in zip(padded, rows):
-        row[: len(ids)] = torch.tensor(ids)
-    return padded
 
 
 def _failed(document: Document, sentence: str) -> ScoredDocument:

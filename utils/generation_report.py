@@ -3,10 +3,10 @@
 from argparse import Namespace
 from typing import Any
 
+from data.generation_metrics import METRICS
+from data.generation_metrics.positions import summarise_positions
 from utils.errors import UserError
 from utils.example_journal import ExampleJournal
-from utils.example_summary import summarise_positions
-from utils.generation_metrics import METRICS
 
 
 def summarise(journal: ExampleJournal, arguments: Namespace, device: str) -> dict[str, Any]:

@@ -4,13 +4,8 @@ from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from utils.arguments import (
-    HarnessParser,
-    add_document_arguments,
-    add_selection_arguments,
-    finite_number,
-    whole_number,
-)
+from data.arguments import add_document_arguments, add_selection_arguments
+from utils.arguments import HarnessParser, finite_number, whole_number
 
 if TYPE_CHECKING:
     from data.tasks.prompt import TokenCounter

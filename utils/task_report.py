@@ -3,10 +3,10 @@
 from argparse import Namespace
 from typing import Any
 
+from data.generation_metrics import METRICS
 from data.tasks.task import Task
 from utils.example_journal import ExampleJournal
 from utils.example_summary import summarise_task
-from utils.generation_metrics import METRICS
 
 
 def summarise(journal: ExampleJournal, task: Task, arguments: Namespace, device: str) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def summarise(journal: ExampleJournal, task: Task, arguments: Namespace, device:
 
 def _text_metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """BLEU and ROUGE against the first reference answer."""
-    from utils.generation_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
+    from data.generation_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
 
     done = [line for line in lines if line["error"] is None and line["targets"]]
     return generation_scores([line["output"] for line in done], [line["targets"][0] for line in done])

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from data.tasks.prompt import PromptEncoder
 from data.tasks.task import Example, Task
+from data.tokenization import unknown_token
 from utils.errors import UserError
 from utils.generation import Failure, Generated, Generator
-from utils.tokenization import unknown_token
 
 Line = dict[str, Any]
 NO_PROMPT = [0, 0]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from data.text import explained
+from data.sources.text import explained
 from utils.arguments import HarnessParser, whole_number
 from utils.errors import run_main
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data.text import check_text, json_type
+from data.sources.text import check_text, json_type
 from utils.errors import UserError
 
 KINDS = {dict: "an object", list: "a list", bool: "true or false", int: "a whole number"}

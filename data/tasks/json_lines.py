@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from data.text import explained, parse_json, reading
+from data.sources.text import explained, parse_json, reading
 from utils.errors import UserError
 
 

@@ -12,9 +12,9 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+from data.sources.text import decode, reading
 from data.tasks.question_answering import CLOSING, MAX_GENERATION_LENGTH, question_prompt, tagged_f1
 from data.tasks.task import Example, Task, TaskRequest
-from data.text import decode, reading
 from utils.errors import UserError
 
 INSTRUCTION = (

@@ -10,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from data.sources.text import json_type, parse_json, reading
 from data.tasks.checking import pick, pick_as, pick_text, pick_texts
 from data.tasks.question_answering import CLOSING, MAX_GENERATION_LENGTH, question_prompt, tagged_f1
 from data.tasks.task import Example, Task, TaskRequest
-from data.text import json_type, parse_json, reading
 from utils.errors import UserError
 
 INSTRUCTION = (

@@ -1,16 +1,7 @@
 """Every downstream task under one name: `get_task("qasper")`, `get_task("ruler/vt")`, `get_task("ruler", "vt")`."""
 
-from data.tasks import (
-    narrative_qa,
-    needle_in_a_haystack,
-    passkey_retrieval,
-    qasper,
-    ruler_niah,
-    ruler_qa,
-    ruler_variable_tracking,
-    ruler_words,
-    zero_scrolls,
-)
+from data.tasks import narrative_qa, needle_in_a_haystack, passkey_retrieval, qasper, zero_scrolls
+from data.tasks.ruler import aggregation, niah, question_answering, variable_tracking
 from data.tasks.task import Task
 from utils.errors import UserError
 
@@ -23,11 +14,11 @@ TASKS: dict[str, Task] = {
         qasper.PLAIN_TASK,
         narrative_qa.TASK,
         narrative_qa.PLAIN_TASK,
-        *ruler_niah.TASKS,
-        ruler_variable_tracking.TASK,
-        ruler_words.COMMON,
-        ruler_words.FREQUENT,
-        *ruler_qa.TASKS,
+        *niah.TASKS,
+        variable_tracking.TASK,
+        aggregation.COMMON,
+        aggregation.FREQUENT,
+        *question_answering.TASKS,
         *zero_scrolls.TASKS,
     )
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from data.text import reading
+from data.sources.text import reading
 from utils.errors import UserError
 
 PACKAGE = "wonderwords"

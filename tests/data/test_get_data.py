@@ -7,7 +7,7 @@ import pytest
 
 from data.document import Document
 from data.get_data import SOURCES, get_data
-from data.text_files import TextFiles
+from data.sources.text_files import TextFiles
 from tests.data.sample_files import long_text, texts_of, write_jsonl
 from utils.errors import UserError
 

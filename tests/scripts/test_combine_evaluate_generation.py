@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from data.generation_metrics.scores import generation_scores
 from scripts import combine_evaluate_generation
 from tests.scripts import example_trials as trials
 from tests.scripts.running import run_script
 from utils.errors import UserError
-from utils.generation_metrics.scores import generation_scores
 
 TEXTS = [("the cat sat on the mat", f"the cat sat on the mat {word}") for word in ("at noon", "", "and slept", "too")]
 

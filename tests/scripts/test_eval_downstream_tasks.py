@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from data.generation_metrics.scores import generation_scores
 from data.tasks.prompt import PromptEncoder
 from data.tasks.registry import get_task
 from data.tasks.task import TaskRequest, open_examples
@@ -18,7 +19,6 @@ from utils.errors import UserError
 from utils.example_journal import ExampleJournal
 from utils.example_results import read_trial
 from utils.generation import Generator
-from utils.generation_metrics.scores import generation_scores
 
 SCRIPT = "eval_downstream_tasks"
 LAMBDA = ("--use_lambda_attention", "--local_branch", 64, "--global_branch", 4, "--limit_distance", 64)

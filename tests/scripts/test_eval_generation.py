@@ -11,6 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from data.generation_metrics.scores import generation_scores
 from models.llama import convert_llama_model
 from models.mpt_7b import convert_mpt_model
 from scripts import eval_generation
@@ -19,7 +20,6 @@ from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.errors import UserError
 from utils.example_journal import ExampleJournal
 from utils.example_results import read_trial
-from utils.generation_metrics.scores import generation_scores
 
 SCRIPT = "eval_generation"
 LENGTHS = (

@@ -3,19 +3,12 @@
 import pytest
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from data.arguments import add_data_arguments, add_document_arguments
 from models import get_model
 from models.attention import config as lambda_config_module
 from models.lambda_attention import LambdaConfig, TopK
 from utils import arguments as arguments_module
-from utils.arguments import (
-    HarnessParser,
-    add_data_arguments,
-    add_document_arguments,
-    add_lambda_arguments,
-    add_model_arguments,
-    add_run_arguments,
-    lambda_config,
-)
+from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments, lambda_config
 from utils.errors import SharedError, UserError
 from utils.stream_arguments import add_stream_arguments
 

@@ -2,16 +2,9 @@
 
 import pytest
 
+from data.arguments import add_data_arguments, add_document_arguments
 from models.lambda_attention import LambdaConfig, TopK
-from utils.arguments import (
-    HarnessParser,
-    add_data_arguments,
-    add_document_arguments,
-    add_lambda_arguments,
-    add_model_arguments,
-    lambda_config,
-    model_spec,
-)
+from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, lambda_config, model_spec
 from utils.errors import SharedError
 from utils.generation_arguments import add_generation_arguments, add_position_arguments
 from utils.methods import METHODS, SCRIPTS, add_method_arguments

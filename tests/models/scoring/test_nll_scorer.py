@@ -7,12 +7,12 @@ import torch
 from accelerate import dispatch_model
 from torch.nn import functional as F
 
+from data.tokenization import pad_right
 from models.constant import ConstantConfig, ConstantModel
 from models.model_base import supported_model_types
 from models.scoring import nll_scorer
 from models.scoring.nll_scorer import NllScorer
 from tests.tiny_models import tiny_input_ids, tiny_model
-from utils.document_scoring import pad_right
 from utils.runtime import peak_memory
 
 SCALED = {"logits_scaling": 8.0}

@@ -9,10 +9,10 @@ without the ending. There are no splits: name the split's own folder.
 from bisect import bisect_right
 from pathlib import Path
 
-from data.lines import LineFile
-from data.source import DataRequest, Source, check_group
-from data.text import reading
-from data.text_files import TextFiles
+from data.sources.lines import LineFile
+from data.sources.source import DataRequest, Source, check_group
+from data.sources.text import reading
+from data.sources.text_files import TextFiles
 from utils.errors import UserError
 
 SUFFIXES = (".txt", ".jsonl", ".jsonl.zst")

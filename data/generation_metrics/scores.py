@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
+from data.generation_metrics import METRICS
+from data.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
+from data.generation_metrics.rouge import Rouge
 from utils.bootstrap import standard_error, weighted_mean
-from utils.generation_metrics import METRICS
-from utils.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
-from utils.generation_metrics.rouge import Rouge
 
 
 def generation_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:

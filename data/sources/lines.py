@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-from data.text import explained, parse_json, pick_text, reading
-from data.zstd_reader import ZstdReader
+from data.sources.text import explained, parse_json, pick_text, reading
+from data.sources.zstd_reader import ZstdReader
 
 
 def read_lines(path: Path, on_progress: Callable[[int], object] | None = None) -> Iterator[tuple[int, bytes]]:

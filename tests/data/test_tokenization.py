@@ -4,9 +4,9 @@ import pytest
 from tokenizers.processors import TemplateProcessing
 
 from data.document import Document
+from data.tokenization import encode_plain, encode_separator, encode_text, stream_encoder
 from tests.tiny_models import VOCAB_SIZE, tiny_tokenizer
 from utils.errors import UserError
-from utils.tokenization import encode_plain, encode_separator, encode_text, stream_encoder
 
 TEXT = "the quick brÖwn fox and the dog"
 

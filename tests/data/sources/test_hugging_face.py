@@ -3,9 +3,9 @@
 import datasets
 import pytest
 
-from data import hugging_face
 from data.document import Document
 from data.get_data import get_data
+from data.sources import hugging_face
 from tests.data.sample_files import texts_of
 from utils.errors import UserError
 

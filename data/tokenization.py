@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data.document import Document
@@ -91,6 +93,14 @@ def encode_separator(tokenizer: PreTrainedTokenizerBase, separator: str) -> list
     if tokenizer.eos_token_id is None:
         raise UserError("--document_separator eos: the tokenizer has no end-of-sequence token; give a text or 'none'")
     return [tokenizer.eos_token_id]
+
+
+def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
+    """int64 [batch, longest]; padded with token 0, which no real token attends to, since it comes after."""
+    padded = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    for row, ids in zip(padded, rows):
+        row[: len(ids)] = torch.tensor(ids)
+    return padded
 
 
 def _scored_text(text: str, offsets: Offsets, cut: str | None) -> str:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from data.text import decode, reading
+from data.sources.text import decode, reading
 
 
 class TextFiles:

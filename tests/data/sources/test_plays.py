@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from data import plays
 from data.get_data import get_data
+from data.sources import plays
 from tests.data.sample_files import write_bytes
 from utils.errors import UserError
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.get_data import get_data
-from data.lines import LineFile, read_lines
+from data.sources.lines import LineFile, read_lines
 from tests.data.sample_files import texts_of, write_bytes, write_jsonl
 from utils.errors import UserError
 

@@ -12,12 +12,12 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from utils.generation_metrics import METRICS, ROUGE_TYPES
-from utils.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
-from utils.generation_metrics.rouge import Rouge
-from utils.generation_metrics.scores import generation_scores
+from data.generation_metrics import METRICS, ROUGE_TYPES
+from data.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
+from data.generation_metrics.rouge import Rouge
+from data.generation_metrics.scores import generation_scores
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def bleu(prediction, *references, **options):
@@ -200,7 +200,7 @@ def test_neither_the_network_nor_the_users_cache_is_touched(tmp_path):
         "import socket\n"
         "def refuse(*_): raise AssertionError('the network was used')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from utils.generation_metrics.scores import generation_scores\n"
+        "from data.generation_metrics.scores import generation_scores\n"
         "print(generation_scores(['a b c d', 'e'], ['a b c d', 'f'])['rouge1'])\n"
     )
     home, temporary = tmp_path / "home", tmp_path / "temporary"

@@ -1,0 +1,105 @@
+"""Flags that say which documents are read, in which order, and how much of each.
+
+Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
+"""
+
+import argparse
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from utils.arguments import HarnessParser, whole_number
+
+if TYPE_CHECKING:
+    from data.corpus import Corpus
+
+CORPUS_ARGUMENTS = (
+    "dataset_dir",
+    "dataset_group",
+    "split",
+    "text_field",
+    "start_data_from",
+    "max_data_num",
+    "seed",
+)
+"""Which documents of --dataset are taken, and in which order."""
+
+
+def add_data_arguments(
+    parser: HarnessParser,
+    seed: int | None = None,
+    seed_help: str = "shuffle the documents with this seed (default: the data set's order)",
+) -> None:
+    """Which documents to take; `seed` and `seed_help`: what --seed is by default, and what it does."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        default="plays",
+        metavar="NAME",
+        help="'plays' (the sample), 'the_pile', a .txt, .jsonl or .jsonl.zst file or a folder of them, or a "
+        "Hugging Face data set (default: %(default)s)",
+    )
+    add_selection_arguments(group, "documents")
+    group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")
+    group.add_argument(
+        "--seed",
+        type=whole_number(0),
+        default=seed,
+        metavar="N",
+        help=seed_help,
+    )
+
+
+def add_selection_arguments(group: argparse._ArgumentGroup, what: str) -> None:
+    """Where the data set is, which part of it, and which stretch of its `what` ("documents")."""
+    group.add_argument("--dataset_dir", metavar="DIR", help="where the data set's files are")
+    group.add_argument("--dataset_group", metavar="NAME", help="part of the data set, such as ArXiv in the_pile")
+    group.add_argument("--split", default="test", metavar="NAME", help="split of the data set (default: %(default)s)")
+    group.add_argument(
+        "--start_data_from",
+        type=whole_number(0),
+        default=0,
+        metavar="N",
+        help=f"skip the first N {what} (default: 0)",
+    )
+    group.add_argument(
+        "--max_data_num",
+        "--limit",
+        type=whole_number(1),
+        metavar="N",
+        help=f"take at most N {what} (default: all)",
+    )
+
+
+def add_document_arguments(
+    parser: HarnessParser, what: str = "documents", truncation_sides: Sequence[str] = ("right", "left")
+) -> None:
+    """How much of each of `what` to take, and how many at once."""
+    group = parser.add_argument_group(what)
+    group.add_argument(
+        "--max_length",
+        type=whole_number(2),
+        metavar="TOKENS",
+        help=f"truncate longer {what} to this (default: never)",
+    )
+    group.add_argument(
+        "--truncation_side",
+        choices=truncation_sides,
+        default="right",
+        help=f"where the longer {what} are cut (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch_size",
+        type=whole_number(1),
+        default=1,
+        metavar="N",
+        help=f"{what} in one forward, per rank (default: 1)",
+    )
+
+
+def load_corpus(arguments: Namespace, **replaced: Any) -> "Corpus":
+    """The documents asked for, in their order; `replaced`: flags that are to count with another value."""
+    from data.get_data import get_data
+
+    given = {name: getattr(arguments, name) for name in CORPUS_ARGUMENTS}
+    return get_data(arguments.dataset, **given | replaced)

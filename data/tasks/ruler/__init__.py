@@ -1,0 +1,4 @@
+"""The tasks of RULER (Hsieh et al., 2024), a file for each group of them; `--dataset ruler/NAME` takes one.
+
+A task more is a `Task` named "ruler/..." in one of these files, added to `data.tasks.registry.TASKS`.
+"""
