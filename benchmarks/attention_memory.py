@@ -28,8 +28,8 @@ from benchmarks.memory import MIB, PeakMemory
 from benchmarks.published import published_attention
 from benchmarks.shapes import SHAPES
 from models.lambda_attention import AttentionLayer, lambda_attention
-from utils.errors import run_main
-from visualization.text_tables import Row, as_text
+from utils.program import run_main
+from utils.text_tables import Row, as_text
 
 OURS, DENSE, PUBLISHED = "Λ-attention", "dense causal", "published"
 LENGTHS = {"cpu": [16_384, 65_536, 262_144], "cuda": [16_384, 65_536, 262_144, 1_048_576]}

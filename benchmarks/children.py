@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from utils.arguments import HarnessParser
-from utils.errors import USER_ERROR_STATUS, UserError
-from utils.runtime import is_out_of_memory
+from utils.errors import UserError
+from utils.program import USER_ERROR_STATUS
+from utils.ranks.runtime import is_out_of_memory
 
 Case = dict[str, Any]
 """What to measure, or what came out: JSON."""

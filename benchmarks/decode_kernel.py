@@ -35,8 +35,8 @@ from models.attention.decode.step import Heads, decode_step
 from models.decode_graph import captured
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from utils.arguments import finite_number
-from utils.errors import run_main
-from visualization.text_tables import as_text
+from utils.program import run_main
+from utils.text_tables import as_text
 
 LENGTHS = {device: [4096, 16_384, 65_536, 262_144, 1_048_576] for device in DEVICES}
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}

@@ -27,8 +27,8 @@ from benchmarks.machine import save_results
 from benchmarks.measure import FLOOR_REPEATS, MM, product_cases, product_rate, time_in_turn
 from benchmarks.shapes import SHAPES
 from utils.arguments import whole_number
-from utils.errors import run_main
-from visualization.text_tables import Row, as_text
+from utils.program import run_main
+from utils.text_tables import Row, as_text
 
 LENGTHS = {
     "cpu": [4096, 8192, 16_384, 32_768, 65_536],

@@ -9,7 +9,7 @@ from statistics import median
 import torch
 
 from models.attention.prefill.matrix_products import multiply
-from utils.runtime import is_out_of_memory
+from utils.ranks.runtime import is_out_of_memory
 
 FLOOR_SIZE = 2048
 FLOOR_PRODUCTS = 4

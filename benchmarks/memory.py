@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from utils.errors import UserError
-from utils.runtime import release_memory
+from utils.ranks.runtime import release_memory
 
 MIB = 2**20
 

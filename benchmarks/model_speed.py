@@ -34,8 +34,8 @@ from models.lambda_attention import LambdaConfig
 from models.loading.sample import SAMPLE_MODEL
 from models.model_base import convert_model
 from utils.arguments import whole_number
-from utils.errors import run_main
-from visualization.text_tables import Row, as_text
+from utils.program import run_main
+from utils.text_tables import Row, as_text
 
 MODELS = {"cpu": [SAMPLE_MODEL], "cuda": [RANDOM_7B, SAMPLE_MODEL]}
 DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}

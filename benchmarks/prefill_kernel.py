@@ -41,8 +41,9 @@ from benchmarks.memory import memory_of
 from benchmarks.published import published_attention
 from benchmarks.shapes import SHAPES, Shape
 from models.lambda_attention import lambda_attention
-from utils.errors import UserError, run_main
-from visualization.text_tables import as_text
+from utils.errors import UserError
+from utils.program import run_main
+from utils.text_tables import as_text
 
 LENGTHS = {"cpu": [4096, 16_384, 65_536, 262_144], "cuda": [4096, 32_768, 131_072, 262_144, 1_048_576]}
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}

@@ -27,9 +27,10 @@ from data.tokenization import encode_plain, encode_separator
 from models.loading.pretrained import load_tokenizer
 from models.loading.source import find_source
 from utils.arguments import whole_number
-from utils.errors import UserError, run_main
-from utils.results import Trial
-from utils.token_nll import DTYPE
+from utils.errors import UserError
+from utils.program import run_main
+from utils.trials.token_nll import DTYPE
+from utils.trials.trial import Trial
 
 LIMIT = 0.15
 READ_AT_ONCE = 2**20

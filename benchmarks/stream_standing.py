@@ -9,8 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.errors import UserError, run_main
-from utils.results import Trial
+from utils.errors import UserError
+from utils.program import run_main
+from utils.trials.trial import Trial
 
 NEWEST_CHUNKS = 20
 

@@ -24,8 +24,9 @@ from benchmarks.machine import save_results
 from benchmarks.model_reading import LABELS
 from models.loading.sample import SAMPLE_MODEL
 from utils.arguments import NO_CAP, whole_number
-from utils.errors import UserError, run_main
-from visualization.text_tables import Row, as_text
+from utils.errors import UserError
+from utils.program import run_main
+from utils.text_tables import Row, as_text
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH = {"cpu": 32_768, "cuda": 262_144}

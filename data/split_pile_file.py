@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from data.sources.lines import read_lines
 from data.sources.text import explained, json_type, parse_json
-from utils.errors import UserError, run_main
+from utils.errors import UserError
+from utils.program import run_main
 
 
 @dataclass

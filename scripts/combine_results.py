@@ -23,12 +23,13 @@ from data.generation_metrics import METRICS
 from data.generation_metrics.positions import summarise_positions
 from utils.bootstrap import weighted_mean
 from utils.combining import combining_parser, describe_trials, give_out, load_joined
-from utils.errors import UserError, run_main
-from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
-from utils.example_summary import summarise_nll, summarise_task
+from utils.errors import UserError
 from utils.merging import write_merged
+from utils.program import run_main
 from utils.shards import JoinedTrial, refuse_different
 from utils.tables import Record
+from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
+from utils.trials.summary import summarise_nll, summarise_task
 
 
 def parse_arguments() -> Namespace:

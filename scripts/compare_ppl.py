@@ -20,11 +20,12 @@ import numpy as np
 
 from data.arguments import CORPUS_ARGUMENTS
 from utils.arguments import whole_number
-from utils.errors import UserError, run_main
-from utils.stream_statistics import TABLE_ROWS, round_bucket
-from visualization.arguments import trial_parser
-from visualization.text_tables import Row, as_markdown, as_text
-from visualization.trials import DocumentTrial, FinishedTrial, StreamTrial, lengths_to_mark, load_trials
+from utils.errors import UserError
+from utils.program import run_main
+from utils.text_tables import Row, as_markdown, as_text
+from utils.trials.arguments import trial_parser
+from utils.trials.finished import DocumentTrial, FinishedTrial, StreamTrial, lengths_to_mark, load_trials
+from utils.trials.nll_of_stream import TABLE_ROWS, round_bucket
 
 SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
 CORPUS = tuple(name for name in CORPUS_ARGUMENTS if name != "seed")

@@ -13,8 +13,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.arguments import add_data_arguments, add_document_arguments, load_corpus
 from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
 from utils.diagnosis_arguments import add_diagnosis_arguments
-from utils.errors import SharedError, UserError, run_main
+from utils.errors import SharedError, UserError
 from utils.methods import add_method_arguments
+from utils.program import run_main
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from utils.diagnosis_journal import DiagnosisJournal
     from utils.model_loading import RunnableModel
     from utils.progress import Progress
-    from utils.results import Trial
-    from utils.runtime import Runtime
+    from utils.ranks.runtime import Runtime
+    from utils.trials.trial import Trial
 
 SCRIPT = "diagnose"
 
@@ -103,11 +104,11 @@ def measure_corpus(
     from models.diagnosis.diagnosed_model import DiagnosedModel
     from utils.diagnosis_documents import DocumentDiagnosis
     from utils.diagnosis_journal import DiagnosisJournal
-    from utils.diagnosis_progress import DiagnosisProgress
     from utils.model_loading import is_sharded
-    from utils.runtime import peak_memory
+    from utils.progress import DiagnosisProgress
+    from utils.ranks.runtime import peak_memory
+    from utils.ranks.steps import work_through
     from utils.utils import describe_run
-    from utils.work import work_through
 
     config = describe_run(SCRIPT, arguments, runtime, model, corpus.name, len(corpus))
     runtime.on_main(lambda: trial.begin(config))
@@ -141,7 +142,7 @@ def measure_corpus(
 
 def measure(places: list[int], corpus: "Corpus", diagnosis: "DocumentDiagnosis", runtime: "Runtime") -> dict[str, Any]:
     """Measure this rank's documents of one step."""
-    from utils.runtime import peak_memory
+    from utils.ranks.runtime import peak_memory
 
     documents = runtime.together(lambda: [corpus[place] for place in places])
     return {"lines": diagnosis.measure(documents), "peak_memory": peak_memory(runtime.device)}
@@ -166,8 +167,8 @@ def finish(
     """Add the documents up, write stats.npz, and return the headline numbers."""
     from utils.diagnosis_report import summarise
     from utils.diagnosis_summary import summarise_documents
-    from utils.results import STREAM_ARRAYS
-    from utils.runtime import describe_device
+    from utils.ranks.runtime import describe_device
+    from utils.trials.trial import STREAM_ARRAYS
 
     arrays = summarise_documents(journal.files, journal.done, plan, layers)
     journal.trial.replace_arrays(arrays, STREAM_ARRAYS)

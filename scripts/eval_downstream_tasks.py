@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
-from utils.errors import run_main
 from utils.generation_arguments import add_generation_arguments
 from utils.methods import add_method_arguments
+from utils.program import run_main
 from utils.task_arguments import add_task_arguments, task_request
 
 if TYPE_CHECKING:
     from data.tasks.task import Selection, Task
     from utils.example_journal import ExampleJournal
-    from utils.example_progress import ExampleProgress
     from utils.model_loading import RunnableModel
-    from utils.results import Trial
-    from utils.runtime import Runtime
+    from utils.progress import ExampleProgress
+    from utils.ranks.runtime import Runtime
     from utils.task_running import TaskRunner
+    from utils.trials.trial import Trial
 
 SCRIPT = "eval_downstream_tasks"
 
@@ -54,7 +54,7 @@ def main() -> None:
 def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
     """Put the examples of the task to the model; the first rank gets the results."""
     from data.tasks.registry import get_task
-    from utils.runtime import describe_device
+    from utils.ranks.runtime import describe_device
     from utils.task_report import summarise
 
     task = runtime.together(lambda: get_task(arguments.dataset, arguments.dataset_group))
@@ -66,11 +66,11 @@ def answer(task: "Task", trial: "Trial | None", arguments: Namespace, runtime: "
     """Answer what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
     from data.tasks.task import open_examples
     from utils.example_journal import ExampleJournal
-    from utils.example_progress import ExampleProgress
     from utils.model_loading import load_model
-    from utils.runtime import peak_memory
+    from utils.progress import ExampleProgress
+    from utils.ranks.runtime import peak_memory
+    from utils.ranks.steps import work_through
     from utils.utils import describe_run
-    from utils.work import work_through
 
     model = load_model(arguments, runtime)
     runner = runtime.together(lambda: make_runner(task, model, arguments, runtime))
@@ -113,7 +113,7 @@ def make_runner(task: "Task", model: "RunnableModel", arguments: Namespace, runt
 
 def run(places: list[int], examples: "Selection", runner: "TaskRunner", runtime: "Runtime") -> dict:
     """Answer this rank's examples of one step."""
-    from utils.runtime import peak_memory
+    from utils.ranks.runtime import peak_memory
 
     asked = runtime.together(lambda: [examples[place] for place in places])
     prompts = runtime.together(lambda: [runner.prompt(example) for example in asked])

@@ -12,17 +12,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.arguments import add_data_arguments, add_document_arguments, load_corpus
 from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
-from utils.errors import UserError, run_main
+from utils.errors import UserError
 from utils.generation_arguments import add_generation_arguments, add_position_arguments
 from utils.methods import add_method_arguments
+from utils.program import run_main
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
     from utils.example_journal import ExampleJournal
-    from utils.example_progress import ExampleProgress
     from utils.model_loading import RunnableModel
-    from utils.results import Trial
-    from utils.runtime import Runtime
+    from utils.progress import ExampleProgress
+    from utils.ranks.runtime import Runtime
+    from utils.trials.trial import Trial
 
 SCRIPT = "eval_generation"
 
@@ -54,7 +55,7 @@ def main() -> None:
 def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
     """Generate at the positions of every document; the first rank gets the results."""
     from utils.generation_report import summarise
-    from utils.runtime import describe_device
+    from utils.ranks.runtime import describe_device
 
     journal = generate_in_corpus(trial, arguments, runtime)
     return runtime.on_main(lambda: summarise(journal, arguments, describe_device(runtime.device)))
@@ -63,11 +64,11 @@ def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") 
 def generate_in_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "ExampleJournal | None":
     """Generate what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
     from utils.example_journal import ExampleJournal
-    from utils.example_progress import ExampleProgress
     from utils.model_loading import load_model
-    from utils.runtime import peak_memory
+    from utils.progress import ExampleProgress
+    from utils.ranks.runtime import peak_memory
+    from utils.ranks.steps import work_through
     from utils.utils import describe_run
-    from utils.work import work_through
 
     corpus = runtime.together(lambda: load_corpus(arguments))
     model = load_model(arguments, runtime)
@@ -97,7 +98,7 @@ def make_generate(corpus: "Corpus", model: "RunnableModel", arguments: Namespace
     from utils.generation import Generator
     from utils.model_loading import is_sharded
     from utils.position_generation import PositionGenerator
-    from utils.runtime import peak_memory
+    from utils.ranks.runtime import peak_memory
 
     synced = runtime.world_size > 1 and is_sharded(arguments, runtime)
     generator = Generator(model.model, model.tokenizer, arguments, runtime.device, synced=synced)

@@ -12,17 +12,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.arguments import add_data_arguments, load_corpus
 from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
-from utils.errors import UserError, run_main
+from utils.errors import UserError
 from utils.methods import add_method_arguments
+from utils.program import run_main
 from utils.stream_arguments import add_stream_arguments
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
     from models.scoring.stream_scorer import StreamScorer
     from utils.model_loading import RunnableModel
-    from utils.results import Trial
-    from utils.runtime import Runtime
+    from utils.ranks.runtime import Runtime
     from utils.stream_run import StreamRun, Texts
+    from utils.trials.trial import Trial
 
 SCRIPT = "eval_infinite_ppl"
 
@@ -54,9 +55,9 @@ def main() -> None:
 
 def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
     """Read the streams and write their sums; the first rank gets the results."""
-    from utils.results import STREAM_ARRAYS
-    from utils.runtime import describe_device
+    from utils.ranks.runtime import describe_device
     from utils.stream_report import summarise
+    from utils.trials.trial import STREAM_ARRAYS
 
     run = read_streams(trial, arguments, runtime)
     arrays, streams = run.merged()

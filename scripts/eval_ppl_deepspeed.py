@@ -12,16 +12,17 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.arguments import add_data_arguments, add_document_arguments, load_corpus
 from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
-from utils.errors import UserError, run_main
+from utils.errors import UserError
 from utils.methods import add_method_arguments
+from utils.program import run_main
 
 if TYPE_CHECKING:
     from data.get_data import Corpus
     from utils.document_scoring import DocumentScorer
     from utils.nll_journal import NllJournal
     from utils.progress import Progress
-    from utils.results import Trial
-    from utils.runtime import Runtime
+    from utils.ranks.runtime import Runtime
+    from utils.trials.trial import Trial
 
 SCRIPT = "eval_ppl_deepspeed"
 
@@ -51,7 +52,7 @@ def main() -> None:
 def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
     """Score the corpus; the first rank gets its results."""
     from utils.nll_report import summarise
-    from utils.runtime import describe_device
+    from utils.ranks.runtime import describe_device
 
     journal = score_corpus(trial, arguments, runtime)
     runtime.on_main(lambda: check_text_reaches_past_global_branch(journal, arguments))
@@ -65,9 +66,9 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
     from utils.model_loading import load_model
     from utils.nll_journal import NllJournal
     from utils.progress import Progress
-    from utils.runtime import peak_memory
+    from utils.ranks.runtime import peak_memory
+    from utils.ranks.steps import work_through
     from utils.utils import describe_run
-    from utils.work import work_through
 
     corpus = runtime.together(lambda: load_corpus(arguments))
     model = load_model(arguments, runtime)
@@ -101,7 +102,7 @@ def score_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime"
 
 def score(places: list[int], corpus: "Corpus", scorer: "DocumentScorer", runtime: "Runtime") -> dict:
     """Score this rank's documents of one step."""
-    from utils.runtime import peak_memory
+    from utils.ranks.runtime import peak_memory
 
     documents = runtime.together(lambda: [corpus[place] for place in places])
     scored = [document.to_json() for document in scorer.score(documents)]

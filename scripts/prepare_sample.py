@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.loading.sample import SAMPLE_DIR, sample_gguf
-from utils.errors import run_main
+from utils.program import run_main
 
 
 def main() -> None:

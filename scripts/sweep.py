@@ -21,10 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from utils.arguments import HarnessParser, whole_number
-from utils.errors import UserError, run_main
+from utils.errors import UserError
 from utils.files import replace_json
-from utils.methods import METHODS
+from utils.program import run_main
 from utils.sweeping import AXES, SCRIPTS, Cell, cells, read_sweep
+from utils.trials.methods import METHODS
 
 RESULTS = "results.json"
 RECORD = "sweep.json"

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from utils.errors import SharedError, UserError
+from utils.trials.methods import NO_CAP
 
 if TYPE_CHECKING:
     from models.get_model import ModelSpec
@@ -33,7 +34,6 @@ TOP_K_DEFAULTS: dict[str, Any] = {
 }
 LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
 ROPE_FACTOR = 2.0
-NO_CAP = "none"
 LARGEST_NUMBER = 10**18  # torch and the tokenizers count in 64 bits
 BACKENDS = ("auto", "blockwise", "flex")
 SINK_POSITIONS = ("text", "cache")

@@ -2,18 +2,17 @@
 
 import argparse
 from argparse import Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from utils.arguments import HarnessParser
 from utils.errors import UserError
-from utils.example_results import read_trial
 from utils.files import replace_file
-from utils.methods import LAST_TOKENS, METHODS, SCRIPTS
-from utils.results import OWN_FILES
 from utils.shards import JoinedTrial, join_shards
 from utils.tables import FORMATS, Record
+from utils.trials.examples import read_trial
+from utils.trials.methods import method_name
+from utils.trials.trial import OWN_FILES
 
 ENDINGS = {".md": "markdown", ".csv": "csv", ".json": "json"}
 
@@ -64,29 +63,6 @@ def describe_trials(joined: Sequence[JoinedTrial], labels: Sequence[str] | None)
         }
         for label, trial in zip(labels, joined)
     ]
-
-
-def method_name(script: str, arguments: Mapping[str, Any]) -> str:
-    """The trial's --method, or for one without, the first whose flags it has; "other" where there is none.
-
-    An argument that the trial does not know is younger than the trial, and counts as not given.
-    """
-    if arguments.get("method"):
-        return arguments["method"]
-    for name, method in METHODS.items():
-        if all(arguments.get(flag, value) == value for flag, value in method.fixed.items()) and not any(
-            flag in arguments and arguments[flag] == value for flag, value in method.never.items()
-        ):
-            return "truncate" if name == "vanilla" and _reads_last_tokens(script, arguments) else name
-    return "other"
-
-
-def _reads_last_tokens(script: str, arguments: Mapping[str, Any]) -> bool:
-    flags = SCRIPTS[script].truncation
-    return flags is not None and all(
-        arguments.get(flag) is not None if value == LAST_TOKENS else arguments.get(flag) == value
-        for flag, value in flags.items()
-    )
 
 
 def give_out(records: Sequence[Record], arguments: Namespace) -> None:

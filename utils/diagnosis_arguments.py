@@ -3,8 +3,8 @@
 from argparse import Namespace
 
 from utils.arguments import HarnessParser, whole_number
-from utils.diagnosis_arrays import COMPONENTS
 from utils.errors import UserError
+from utils.trials.diagnosis_arrays import COMPONENTS
 
 FIRST_TOKENS, WINDOW = 10, 4096
 """Unless Λ-attention, whose branches they then are, says otherwise: the paper's setting."""

@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerBase
 from data.document import Document
 from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
 from models.diagnosis.diagnosed_model import Measurement
-from utils.diagnosis_arrays import COMPONENTS
 from utils.errors import UserError
 from utils.files import read_arrays, replace_arrays, writing_to
 from utils.progress import Progress, layer_progress
-from utils.runtime import Runtime, is_out_of_memory
+from utils.ranks.runtime import Runtime, is_out_of_memory
+from utils.trials.diagnosis_arrays import COMPONENTS
 
 SHORTEST = COMPONENTS + 1  # tokens: principal components need more points than there are of them
 NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from utils.diagnosis_documents import DocumentFiles
-from utils.results import Trial
+from utils.trials.trial import Trial
 
 Line = dict[str, Any]
 

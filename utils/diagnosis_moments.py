@@ -24,7 +24,7 @@ class Moments:
         self.largest = np.fmax(self.largest, np.where(there, values, np.nan))
 
     def arrays(self, name: str) -> dict[str, np.ndarray]:
-        """`name`_count, _mean, _deviation and _largest, as `utils/diagnosis_arrays.py` has them."""
+        """`name`_count, _mean, _deviation and _largest, as `utils/trials/diagnosis_arrays.py` has them."""
         several = self.count > 1
         variance = self.squares / np.maximum(self.count - 1, 1)
         return {

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.diagnosis_arrays import relative_entropy
 from utils.diagnosis_journal import DiagnosisJournal
+from utils.trials.diagnosis_arrays import relative_entropy
 
 Arrays = dict[str, np.ndarray]
 Numbers = dict[str, Any]

@@ -6,15 +6,15 @@ import numpy as np
 from sklearn.decomposition import IncrementalPCA
 
 from models.diagnosis.plan import Plan
-from utils.diagnosis_arrays import COMPONENTS, STATISTICS
 from utils.diagnosis_documents import DocumentFiles
 from utils.diagnosis_moments import Moments
+from utils.trials.diagnosis_arrays import COMPONENTS, STATISTICS
 
 
 def summarise_documents(
     files: DocumentFiles, indices: Sequence[int], plan: Plan, layers: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """What stats.npz holds, see `utils/diagnosis_arrays.py`; each file is read twice, one at a time.
+    """What stats.npz holds, see `utils/trials/diagnosis_arrays.py`; each file is read twice, one at a time.
 
     indices: of the documents, in whose ascending order they are added up, however they were measured.
     """

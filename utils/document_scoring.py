@@ -16,7 +16,7 @@ from data.document import Document
 from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
 from utils.errors import UserError
 from utils.progress import Progress, layer_progress
-from utils.runtime import Runtime, is_out_of_memory
+from utils.ranks.runtime import Runtime, is_out_of_memory
 
 SHORTEST = 2  # tokens: the first of a document is never scored
 NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)

@@ -1,57 +1,5 @@
-"""Errors that a user can mend, and how a script reports them."""
-
-import errno
-import os
-import sys
-import time
-from collections.abc import Callable
+"""Errors that a user can mend: those of models/, which all of the harness raises as well."""
 
 from models.errors import SharedError, UserError
-from utils.processor import prepare_processor
 
-USER_ERROR_STATUS = 2
-INTERRUPTED_STATUS = 130
-OUTPUT_CLOSED_STATUS = 141  # as a shell reports a program that SIGPIPE ended
-FIRST_RANK_SPEAKS_SECONDS = 5.0
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True) -> None:
-    """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback.
-
-    A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
-    several ranks the sentence is said once, unless it concerns one rank alone. Where the terminal cannot show
-    a character, its code is printed instead. resumes: whether the same command goes on where one was stopped.
-    tuned: whether the process is prepared for work on the processor, or stays as the system has it.
-    """
-    if tuned:
-        prepare_processor()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
-    try:
-        main()
-        sys.stdout.flush()
-    except UserError as error:
-        _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
-    except KeyboardInterrupt:
-        next_time = "; the same command without --overwrite goes on where it stopped" if resumes else ""
-        _leave(f"interrupted{next_time}", INTERRUPTED_STATUS, shared=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
-        _leave("the program that read the output has ended", OUTPUT_CLOSED_STATUS)
-    except OSError as error:
-        if error.errno not in _DISK_FULL:
-            raise
-        _leave(f"no space left to write {error.filename or 'a file'}: {error.strerror}", USER_ERROR_STATUS)
-
-
-def _leave(sentence: str, status: int, shared: bool = False) -> None:
-    """Report and exit. A launcher ends every rank as soon as one exits, so the others let the first speak."""
-    rank = int(os.environ.get("RANK", "0"))
-    if rank:
-        time.sleep(FIRST_RANK_SPEAKS_SECONDS)
-    if rank == 0 or not shared:
-        where = f" (rank {rank})" if rank else ""
-        print(f"error{where}: {sentence}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(status)  # an orderly exit would wait for, or abort on, ranks that are in the middle of something
+__all__ = ["SharedError", "UserError"]

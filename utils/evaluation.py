@@ -4,8 +4,8 @@ from argparse import Namespace
 from collections.abc import Callable
 from typing import Any
 
-from utils.results import Trial
-from utils.runtime import Runtime, joined_ranks
+from utils.ranks.runtime import Runtime, joined_ranks
+from utils.trials.trial import Trial
 
 Results = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from utils.results import Trial
+from utils.trials.trial import Trial
 
 Line = dict[str, Any]
 

@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache
 
 from models.loading.vanilla import position_table_length
 from utils.errors import UserError
-from utils.runtime import is_out_of_memory
+from utils.ranks.runtime import is_out_of_memory
 
 T = TypeVar("T")
 

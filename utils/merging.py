@@ -11,12 +11,12 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.example_journal import ExampleJournal
-from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY
 from utils.files import TEMPORARY_SUFFIX
-from utils.nll_statistics import NllStatistics
-from utils.results import ARRAYS, Trial
 from utils.shards import JoinedTrial
-from visualization.reading import read_position_arrays
+from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY
+from utils.trials.nll_by_position import NllStatistics
+from utils.trials.reading import read_position_arrays
+from utils.trials.trial import ARRAYS, Trial
 
 Results = dict[str, Any]
 

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from utils.arguments import lambda_config, model_spec
-from utils.deepspeed_setup import choose_precision, join_deepspeed, read_deepspeed_config, supports
 from utils.errors import SharedError
-from utils.runtime import Runtime
+from utils.ranks.deepspeed import choose_precision, join_deepspeed, read_deepspeed_config, supports
+from utils.ranks.runtime import Runtime
 
 if TYPE_CHECKING:
     from models.get_model import ModelSpec

@@ -11,8 +11,8 @@ import numpy as np
 
 from utils.document_scoring import ScoredDocument
 from utils.errors import UserError
-from utils.nll_statistics import NllStatistics
-from utils.results import ARRAYS, SAMPLES, Trial
+from utils.trials.nll_by_position import NllStatistics
+from utils.trials.trial import ARRAYS, SAMPLES, Trial
 
 
 class NllJournal:

@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from utils.nll_journal import NllJournal
-from utils.nll_statistics import BUCKET_SIZE, perplexity
+from utils.text_tables import format_number
+from utils.trials.nll_by_position import BUCKET_SIZE, perplexity
 
 
 def summarise(journal: NllJournal, device: str) -> dict[str, Any]:
@@ -54,7 +55,3 @@ def _row(bucket: dict[str, Any]) -> str:
     nll = f"{bucket['nll']:8.4f}" if bucket["nll"] is not None else f"{'-':>8}"
     ppl = format_number(bucket["perplexity"])
     return f"{positions:>19} {bucket['documents']:>9} {bucket['tokens']:>11,} {nll} {ppl:>11}"
-
-
-def format_number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if value < 1e5 else f"{value:.3e}"

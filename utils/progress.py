@@ -106,6 +106,97 @@ class Progress(StatusBar):
         return tokens + max(self.documents - known, 0) * tokens / known
 
 
+class StreamProgress(StatusBar):
+    """Counts tokens of all streams together. `total` are to be read in all, `done` were read by an earlier session;
+    `memory` returns bytes.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        done: int,
+        memory: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(console, clock)
+        self.total, self.done, self.memory = total, done, memory
+        self.nll: float | None = None
+        self._earlier = done
+        self._chunk, self._share = 0, 0.0
+
+    def begin_chunk(self, tokens: int) -> None:
+        """A chunk of so many tokens, of all streams together, begins."""
+        self._chunk, self._share = tokens, 0.0
+        self.show()
+
+    def within_chunk(self, share: float) -> None:
+        """So much of the chunk (0 to 1) is done."""
+        self._share = share
+        self.show()
+
+    def end_chunk(self, nll: float | None) -> None:
+        """The chunk is done; `nll`: mean of the newest million tokens."""
+        self.done += self._chunk
+        self.nll = nll
+        self._chunk, self._share = 0, 0.0
+        self.show(force=self.done >= self.total)
+
+    def describe(self) -> str:
+        tokens = self.done + self._share * self._chunk
+        speed = self.speed(tokens - self._earlier)
+        parts = [
+            bar(tokens / self.total),
+            f"{tokens:,.0f} of {self.total:,} tokens",
+            f"nll of the last million {self.nll:.4f}" if self.nll is not None else "nll -",
+            f"{speed:,.0f} tokens/s",
+            f"{self.memory() / 2**30:.2f} GiB",
+        ]
+        if speed > 0:
+            parts.append(f"{clock_time((self.total - tokens) / speed)} left")
+        return " | ".join(parts)
+
+
+class ExampleProgress(StatusBar):
+    """Counts examples: `total` in all, of which an earlier session did `done`. `memory` returns bytes."""
+
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        done: int,
+        memory: Callable[[], int],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(console, clock)
+        self.total, self.done, self.memory = total, done, memory
+        self._earlier = done
+
+    def advance(self, examples: int) -> None:
+        """So many more are done."""
+        self.done += examples
+        self.show(force=self.done >= self.total)
+
+    def describe(self) -> str:
+        speed = self.speed(self.done - self._earlier)
+        parts = [
+            bar(self.done / max(self.total, 1)),
+            f"{self.done} of {self.total} examples",
+            f"{speed:.2f} examples/s",
+            f"{self.memory() / 2**30:.2f} GiB",
+        ]
+        if speed > 0:
+            parts.append(f"{clock_time((self.total - self.done) / speed)} left")
+        return " | ".join(parts)
+
+
+class DiagnosisProgress(Progress):
+    """`Progress` without the NLL."""
+
+    def describe(self) -> str:
+        return " | ".join(part for part in super().describe().split(" | ") if not part.startswith("nll"))
+
+
 @contextmanager
 def layer_progress(model: nn.Module, report: Callable[[float], None]) -> Iterator[None]:
     """Call `report(share)` after each layer of `model` during a forward; the layers are its longest

@@ -7,8 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from utils.errors import UserError
-from utils.example_results import STREAMS, ExampleTrial, Sample
-from utils.results import FIXED_FACTS, FREE_ARGUMENTS
+from utils.trials.examples import STREAMS, ExampleTrial, Sample
+from utils.trials.trial import FIXED_FACTS, FREE_ARGUMENTS
 
 SHARD_ARGUMENTS = frozenset({"start_data_from", "max_data_num"})
 """Arguments that say which documents a job takes."""

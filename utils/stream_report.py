@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from utils.nll_report import format_number
-from utils.nll_statistics import perplexity
 from utils.stream_run import StreamRun
-from utils.stream_statistics import table
+from utils.text_tables import format_number
+from utils.trials.nll_by_position import perplexity
+from utils.trials.nll_of_stream import table
 
 
 def summarise(run: StreamRun, arrays: dict[str, np.ndarray], streams: list[dict[str, Any]], device: str) -> dict:

@@ -17,13 +17,12 @@ from data.token_stream import Cursor, Encode, TokenStream
 from models.attention.decode.cache_state import cache_bytes
 from models.scoring.stream_scorer import StreamScorer
 from utils.errors import SharedError, UserError
-from utils.progress import layer_progress
-from utils.results import SAMPLES, Trial
-from utils.runtime import Runtime, is_out_of_memory, memory_in_use, peak_memory, release_memory
+from utils.progress import StreamProgress, layer_progress
+from utils.ranks.runtime import Runtime, is_out_of_memory, memory_in_use, peak_memory, release_memory
 from utils.stream_checkpoint import Checkpoint, StreamCheckpoints
-from utils.stream_progress import StreamProgress
-from utils.stream_statistics import StreamStatistics, merge
-from utils.token_nll import TokenNllFile
+from utils.trials.nll_of_stream import StreamStatistics, merge
+from utils.trials.token_nll import TokenNllFile
+from utils.trials.trial import SAMPLES, Trial
 
 RUNNING_TOKENS = 10**6
 

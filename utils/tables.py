@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from utils.files import json_text
-from visualization.text_tables import Row, as_markdown, as_text
+from utils.text_tables import Row, as_markdown, as_text
 
 ERROR_SUFFIX = "_standard_error"
 NOTHING = "-"

@@ -6,7 +6,7 @@ from typing import Any
 from data.generation_metrics import METRICS
 from data.tasks.task import Task
 from utils.example_journal import ExampleJournal
-from utils.example_summary import summarise_task
+from utils.trials.summary import summarise_task
 
 
 def summarise(journal: ExampleJournal, task: Task, arguments: Namespace, device: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from utils.runtime import Runtime, describe_device
+from utils.ranks.runtime import Runtime, describe_device
 
 if TYPE_CHECKING:
     from utils.model_loading import RunnableModel

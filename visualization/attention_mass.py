@@ -20,11 +20,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from utils.errors import run_main
-from visualization.arguments import add_head_arguments, add_picture_arguments, trial_parser
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from utils.trials.finished import lengths_to_mark
+from visualization.arguments import add_head_arguments, add_picture_arguments
 from visualization.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
 from visualization.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture, mark_length, set_token_ticks
-from visualization.trials import lengths_to_mark
 
 # Told apart in grey by their lightness, and the middle by its hatch.
 LOOKS = {

@@ -24,7 +24,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from utils.arguments import HarnessParser
-from utils.errors import UserError, run_main
+from utils.errors import UserError
+from utils.program import run_main
 from visualization.arguments import add_picture_arguments
 from visualization.benchmark_results import FLOOR, Benchmark, Panel, Point, load_benchmark, methods_of, panels_of
 from visualization.example_methods import method_look

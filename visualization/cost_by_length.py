@@ -21,9 +21,11 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.errors import run_main
-from utils.example_results import DOWNSTREAM, GENERATION, ExampleTrial, Sample
-from visualization.arguments import add_picture_arguments, trial_parser
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from utils.trials.examples import DOWNSTREAM, GENERATION, ExampleTrial, Sample
+from utils.trials.finished import lengths_to_mark
+from visualization.arguments import add_picture_arguments
 from visualization.example_methods import (
     LABELS,
     Method,
@@ -42,7 +44,6 @@ from visualization.style import (
     set_doubling_ticks,
     set_plain_log_ticks,
 )
-from visualization.trials import lengths_to_mark
 
 PERCENTILES = (50, 10, 90)
 

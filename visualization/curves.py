@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 
+from utils.trials.nll_by_position import window_sums
+
 Scale = Literal["linear", "log"]
 
 MAX_POINTS = 1000  # more than the dots of a column-wide picture at 300 dpi
@@ -28,13 +30,6 @@ class Curve:
     texts: np.ndarray
     deviation: np.ndarray
     standard_error: np.ndarray
-
-
-def window_sums(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """Sum of values[..., start:end] for each pair; shapes (..., n), (windows,), (windows,) -> (..., windows)."""
-    running = np.cumsum(values, axis=-1)
-    running = np.concatenate([np.zeros_like(running[..., :1]), running], axis=-1)
-    return running[..., ends] - running[..., starts]
 
 
 def bin_edges(length: int, scale: Scale, max_points: int = MAX_POINTS) -> np.ndarray:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS
 from utils.errors import UserError
-from visualization.reading import DAMAGED, read_numbers
-from visualization.trials import Kind, LoadedTrial, label_trials, read_log_dir
+from utils.trials.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS
+from utils.trials.finished import Kind, LoadedTrial, label_trials, read_log_dir
+from utils.trials.reading import DAMAGED, read_numbers
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ ALL_HEADS = HeadChoice()
 
 
 class Diagnosis(LoadedTrial):
-    """A trial of scripts/diagnose.py. arrays: as `utils/diagnosis_arrays.py` tells."""
+    """A trial of scripts/diagnose.py. arrays: as `utils/trials/diagnosis_arrays.py` tells."""
 
     @property
     def length(self) -> int:
@@ -102,7 +102,7 @@ def load_diagnoses(log_dirs: Sequence[str], labels: Sequence[str] | None = None)
 
 
 def read_diagnosis_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What stats.npz of a diagnosis holds, see `utils/diagnosis_arrays.py`, with axes that fit together."""
+    """What stats.npz of a diagnosis holds, see `utils/trials/diagnosis_arrays.py`, with axes that fit together."""
     arrays = read_numbers(path, (*AXES, *(f"{name}_{moment}" for name in STATISTICS for moment in MOMENTS)))
     shapes = _shapes(arrays) if arrays["entropy_mean"].ndim == 3 and arrays["hidden_coordinates"].ndim == 3 else None
     if shapes is None or any(arrays[name].shape != shape for name, shape in shapes.items()):

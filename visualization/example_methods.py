@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from utils.combining import method_name
 from utils.errors import UserError
-from utils.example_results import DOWNSTREAM, ExampleTrial, Sample, read_trial
+from utils.trials.examples import DOWNSTREAM, ExampleTrial, Sample, read_trial
+from utils.trials.methods import method_name
 from visualization.style import MARKERS, line_look
 
 LABELS = (

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from utils.trials.finished import lengths_to_mark
 from visualization.diagnosis import Diagnosis, HeadChoice
 from visualization.style import add_legend_below, line_look, mark_length
-from visualization.trials import lengths_to_mark
 
 PERCENTILES = (10, 50, 90)
 SHORT_RUN = 4  # points: a line through so few of a picture's hundreds is hard to see

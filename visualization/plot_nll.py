@@ -23,8 +23,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from utils.arguments import whole_number
-from utils.errors import UserError, run_main
-from visualization.arguments import add_picture_arguments, trial_parser
+from utils.errors import UserError
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from utils.trials.finished import FinishedTrial, StreamTrial, lengths_to_mark, load_trials
+from visualization.arguments import add_picture_arguments
 from visualization.curves import MAX_POINTS, Curve, Scale, position_curve
 from visualization.stream_curves import FEWEST_TOKENS, stream_curve
 from visualization.style import (
@@ -37,7 +40,6 @@ from visualization.style import (
     set_stream_ticks,
     set_token_ticks,
 )
-from visualization.trials import FinishedTrial, StreamTrial, lengths_to_mark, load_trials
 
 BANDS = {"sem": "standard_error", "std": "deviation"}
 SMOOTHING = 512

@@ -24,8 +24,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from utils.arguments import whole_number
-from utils.errors import run_main
-from visualization.arguments import add_picture_arguments, trial_parser
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from visualization.arguments import add_picture_arguments
 from visualization.diagnosis import Diagnosis, HeadChoice, load_diagnoses
 from visualization.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture
 

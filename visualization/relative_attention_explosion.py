@@ -21,12 +21,13 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.errors import run_main
-from visualization.arguments import add_head_arguments, add_picture_arguments, trial_parser
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from utils.trials.finished import lengths_to_mark
+from visualization.arguments import add_head_arguments, add_picture_arguments
 from visualization.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
 from visualization.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
 from visualization.style import COLUMN_WIDTH, give_picture, set_token_ticks
-from visualization.trials import lengths_to_mark
 
 STATISTICS = {"max": "largest logit", "mean": "mean logit", "bound": "largest logit up to a distance"}
 PANEL_HEIGHT = 1.7

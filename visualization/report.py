@@ -14,9 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from utils.errors import UserError, run_main
+from utils.errors import UserError
 from utils.files import replace_file
-from visualization.arguments import trial_parser
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
 from visualization.report_html import render
 from visualization.report_pictures import draw_pictures
 from visualization.report_trials import load_report_trials

@@ -10,7 +10,8 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from utils.example_results import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS, read_trial
+from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS, read_trial
+from utils.trials.finished import load_trial
 from visualization import (
     attention_entropy,
     attention_mass,
@@ -38,7 +39,6 @@ from visualization.report_numbers import (
     task_headline,
     task_table,
 )
-from visualization.trials import load_trial
 
 DIAGNOSIS = "diagnose"
 Evidence = Any

@@ -8,10 +8,10 @@ from typing import Any
 
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
-from utils.example_results import read_trial
-from utils.example_summary import summarise_nll
-from utils.results import RESULTS
-from visualization.reading import DAMAGED
+from utils.trials.examples import read_trial
+from utils.trials.reading import DAMAGED
+from utils.trials.summary import summarise_nll
+from utils.trials.trial import RESULTS
 from visualization.report_words import fixed, large, percent, whole
 
 Numbers = dict[str, Any]

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.results import CONFIG, RESULTS
-from visualization.reading import DAMAGED, read_json
+from utils.trials.finished import label_trials
+from utils.trials.reading import DAMAGED, read_json
+from utils.trials.trial import CONFIG, RESULTS
 from visualization.report_kinds import KINDS, Kind
 from visualization.report_numbers import Headline, Table
-from visualization.trials import label_trials
 
 SHAPES: dict[str, tuple[type, ...]] = {
     "arguments": (dict,),

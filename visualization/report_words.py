@@ -3,10 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from utils.combining import method_name
-from utils.example_results import PERPLEXITY
 from utils.files import json_text
-from utils.methods import SCRIPTS
+from utils.trials.examples import PERPLEXITY
+from utils.trials.methods import SCRIPTS, method_name
 
 LARGE = 1e6
 

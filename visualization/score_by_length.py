@@ -18,8 +18,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from utils.bootstrap import weighted_mean
-from utils.errors import run_main
-from visualization.arguments import add_picture_arguments, trial_parser
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from utils.trials.finished import lengths_to_mark
+from visualization.arguments import add_picture_arguments
 from visualization.example_methods import (
     LABELS,
     Method,
@@ -30,7 +32,6 @@ from visualization.example_methods import (
     method_look,
 )
 from visualization.style import COLUMN_WIDTH, add_legend_below, give_picture, mark_length, set_doubling_ticks
-from visualization.trials import lengths_to_mark
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -22,11 +22,13 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from utils.errors import UserError, run_main
-from visualization.arguments import add_picture_arguments, trial_parser
+from utils.errors import UserError
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from utils.trials.finished import lengths_to_mark
+from visualization.arguments import add_picture_arguments
 from visualization.example_methods import LABELS, Method, group_of, group_starts, load_methods, mean_lengths
 from visualization.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture, mark_length
-from visualization.trials import lengths_to_mark
 
 COLOURS, SCALE = "cividis", Normalize(0, 1)
 MISSING = "0.88"

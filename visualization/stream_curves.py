@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from visualization.curves import Curve, Scale, window_sums
+from utils.trials.nll_by_position import window_sums
+from visualization.curves import Curve, Scale
 
 FEWEST_TOKENS = 32  # in the first point: single tokens scatter by some 3 nats, and the first of a text most
 

@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from matplotlib.figure import Figure
 
 from utils.arguments import whole_number
-from utils.errors import run_main
-from visualization.arguments import add_head_arguments, add_picture_arguments, trial_parser
+from utils.program import run_main
+from utils.trials.arguments import trial_parser
+from visualization.arguments import add_head_arguments, add_picture_arguments
 from visualization.attention_entropy import draw_entropy, uniform_entry
 from visualization.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
 from visualization.head_curves import band_words, finish_head_figure

@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data.sources.text import explained
 from utils.arguments import HarnessParser, whole_number
-from utils.errors import run_main
+from utils.program import run_main
 
 
 def parse_arguments() -> argparse.Namespace:

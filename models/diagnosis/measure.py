@@ -43,8 +43,8 @@ class ProjectedText:
 
 
 def measure_attention(text: ProjectedText, layer: AttentionLayer, plan: Plan) -> dict[str, np.ndarray]:
-    """The arrays of `utils.diagnosis_arrays.STATISTICS`, float32 and per head: logits `[Hq, bins]`, the others `[Hq,
-    positions]`; and `attended`, int64 `[positions]`: the keys that a query attends to.
+    """The statistics of one layer, float32 and per head: logits `[Hq, bins]`, the others `[Hq, positions]`;
+    and `attended`, int64 `[positions]`: the keys that a query attends to.
 
     NaN, or 0 keys, where the text is too short or no key lies. Time O(n) for the plan's queries, working memory flat
     in n.

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from utils.nll_statistics import NllStatistics
+from utils.trials.nll_by_position import NllStatistics
 
 
 def write_trial(folder, script, samples, results, *, start=0, documents=None, most=None, attention=None, **arguments):

@@ -11,7 +11,7 @@ from scripts import combine_results
 from tests.scripts import example_trials as trials
 from tests.scripts.running import run_script
 from utils.errors import UserError
-from visualization.trials import load_trial
+from utils.trials.finished import load_trial
 
 LAMBDA = {"local_branch": 8, "global_branch": 2, "limit_distance": 8, "top_k": None}
 

@@ -17,8 +17,8 @@ from scripts import eval_downstream_tasks
 from tests.scripts.running import ROOT, results, run_script
 from utils.errors import UserError
 from utils.example_journal import ExampleJournal
-from utils.example_results import read_trial
 from utils.generation import Generator
+from utils.trials.examples import read_trial
 
 SCRIPT = "eval_downstream_tasks"
 LAMBDA = ("--use_lambda_attention", "--local_branch", 64, "--global_branch", 4, "--limit_distance", 64)

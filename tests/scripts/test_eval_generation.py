@@ -19,7 +19,7 @@ from tests.scripts.running import ROOT, results, run_script
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.errors import UserError
 from utils.example_journal import ExampleJournal
-from utils.example_results import read_trial
+from utils.trials.examples import read_trial
 
 SCRIPT = "eval_generation"
 LENGTHS = (

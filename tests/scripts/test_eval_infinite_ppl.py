@@ -27,12 +27,13 @@ from scripts import eval_infinite_ppl
 from tests.scripts.running import ROOT, results, run_script
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils import stream_checkpoint
-from utils.errors import UserError, run_main
-from utils.results import Trial
+from utils.errors import UserError
+from utils.program import run_main
 from utils.stream_checkpoint import StreamCheckpoints
 from utils.stream_run import StreamRun
-from utils.stream_statistics import linear_edges, log_edges
-from utils.token_nll import TokenNllFile
+from utils.trials.nll_of_stream import linear_edges, log_edges
+from utils.trials.token_nll import TokenNllFile
+from utils.trials.trial import Trial
 
 SCRIPT = "eval_infinite_ppl"
 CONFIGS = ROOT / "configs"
@@ -538,7 +539,7 @@ def test_a_rank_without_work_is_refused(flags, tmp_path):
 def test_a_checkpoint_with_other_buckets_is_one_sentence(flags, tmp_path, monkeypatch):
     with KILLS["before the sums"]():
         run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
-    monkeypatch.setattr("utils.stream_statistics.LINEAR_BUCKETS", 7)
+    monkeypatch.setattr("utils.trials.nll_of_stream.LINEAR_BUCKETS", 7)
     with pytest.raises(UserError, match="was written by another version of this code"):
         run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
 

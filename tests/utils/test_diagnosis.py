@@ -7,14 +7,14 @@ import pytest
 from sklearn.decomposition import PCA
 
 from models.diagnosis.plan import Plan
-from utils.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS, relative_entropy
 from utils.diagnosis_documents import DocumentFiles
 from utils.diagnosis_journal import DiagnosisJournal
 from utils.diagnosis_moments import Moments
 from utils.diagnosis_report import describe, summarise
 from utils.diagnosis_summary import summarise_documents
 from utils.errors import UserError
-from utils.results import Trial
+from utils.trials.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS, relative_entropy
+from utils.trials.trial import Trial
 
 LAYERS, HEADS, BINS, HIDDEN, WIDTH = 2, 3, 4, 9, 6
 PLAN = Plan(5, np.array([0, 4, 8, 12, 16]), np.array([0, 3, 7, 11, 15]), first_tokens=2, window=4, num_hidden=HIDDEN)

@@ -6,7 +6,7 @@ import pytest
 
 from utils.console import Console
 from utils.example_journal import ExampleJournal
-from utils.results import Trial
+from utils.trials.trial import Trial
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ from models.lambda_attention import LambdaConfig, TopK
 from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, lambda_config, model_spec
 from utils.errors import SharedError
 from utils.generation_arguments import add_generation_arguments, add_position_arguments
-from utils.methods import METHODS, SCRIPTS, add_method_arguments
+from utils.methods import add_method_arguments
 from utils.stream_arguments import add_stream_arguments
 from utils.task_arguments import add_task_arguments
+from utils.trials.methods import METHODS, SCRIPTS
 
 GROUPS = {
     "eval_ppl_deepspeed": [add_data_arguments, add_document_arguments],

@@ -11,7 +11,7 @@ from utils import model_loading
 from utils.console import Console
 from utils.errors import UserError
 from utils.model_loading import _sharded_dtype
-from utils.runtime import Runtime
+from utils.ranks.runtime import Runtime
 
 RUNTIME = Runtime(rank=0, world_size=1, device=torch.device("cpu"), console=Console(), messages=None)
 

@@ -7,7 +7,7 @@ import torch
 
 from utils.console import Console
 from utils.errors import SharedError
-from utils.runtime import Runtime
+from utils.ranks.runtime import Runtime
 from utils.stream_run import share_out
 
 RUNTIME = Runtime(0, 1, torch.device("cpu"), Console(silent=True), None)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from visualization.curves import bin_edges, position_curve, window_sums
+from utils.trials.nll_by_position import window_sums
+from visualization.curves import bin_edges, position_curve
 
 
 def arrays_of(documents):

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from tests.utils.trials.trial_files import token_sums, write_stream_trial, write_trial
 from tests.visualization.diagnosis_files import write_diagnosis
-from tests.visualization.trial_files import token_sums, write_stream_trial, write_trial
 from utils.errors import UserError
+from utils.trials.finished import lengths_to_mark, load_trial
 from visualization.diagnosis import Diagnosis, HeadChoice, load_diagnoses
 from visualization.head_curves import HeadCurve, in_short_runs
-from visualization.trials import lengths_to_mark, load_trial
 
 
 @pytest.fixture

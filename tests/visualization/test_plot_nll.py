@@ -11,13 +11,13 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from tests.visualization.trial_files import long_sums, write_stream_trial, write_trial
+from tests.utils.trials.trial_files import long_sums, write_stream_trial, write_trial
 from utils.errors import UserError
+from utils.trials.finished import load_trial
 from visualization import plot_nll
 from visualization.curves import position_curve
 from visualization.stream_curves import stream_curve
 from visualization.style import line_look, paper_style, save_figure, short_number
-from visualization.trials import load_trial
 
 SCRIPT = Path(plot_nll.__file__)
 

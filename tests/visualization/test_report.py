@@ -14,8 +14,8 @@ import pytest
 
 from tests.scripts.example_trials import generation_sample, task_sample
 from tests.scripts.example_trials import write_trial as write_example_trial
+from tests.utils.trials.trial_files import token_sums, write_stream_trial, write_trial
 from tests.visualization.chromium import NAMES, Chromium, find_chromium
-from tests.visualization.trial_files import token_sums, write_stream_trial, write_trial
 from utils.errors import UserError
 from visualization import report, report_pictures
 from visualization.report_columns import compare, differing_arguments

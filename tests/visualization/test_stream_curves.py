@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tests.visualization.trial_files import long_sums, token_sums
-from utils.stream_statistics import merge
+from tests.utils.trials.trial_files import long_sums, token_sums
+from utils.trials.nll_of_stream import merge
 from visualization.stream_curves import FEWEST_TOKENS, stream_curve
 
 

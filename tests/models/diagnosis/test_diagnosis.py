@@ -15,7 +15,7 @@ from models.model_base import FAMILIES, UnsupportedModelError, convert_model
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 from tests.models.attention.attention_cases import make_case
 from tests.tiny_models import tiny_input_ids, tiny_model
-from utils.diagnosis_arrays import STATISTICS
+from utils.trials.diagnosis_arrays import STATISTICS
 
 LENGTH, FIRST, WINDOW, QUERIES = 50, 3, 12, 9
 FAMILY_NAMES = ("llama", "gptj", "mpt", "gpt_neox")

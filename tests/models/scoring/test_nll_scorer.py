@@ -13,7 +13,7 @@ from models.model_base import supported_model_types
 from models.scoring import nll_scorer
 from models.scoring.nll_scorer import NllScorer
 from tests.tiny_models import tiny_input_ids, tiny_model
-from utils.runtime import peak_memory
+from utils.ranks.runtime import peak_memory
 
 SCALED = {"logits_scaling": 8.0}
 OVERRIDES = {"granite": SCALED, "granitemoe": SCALED, "hyperclovax": SCALED}

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from utils.nll_statistics import NllStatistics, perplexity
+from utils.trials.nll_by_position import NllStatistics, perplexity
 
 
 def documents(lengths=(5, 9, 2, 9)):

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from utils.console import Console
-from utils.deepspeed_setup import choose_precision, read_deepspeed_config
 from utils.errors import UserError
-from utils.runtime import Runtime
+from utils.ranks.deepspeed import choose_precision, read_deepspeed_config
+from utils.ranks.runtime import Runtime
 
 CPU = torch.device("cpu")
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 RUNTIME = Runtime(rank=0, world_size=1, device=CPU, console=Console(), messages=None)
 
 
@@ -107,7 +107,7 @@ def test_precision(monkeypatch):
     assert choose_precision("float32", None, CPU) == ("float32", None)
     with pytest.raises(UserError, match="--dtype float32 contradicts --deepspeed_config, which enables float16"):
         choose_precision("float32", "float16", CPU)
-    monkeypatch.setattr("utils.deepspeed_setup.supports", lambda device, dtype: dtype == "bfloat16")
+    monkeypatch.setattr("utils.ranks.deepspeed.supports", lambda device, dtype: dtype == "bfloat16")
     assert choose_precision("auto", "bfloat16", CPU) == ("bfloat16", None)
     dtype, note = choose_precision("auto", "float16", CPU)
     assert dtype == "float32" and "float16" in note and "\n" not in note

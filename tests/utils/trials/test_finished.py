@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.visualization.trial_files import long_sums, token_sums, write_stream_trial, write_trial
+from tests.utils.trials.trial_files import long_sums, token_sums, write_stream_trial, write_trial
 from utils.errors import UserError
-from visualization.trials import DocumentTrial, StreamTrial, lengths_to_mark, load_trial, load_trials
+from utils.trials.finished import DocumentTrial, StreamTrial, lengths_to_mark, load_trial, load_trials
 
 
 @pytest.fixture

@@ -36,3 +36,7 @@ def as_markdown(rows: Sequence[Row | str]) -> str:
 def _column_widths(rows: Sequence[Row | str]) -> list[int]:
     columns = zip_longest(*(row for row in rows if isinstance(row, list)), fillvalue="")
     return [max(len(cell) for cell in column) for column in columns]
+
+
+def format_number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if value < 1e5 else f"{value:.3e}"

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from utils.errors import UserError
-from utils.runtime import Runtime
+from utils.ranks.runtime import Runtime
 
 SHARDED_STAGE = 3
 PRECISIONS = {"bf16": "bfloat16", "bfloat16": "bfloat16", "fp16": "float16"}

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from utils.runtime import Runtime
+    from utils.ranks.runtime import Runtime
 
 
 def steps(places: Sequence[int], world_size: int, batch_size: int) -> Iterator[list[list[int]]]:

@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def run(body, stdout=subprocess.PIPE, options="", **variables):
     """A script whose `main` is `body`."""
-    code = f"import errno\nfrom utils.errors import *\ndef main():\n    {body}\nrun_main(main{options})"
+    imports = "import errno\nfrom utils.errors import *\nfrom utils.program import *\n"
+    code = f"{imports}def main():\n    {body}\nrun_main(main{options})"
     environment = {"PATH": "", **variables}
     return subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=stdout, stderr=subprocess.PIPE, check=False
@@ -54,3 +55,31 @@ def test_a_reader_that_has_left_is_no_traceback():
 def test_a_terminal_without_unicode_gets_codes():
     done = run("print('Λ'); raise UserError('no Λ')", PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stdout, done.stderr) == (2, b"\\u039b\n", b"error: no \\u039b\n")
+
+
+FAULTS = """
+import resource, sys
+from utils.program import prepare_processor
+if sys.argv[1] == "prepared":
+    prepare_processor()
+import torch
+def faults_of_tensors():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        torch.ones(12_000_000)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+faults_of_tensors()
+print(faults_of_tensors())
+"""
+
+
+def faults(state: str, **environment: str) -> int:
+    command = [sys.executable, "-c", FAULTS, state]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's settings")
+def test_large_tensors_are_made_of_memory_that_was_freed():
+    plain = faults("plain")
+    assert faults("prepared") < plain / 10
+    assert faults("prepared", MALLOC_MMAP_MAX_="65536", MALLOC_TRIM_THRESHOLD_="131072") > plain / 2

@@ -11,7 +11,7 @@ from utils.console import Console
 from utils.document_scoring import ScoredDocument
 from utils.errors import UserError
 from utils.nll_journal import NllJournal
-from utils.results import Trial
+from utils.trials.trial import Trial
 
 ARGUMENTS = {"model": "m", "max_length": 8, "batch_size": 1, "overwrite": False}
 MODEL = {"name": "m", "dtype": "float32"}

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.nll_statistics import perplexity
+from utils.trials.nll_by_position import perplexity
 
 LINEAR_BUCKETS = 2000  # at most; 48 KB of sums
 TABLE_ROWS = 10  # at most

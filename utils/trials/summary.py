@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.bootstrap import weighted_mean
-from utils.example_results import Sample
+from utils.trials.examples import Sample
 
 Summary = dict[str, Any]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from visualization.curves import window_sums
-from visualization.reading import read_json, read_position_arrays, read_stream_arrays
+from utils.trials.nll_by_position import window_sums
+from utils.trials.reading import read_json, read_position_arrays, read_stream_arrays
 
 
 @dataclass(frozen=True)

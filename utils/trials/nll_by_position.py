@@ -80,3 +80,10 @@ def perplexity(nll: float | None) -> float | None:
         return math.exp(nll)
     except OverflowError:
         return None
+
+
+def window_sums(values: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Sum of values[..., start:end] for each pair; shapes (..., n), (windows,), (windows,) -> (..., windows)."""
+    running = np.cumsum(values, axis=-1)
+    running = np.concatenate([np.zeros_like(running[..., :1]), running], axis=-1)
+    return running[..., ends] - running[..., starts]

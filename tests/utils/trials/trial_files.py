@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.stream_statistics import StreamStatistics, linear_edges, log_edges, merge
+from utils.trials.nll_of_stream import StreamStatistics, linear_edges, log_edges, merge
 
 
 def write_trial(

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from utils.work import steps, work_through
+from utils.ranks.steps import steps, work_through
 
 
 @pytest.mark.parametrize("documents", [0, 1, 5, 12])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from utils.errors import UserError
-from utils.token_nll import TokenNllFile
+from utils.trials.token_nll import TokenNllFile
 
 
 def some_nll(tokens, seed=0):

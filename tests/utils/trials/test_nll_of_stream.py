@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from utils.nll_statistics import perplexity
-from utils.stream_statistics import (
+from utils.trials.nll_by_position import perplexity
+from utils.trials.nll_of_stream import (
     LINEAR_BUCKETS,
     LOG_BUCKETS_PER_DECADE,
     TABLE_ROWS,
