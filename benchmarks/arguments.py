@@ -5,8 +5,10 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from utils.arguments import NO_CAP, HarnessParser, distance, finite_number, whole_number
+from scripts.harness.model_arguments import distance
+from utils.arguments import HarnessParser, finite_number, whole_number
 from utils.errors import UserError
+from utils.trials.methods import NO_CAP
 
 DEVICES = ("cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")

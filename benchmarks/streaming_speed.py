@@ -23,10 +23,11 @@ from benchmarks.children import Case, run_child
 from benchmarks.machine import save_results
 from benchmarks.model_reading import LABELS
 from models.loading.sample import SAMPLE_MODEL
-from utils.arguments import NO_CAP, whole_number
+from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import Row, as_text
+from utils.trials.methods import NO_CAP
 
 ROOT = Path(__file__).resolve().parents[1]
 LENGTH = {"cpu": 32_768, "cuda": 262_144}

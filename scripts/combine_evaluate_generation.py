@@ -15,11 +15,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.generation_metrics.positions import summarise_positions
-from utils.combining import combining_parser, describe_trials, give_out, load_joined
+from scripts.combining.command import combining_parser, describe_trials, give_out, load_joined
+from scripts.combining.shards import JoinedTrial
+from scripts.combining.tables import Record
 from utils.errors import UserError
 from utils.program import run_main
-from utils.shards import JoinedTrial
-from utils.tables import Record
 from utils.trials.examples import GENERATION
 
 

@@ -21,13 +21,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.generation_metrics import METRICS
 from data.generation_metrics.positions import summarise_positions
+from scripts.combining.command import combining_parser, describe_trials, give_out, load_joined
+from scripts.combining.merging import write_merged
+from scripts.combining.shards import JoinedTrial, refuse_different
+from scripts.combining.tables import Record
 from utils.bootstrap import weighted_mean
-from utils.combining import combining_parser, describe_trials, give_out, load_joined
 from utils.errors import UserError
-from utils.merging import write_merged
 from utils.program import run_main
-from utils.shards import JoinedTrial, refuse_different
-from utils.tables import Record
 from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
 from utils.trials.summary import summarise_nll, summarise_task
 

@@ -6,26 +6,16 @@ deepspeed scripts/eval_generation.py --use_lambda_attention --dataset plays --ev
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.arguments import add_data_arguments, add_document_arguments, load_corpus
-from utils.arguments import HarnessParser, add_lambda_arguments, add_model_arguments, add_run_arguments
-from utils.errors import UserError
-from utils.generation_arguments import add_generation_arguments, add_position_arguments
-from utils.methods import add_method_arguments
+from data.arguments import add_data_arguments, add_document_arguments
+from scripts.generation import SCRIPT
+from scripts.generation.arguments import add_generation_arguments, add_position_arguments
+from scripts.harness.methods import add_method_arguments
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments
+from utils.arguments import HarnessParser, add_run_arguments
 from utils.program import run_main
-
-if TYPE_CHECKING:
-    from data.corpus import Corpus
-    from utils.example_journal import ExampleJournal
-    from utils.model_loading import RunnableModel
-    from utils.progress import ExampleProgress
-    from utils.ranks.runtime import Runtime
-    from utils.trials.trial import Trial
-
-SCRIPT = "eval_generation"
 
 
 def parse_arguments() -> Namespace:
@@ -46,94 +36,11 @@ def main() -> None:
     """Generate what is not generated yet, then write and show the results."""
     arguments = parse_arguments()
     # torch and Transformers take seconds to import: not for a wrong flag
-    from utils.evaluation import evaluate
-    from utils.generation_report import describe
+    from scripts.generation.experiment import experiment
+    from scripts.generation.report import describe
+    from scripts.harness.evaluation import evaluate
 
     evaluate(SCRIPT, arguments, experiment, describe)
-
-
-def experiment(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> dict | None:
-    """Generate at the positions of every document; the first rank gets the results."""
-    from utils.generation_report import summarise
-    from utils.ranks.runtime import describe_device
-
-    journal = generate_in_corpus(trial, arguments, runtime)
-    return runtime.on_main(lambda: summarise(journal, arguments, describe_device(runtime.device)))
-
-
-def generate_in_corpus(trial: "Trial | None", arguments: Namespace, runtime: "Runtime") -> "ExampleJournal | None":
-    """Generate what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
-    from utils.example_journal import ExampleJournal
-    from utils.model_loading import load_model
-    from utils.progress import ExampleProgress
-    from utils.ranks.runtime import peak_memory
-    from utils.ranks.steps import work_through
-    from utils.utils import describe_run
-
-    corpus = runtime.together(lambda: load_corpus(arguments))
-    model = load_model(arguments, runtime)
-    config = describe_run(SCRIPT, arguments, runtime, model, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: ExampleJournal(trial))
-    done = set(runtime.broadcast(sorted(journal.done) if journal else None))
-    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
-
-    engine = model.place(model.model)
-    generate = runtime.together(lambda: make_generate(corpus, model, arguments, runtime))
-    progress = ExampleProgress(runtime.console, len(corpus), len(done), memory=lambda: peak_memory(runtime.device))
-    work_through(
-        [place for place in range(len(corpus)) if arguments.start_data_from + place not in done],
-        runtime,
-        arguments.batch_size,
-        work=generate,
-        commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress),
-    )
-    del engine  # it holds the shards together, and must live until here
-    return journal
-
-
-def make_generate(corpus: "Corpus", model: "RunnableModel", arguments: Namespace, runtime: "Runtime"):
-    """A function from places in the corpus to the lines of samples.jsonl of the documents there."""
-    from data.tokenization import encode_text, unknown_token
-    from utils.generation import Generator
-    from utils.model_loading import is_sharded
-    from utils.position_generation import PositionGenerator
-    from utils.ranks.runtime import peak_memory
-
-    synced = runtime.world_size > 1 and is_sharded(arguments, runtime)
-    generator = Generator(model.model, model.tokenizer, arguments, runtime.device, synced=synced)
-    positions = PositionGenerator(generator, arguments)
-
-    def encode(document) -> list[int]:
-        ids = encode_text(model.tokenizer, document.text, arguments.max_length, arguments.truncation_side).input_ids
-        refusal = unknown_token(model.tokenizer, ids, model.identity["vocab_size"], f"document {document.id!r}")
-        if refusal:
-            raise UserError(refusal)
-        return ids
-
-    def generate(places: list[int]) -> dict:
-        documents = runtime.together(lambda: [corpus[place] for place in places])
-        texts = runtime.together(lambda: [encode(document) for document in documents])
-        found = positions.lines(texts, [document.index for document in documents])
-        lines = [
-            {
-                "index": documents[row].index,
-                "id": documents[row].id,
-                "parts": sum(other == row for other, _ in found),
-                **line,
-            }
-            for row, line in found
-        ]
-        return {"lines": lines, "documents": len(places), "peak_memory": peak_memory(runtime.device)}
-
-    return generate
-
-
-def commit(gathered: list[dict], seconds: float, journal: "ExampleJournal", progress: "ExampleProgress") -> None:
-    """Keep what all ranks generated in a step of `seconds`."""
-    lines = [line for rank in gathered for line in rank["lines"]]
-    journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
-    progress.advance(sum(rank["documents"] for rank in gathered))
 
 
 if __name__ == "__main__":

@@ -6,21 +6,27 @@ from argparse import Namespace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from utils.ranks.runtime import Runtime, describe_device
-
-if TYPE_CHECKING:
-    from utils.model_loading import RunnableModel
 
 PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy", "sacrebleu", "rouge-score")
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def describe_run(
-    script: str, arguments: Namespace, runtime: Runtime, model: "RunnableModel", corpus: str, documents: int
+    script: str,
+    arguments: Namespace,
+    runtime: Runtime,
+    model: dict[str, Any],
+    lambda_attention: dict[str, Any] | None,
+    corpus: str,
+    documents: int,
 ) -> dict[str, Any]:
-    """What config.json says of any trial; `corpus` is the name of what `documents` are read from."""
+    """What config.json says of any trial; `corpus` is the name of what `documents` are read from.
+
+    model: what identifies it. lambda_attention: its settings, None of a vanilla model.
+    """
     return {
         "script": script,
         "arguments": vars(arguments),
@@ -31,8 +37,8 @@ def describe_run(
         "world_size": runtime.world_size,
         "seed": arguments.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "model": model.identity,
-        "lambda_attention": model.lambda_attention,
+        "model": model,
+        "lambda_attention": lambda_attention,
         "corpus": {"name": corpus, "documents": documents},
     }
 

@@ -14,7 +14,7 @@ TIME_IS_UP_AT_A_CHECKPOINT = f"""#!{sys.executable}
 import os, runpy, signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
-from utils.stream_checkpoint import StreamCheckpoints
+from scripts.streaming.checkpoints import StreamCheckpoints
 
 def commit_and_die(self, number, *rest):
     commit(self, number, *rest)

@@ -14,9 +14,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts import diagnose
+from scripts.diagnosis.journal import DiagnosisJournal
 from tests.scripts.running import ROOT, results, run_script, start_script
 from tests.tiny_models import tiny_model, tiny_tokenizer
-from utils.diagnosis_journal import DiagnosisJournal
 from utils.errors import UserError
 
 SCRIPT = "diagnose"

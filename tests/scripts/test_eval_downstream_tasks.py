@@ -14,10 +14,10 @@ from data.tasks.registry import get_task
 from data.tasks.task import TaskRequest, open_examples
 from models.llama import convert_llama_model
 from scripts import eval_downstream_tasks
+from scripts.generation.generator import Generator
+from scripts.harness.journal import ExampleJournal
 from tests.scripts.running import ROOT, results, run_script
 from utils.errors import UserError
-from utils.example_journal import ExampleJournal
-from utils.generation import Generator
 from utils.trials.examples import read_trial
 
 SCRIPT = "eval_downstream_tasks"
@@ -317,7 +317,7 @@ def test_a_token_that_the_model_does_not_know_is_named(unequal, tiny_tokenizer_d
 
 def test_a_finished_trial_is_shown_and_others_refused(unequal, tmp_path, capsys, monkeypatch):
     run_here(*unequal, "--log_dir", tmp_path / "log")
-    monkeypatch.setattr("utils.model_loading.load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("scripts.downstream.experiment.load_model", lambda *_: pytest.fail("the model was loaded"))
     run_here(*unequal, "--silent", "--batch_size", 2, "--log_dir", tmp_path / "log")
     assert "finished:\npasskey_retrieval: accuracy" in capsys.readouterr().out
     with pytest.raises(UserError, match="--truncation_side was 'right' and is 'left' now"):

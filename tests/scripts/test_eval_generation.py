@@ -15,10 +15,10 @@ from data.generation_metrics.scores import generation_scores
 from models.llama import convert_llama_model
 from models.mpt_7b import convert_mpt_model
 from scripts import eval_generation
+from scripts.harness.journal import ExampleJournal
 from tests.scripts.running import ROOT, results, run_script
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.errors import UserError
-from utils.example_journal import ExampleJournal
 from utils.trials.examples import read_trial
 
 SCRIPT = "eval_generation"
@@ -164,14 +164,14 @@ def test_batches_give_what_single_documents_give(flags, tmp_path):
 
 
 def test_seconds_of_a_batch_are_of_the_texts_that_go_on(flags, tmp_path, monkeypatch):
-    monkeypatch.setattr("utils.generation.Generator.prefill", prefill_in_seconds(3.0))
+    monkeypatch.setattr("scripts.generation.generator.Generator.prefill", prefill_in_seconds(3.0))
     run_here(*flags, "--batch_size", 5, "--log_dir", tmp_path)
     # 4 of 5 texts reach past 20 and 41, 3 past 90: each second is shared by those that were read in it
     assert [row["prefill_seconds"] for row in results(tmp_path)["positions"]] == pytest.approx([0.75, 1.5, 2.5])
 
 
 def prefill_in_seconds(seconds):
-    from utils.generation import Generator
+    from scripts.generation.generator import Generator
 
     prefill = Generator.prefill
 
@@ -286,7 +286,7 @@ def test_two_ranks(config, flags, tmp_path):
 
 
 def test_a_text_that_does_not_fit_is_recorded_and_the_run_goes_on(flags, tmp_path, monkeypatch):
-    from utils.generation import Generator
+    from scripts.generation.generator import Generator
 
     generate = Generator.generate
 
@@ -306,7 +306,7 @@ def test_a_text_that_does_not_fit_is_recorded_and_the_run_goes_on(flags, tmp_pat
 
 
 def test_nothing_of_a_batch_that_does_not_fit_is_kept_while_its_texts_are_tried(flags, tmp_path, monkeypatch):
-    from utils.generation import Generator
+    from scripts.generation.generator import Generator
 
     generate, prefill, caches = Generator.generate, Generator.prefill, []
 

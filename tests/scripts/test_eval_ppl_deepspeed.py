@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.llama import convert_llama_model
 from scripts import eval_ppl_deepspeed
+from scripts.perplexity.journal import NllJournal
 from tests.scripts.running import (
     ROOT,
     arrays,
@@ -27,7 +28,6 @@ from tests.scripts.running import (
     start_script,
 )
 from utils.errors import UserError
-from utils.nll_journal import NllJournal
 
 SCRIPT = "eval_ppl_deepspeed"
 LENGTHS = (90, 20, 150, 3, 60)  # words: an odd number of documents, unequal, two of them truncated
@@ -225,7 +225,7 @@ def test_a_rank_that_is_killed_is_named_and_loses_nothing(tiny_llama_dir, tmp_pa
 def test_a_finished_trial_shows_its_results_without_the_model(flags, tiny_llama_dir, tmp_path, capsys, monkeypatch):
     run_here(*flags, "--log_dir", tmp_path)
     before = capsys.readouterr().out
-    monkeypatch.setattr("utils.model_loading.load_model", lambda *_: pytest.fail("the model was loaded"))
+    monkeypatch.setattr("scripts.perplexity.experiment.load_model", lambda *_: pytest.fail("the model was loaded"))
     run_here(*flags, "--log_dir", tmp_path)
     again = capsys.readouterr().out
     assert "finished" in again and before.splitlines()[-2] in again

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from scripts import sweep
+from scripts.sweep import Cell, cells
 from tests.scripts.running import ROOT, environment, results
 from utils.errors import UserError
-from utils.sweeping import Cell, cells
 
 SWEEP = {
     "models": ["smollm2", "./checkpoints/other/"],

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from models.diagnosis.plan import Plan, even_edges, spread_positions
-from utils.diagnosis_documents import DocumentFiles
-from utils.diagnosis_summary import summarise_documents
+from scripts.diagnosis.documents import DocumentFiles
+from scripts.diagnosis.summary import summarise_documents
 from utils.files import replace_arrays
 
 QUERIES = 16

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.perplexity.journal import NllJournal
+from scripts.perplexity.scorer import ScoredDocument
 from utils.console import Console
-from utils.document_scoring import ScoredDocument
 from utils.errors import UserError
-from utils.nll_journal import NllJournal
 from utils.trials.trial import Trial
 
 ARGUMENTS = {"model": "m", "max_length": 8, "batch_size": 1, "overwrite": False}

@@ -1,0 +1,49 @@
+"""The headline metrics of a downstream trial, and how they are shown."""
+
+from argparse import Namespace
+from typing import Any
+
+from data.generation_metrics import METRICS
+from data.tasks.task import Task
+from scripts.harness.journal import ExampleJournal
+from utils.trials.summary import summarise_task
+
+
+def summarise(journal: ExampleJournal, task: Task, arguments: Namespace, device: str) -> dict[str, Any]:
+    """What results.json holds. The score is 0 to 1, its standard error by bootstrap over the examples."""
+    lines = sorted(journal.lines, key=lambda line: line["index"])
+    return {
+        **summarise_task(lines),
+        "metric": task.metric_name,
+        **(_text_metrics(lines) if arguments.evaluate_metrics else {}),
+        "seconds": journal.seconds,
+        "peak_memory_bytes": journal.peak_memory,
+        "device": device,
+    }
+
+
+def _text_metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """BLEU and ROUGE against the first reference answer."""
+    from data.generation_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
+
+    done = [line for line in lines if line["error"] is None and line["targets"]]
+    return generation_scores([line["output"] for line in done], [line["targets"][0] for line in done])
+
+
+def describe(results: dict[str, Any]) -> str:
+    """The results in words."""
+    error = results["standard_error"]
+    score = "-" if results["score"] is None else f"{results['score']:.4f}"
+    spread = "" if error is None else f" ± {error:.4f}"
+    failed = f", {results['failed']} failed" if results["failed"] else ""
+    lines = [
+        f"{results['task']}: {results['metric']} {score}{spread} over {results['examples']} examples{failed}, "
+        f"prompts of up to {results['length'] or 0:,} tokens"
+    ]
+    names = [name for name in METRICS if results.get(name) is not None]
+    lines += [" | ".join(f"{name} {results[name]:.4f}" for name in names)] if names else []
+    lines.append(
+        f"{results['seconds']:.1f} s | peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | "
+        f"{results['device']}"
+    )
+    return "\n".join(lines)

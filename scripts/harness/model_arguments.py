@@ -1,0 +1,261 @@
+"""Flags of models and of Λ-attention, and from what they say to what models/ takes.
+
+Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
+"""
+
+from argparse import Namespace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from utils.arguments import HarnessParser, finite_number, whole_number
+from utils.errors import UserError
+from utils.trials.methods import NO_CAP
+
+if TYPE_CHECKING:
+    from models.get_model import ModelSpec
+    from models.lambda_attention import LambdaConfig, TopK
+
+LAMBDA_DEFAULTS: dict[str, Any] = {
+    "local_branch": 2048,
+    "global_branch": 100,
+    "limit_distance": None,
+    "triangle_offset": 0.0,
+    "backend": "auto",
+    "sink_positions": "text",
+}
+TOP_K_DEFAULTS: dict[str, Any] = {
+    "top_k_insert_at": None,
+    "top_k_from_layer": 0,
+    "top_k_to_layer": None,
+    "offload_middle": False,
+}
+LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
+ROPE_FACTOR = 2.0
+BACKENDS = ("auto", "blockwise", "flex")
+SINK_POSITIONS = ("text", "cache")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+ROPE_SCALINGS = ("linear", "dynamic")
+
+
+def distance(text: str) -> int | str:
+    """An argparse type: a distance of at least 1 token, or 'none' for no cap."""
+    return NO_CAP if text.lower() == NO_CAP else whole_number(1)(text)
+
+
+def add_model_arguments(parser: HarnessParser) -> None:
+    """Which model to load, and in which precision."""
+    group = parser.add_argument_group("model")
+    group.add_argument(
+        "--model",
+        default="smollm2",
+        metavar="NAME",
+        help="'smollm2' (the sample), a local folder, a .gguf file, a name on the Hugging Face hub, or "
+        "'constant_model' (default: %(default)s)",
+    )
+    group.add_argument("--tokenizer_path", metavar="NAME", help="tokenizer folder or name (default: the model's)")
+    group.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        default="auto",
+        help="precision of the weights (default: auto, the checkpoint's own)",
+    )
+    group.add_argument("--fp16", action="store_true", help="the same as --dtype float16")
+    group.add_argument("--load_in_4bit", action="store_true", help="quantize the weights to 4 bits while loading")
+    group.add_argument(
+        "--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ..."
+    )
+    group.add_argument("--constant_answer", metavar="TEXT", help="what --model constant_model always says")
+    group.add_argument(
+        "--rope_scaling",
+        choices=ROPE_SCALINGS,
+        help="scale the model's rotary positions as Transformers does; 'dynamic' is dynamic NTK (default: the "
+        "checkpoint's own)",
+    )
+    group.add_argument(
+        "--rope_factor",
+        type=finite_number,
+        metavar="X",
+        help="factor of --rope_scaling, at least 1 (default: 2)",
+    )
+    parser.checks.append(_check_model)
+
+
+def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length") -> None:
+    """Λ-attention's settings; they stay None unless --use_lambda_attention is given.
+
+    longest_text: the flag that bounds a text's length, which the global branch must not reach.
+    """
+    group = parser.add_argument_group("Λ-attention")
+    group.add_argument("--use_lambda_attention", action="store_true", help="convert the model to Λ-attention")
+    group.add_argument(
+        "--local_branch",
+        type=whole_number(1),
+        metavar="TOKENS",
+        help="length of the sliding window (default: 2048)",
+    )
+    group.add_argument(
+        "--global_branch",
+        type=whole_number(0),
+        metavar="TOKENS",
+        help="how many of the first tokens every token attends to (default: 100)",
+    )
+    group.add_argument(
+        "--limit_distance",
+        type=distance,
+        metavar="TOKENS",
+        help="cap on the distance that positions encode, or 'none' (default: --local_branch)",
+    )
+    group.add_argument(
+        "--triangle_offset",
+        type=finite_number,
+        metavar="X",
+        help="not 0: also attend to the tokens in between, with X * log(their number) taken off; O(n²) time "
+        "(default: 0)",
+    )
+    group.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="'blockwise' (matrix products, any device) or 'flex' (torch's fused flex_attention, for CUDA) "
+        "(default: auto, flex on CUDA)",
+    )
+    group.add_argument(
+        "--sink_positions",
+        choices=SINK_POSITIONS,
+        help="where the first tokens stand for a token whose window is past them: in the 'text', capped, or in the "
+        "'cache', as if nothing lay between, without a cap, as in StreamingLLM (default: text)",
+    )
+    _add_top_k_arguments(parser)
+    parser.checks.append(partial(_check_lambda, longest_text=longest_text))
+
+
+def _add_top_k_arguments(parser: HarnessParser) -> None:
+    group = parser.add_argument_group("top-k attention")
+    group.add_argument(
+        "--top_k_attention",
+        type=whole_number(1),
+        metavar="K",
+        help="the last token of a forward, so every generated one, also attends to the K tokens in between that score "
+        "highest, per head; the cache then keeps all tokens (default: none)",
+    )
+    group.add_argument(
+        "--top_k_insert_at",
+        type=whole_number(0),
+        metavar="TOKENS",
+        help="distance at which they are scored and felt (default: --limit_distance; --local_branch if that is none)",
+    )
+    group.add_argument(
+        "--top_k_from_layer", type=whole_number(0), metavar="N", help="first layer that does so (default: 0)"
+    )
+    group.add_argument(
+        "--top_k_to_layer", type=whole_number(1), metavar="N", help="first layer that no longer does (default: all do)"
+    )
+    group.add_argument(
+        "--offload_middle",
+        action="store_true",
+        default=None,
+        help="keep the tokens for it in host memory, and search them there",
+    )
+
+
+def model_spec(arguments: Namespace) -> "ModelSpec":
+    """What `models.get_model.get_model` takes."""
+    from models.get_model import ModelSpec
+
+    fields = ("model", "tokenizer_path", "dtype", "load_in_4bit", "device_map", "constant_answer")
+    return ModelSpec(**{name: getattr(arguments, name) for name in (*fields, "rope_scaling", "rope_factor")})
+
+
+def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
+    """The Λ-attention asked for, None for a vanilla model. Raises UserError on impossible values."""
+    if not arguments.use_lambda_attention:
+        return None
+    import torch
+
+    from models.lambda_attention import LambdaConfig
+
+    settings = {name: getattr(arguments, name) for name in LAMBDA_DEFAULTS}
+    if settings["limit_distance"] == NO_CAP:
+        settings["limit_distance"] = None
+    if settings["backend"] == "flex" and not torch.cuda.is_available():
+        raise UserError("--backend flex needs a CUDA device, and there is none: take blockwise, or leave it out")
+    try:
+        return LambdaConfig(**settings, top_k=_top_k(arguments))
+    except ValueError as error:
+        raise UserError(f"--{error}") from None  # it begins with the field's name
+
+
+def _top_k(arguments: Namespace) -> "TopK | None":
+    """Raises ValueError on impossible values."""
+    from models.lambda_attention import TopK
+
+    if arguments.top_k_attention is None:
+        return None
+    return TopK(
+        arguments.top_k_attention,
+        arguments.top_k_insert_at,
+        arguments.top_k_from_layer,
+        arguments.top_k_to_layer,
+        arguments.offload_middle,
+    )
+
+
+def _check_model(arguments: Namespace) -> None:
+    if arguments.fp16:
+        if arguments.dtype not in ("auto", "float16"):
+            raise UserError(f"--fp16 contradicts --dtype {arguments.dtype}: give one of them")
+        arguments.dtype = "float16"
+    if arguments.constant_answer is not None and arguments.model != "constant_model":
+        raise UserError("--constant_answer is for --model constant_model only")
+    _check_rope(arguments)
+
+
+def _check_rope(arguments: Namespace) -> None:
+    scaling, factor = arguments.rope_scaling, arguments.rope_factor
+    if scaling is None:
+        if factor is not None:
+            raise UserError("--rope_factor needs --rope_scaling: without it positions are not scaled")
+        return
+    if factor is None:
+        arguments.rope_factor = ROPE_FACTOR
+    elif factor < 1:
+        raise UserError(f"--rope_factor must be at least 1, not {factor:g}")
+    fixed = getattr(arguments, "use_lambda_attention", False)  # the frequencies are then those of the limit
+    if scaling == "dynamic" and not fixed and getattr(arguments, "batch_size", 1) > 1:
+        raise UserError(
+            "--batch_size must be 1 with --rope_scaling dynamic: the longest text of a batch would decide how far the "
+            "others are scaled"
+        )
+
+
+def _check_lambda(arguments: Namespace, longest_text: str) -> None:
+    given = [name for name in LAMBDA_ARGUMENTS if getattr(arguments, name) is not None]
+    if not arguments.use_lambda_attention:
+        if given:
+            raise UserError(f"--{given[0]} needs --use_lambda_attention: without it the model is not changed")
+        return
+    for name, default in LAMBDA_DEFAULTS.items():
+        if name not in given:
+            setattr(arguments, name, default)
+    if arguments.limit_distance is None:
+        arguments.limit_distance = NO_CAP if arguments.sink_positions == "cache" else arguments.local_branch
+    _fill_top_k(arguments)
+    length = getattr(arguments, longest_text, None)
+    if length is not None and arguments.global_branch >= length:
+        raise UserError(
+            f"--global_branch {arguments.global_branch} is not smaller than --{longest_text} {length}: every "
+            "token would be global, so give a smaller one"
+        )
+    if arguments.triangle_offset or arguments.top_k_attention or arguments.sink_positions == "cache":
+        lambda_config(arguments)  # which knows what they cannot be combined with
+
+
+def _fill_top_k(arguments: Namespace) -> None:
+    if arguments.top_k_attention is None:
+        for name in TOP_K_DEFAULTS:
+            if getattr(arguments, name) is not None:
+                raise UserError(f"--{name} needs --top_k_attention: without it no token in between is attended to")
+        return
+    nearest_limit = arguments.local_branch if arguments.limit_distance == NO_CAP else arguments.limit_distance
+    for name, default in {**TOP_K_DEFAULTS, "top_k_insert_at": nearest_limit}.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)

@@ -1,0 +1,42 @@
+"""Precision under ZeRO-3, where DeepSpeed must be told it before the weights are read."""
+
+import shutil
+from argparse import Namespace
+
+import pytest
+import torch
+
+from scripts.harness import model as model_loading
+from scripts.harness.model import _sharded_dtype
+from tests.tiny_models import tiny_model
+from utils.console import Console
+from utils.errors import UserError
+from utils.ranks.runtime import Runtime
+
+RUNTIME = Runtime(rank=0, world_size=1, device=torch.device("cpu"), console=Console(), messages=None)
+
+
+@pytest.fixture
+def half_model(tmp_path, monkeypatch):
+    """A float16 checkpoint, on a device that lacks float16."""
+    tiny_model("llama").to(torch.float16).save_pretrained(tmp_path / "half")
+    monkeypatch.setattr(model_loading, "supports", lambda device, dtype: dtype != "float16")
+    return Namespace(model=str(tmp_path / "half"))
+
+
+def test_a_checkpoint_that_the_device_cannot_compute_in_is_taken_in_float32(half_model, capsys):
+    assert _sharded_dtype(half_model, "auto", RUNTIME) == "float32"
+    assert capsys.readouterr().out == "float16, which --model is saved in, is not supported by cpu: taking float32\n"
+
+
+def test_a_dtype_asked_for_that_the_device_lacks_is_refused(half_model):
+    with pytest.raises(UserError, match="--dtype float16 is not supported by cpu under ZeRO-3"):
+        _sharded_dtype(half_model, "float16", RUNTIME)
+    assert _sharded_dtype(half_model, "bfloat16", RUNTIME) == "bfloat16"
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(tiny_llama_dir, tmp_path):
+    folder = shutil.copytree(tiny_llama_dir, tmp_path / "model")
+    (folder / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
+    with pytest.raises(UserError, match=f"--model {folder}: the configuration cannot be loaded"):
+        _sharded_dtype(Namespace(model=str(folder)), "auto", RUNTIME)

@@ -1,0 +1,143 @@
+"""Flags: what is accepted, what is refused and with which sentence."""
+
+import pytest
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from data.arguments import add_data_arguments, add_document_arguments
+from models import get_model
+from models.attention import config as lambda_config_module
+from models.lambda_attention import LambdaConfig, TopK
+from scripts.harness import model_arguments
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, lambda_config
+from utils.arguments import HarnessParser, add_run_arguments
+from utils.errors import SharedError, UserError
+
+
+def parse(*flags):
+    parser = HarnessParser("test")
+    add_model_arguments(parser)
+    add_lambda_arguments(parser)
+    add_data_arguments(parser)
+    add_document_arguments(parser)
+    add_run_arguments(parser, log_dir="logs/test")
+    return parser.parse_args(flags)
+
+
+def test_choices_are_those_of_the_models():
+    assert model_arguments.BACKENDS == lambda_config_module.BACKENDS
+    assert model_arguments.SINK_POSITIONS == lambda_config_module.SINK_POSITIONS
+    assert set(model_arguments.ROPE_SCALINGS) <= set(ROPE_INIT_FUNCTIONS)
+    assert set(model_arguments.DTYPES) == set(get_model.DTYPES)
+
+
+def test_flex_needs_cuda(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(UserError, match="--backend flex needs a CUDA device"):
+        lambda_config(parse("--use_lambda_attention", "--backend", "flex"))
+
+
+def test_the_published_command_parses():
+    arguments = parse(
+        *"--deepspeed_config c.json --model M --tokenizer_path T --use_lambda_attention --local_branch 4096 "
+        "--global_branch 10 --limit_distance 4000 --dataset the_pile --dataset_group ArXiv --split test "
+        "--dataset_dir D --max_length 32770 --log_dir L --start_data_from 3 --max_data_num 7 --batch_size 2 "
+        "--truncation_side left --triangle_offset 0.5 --seed 5 --local_rank=1".split()
+    )
+    assert lambda_config(arguments) == LambdaConfig(4096, 10, 4000, triangle_offset=0.5)
+    assert (arguments.max_length, arguments.seed, arguments.truncation_side) == (32770, 5, "left")
+
+
+def test_aliases_of_other_harnesses():
+    arguments = parse("--limit", "3", "--output_dir", "there")
+    assert (arguments.max_data_num, arguments.log_dir) == (3, "there")
+
+
+def test_lambda_defaults_are_the_published_ones():
+    assert lambda_config(parse("--use_lambda_attention")) == LambdaConfig(2048, 100, 2048)
+    assert lambda_config(parse("--use_lambda_attention", "--local_branch", "64")).limit_distance == 64
+    assert lambda_config(parse("--use_lambda_attention", "--limit_distance", "none")).limit_distance is None
+    assert lambda_config(parse()) is None
+
+
+def test_top_k_defaults():
+    """All layers, at the limit, or at the end of the window where there is no limit; kept on the device."""
+    top_k = "--use_lambda_attention --local_branch 64 --top_k_attention 5"
+    assert lambda_config(parse(*top_k.split())).top_k == TopK(5, 64)
+    assert lambda_config(parse(*f"{top_k} --limit_distance 32".split())).top_k == TopK(5, 32)
+    assert lambda_config(parse(*f"{top_k} --limit_distance none".split())).top_k == TopK(5, 64)
+    given = "--top_k_insert_at 7 --top_k_from_layer 4 --top_k_to_layer 9 --offload_middle"
+    assert lambda_config(parse(*f"{top_k} {given}".split())).top_k == TopK(5, 7, 4, 9, offload=True)
+
+
+def test_positions_inside_the_cache_have_no_limit():
+    config = lambda_config(parse("--use_lambda_attention", "--sink_positions", "cache"))
+    assert config == LambdaConfig(2048, 100, None, sink_positions="cache")
+
+
+def test_rope_scaling_has_a_factor():
+    assert parse("--rope_scaling", "dynamic").rope_factor == 2
+    assert parse("--rope_scaling", "linear", "--rope_factor", "4").rope_factor == 4
+    assert parse().rope_factor is None
+
+
+def test_fp16_is_dtype_float16():
+    assert parse("--fp16").dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        ("--use_lambda_attention --local_branch 0", "--local_branch: must be at least 1"),
+        ("--use_lambda_attention --global_branch -1", "--global_branch: must be at least 0"),
+        ("--use_lambda_attention --limit_distance far", "--limit_distance: must be a whole number"),
+        ("--limit_distance 5", "--limit_distance needs --use_lambda_attention"),
+        ("--triangle_offset 0", "--triangle_offset needs --use_lambda_attention"),
+        (
+            "--use_lambda_attention --global_branch 10 --max_length 10",
+            "--global_branch 10 is not smaller than",
+        ),
+        ("--fp16 --dtype bfloat16", "--fp16 contradicts --dtype bfloat16"),
+        ("--constant_answer 7", "--constant_answer is for --model constant_model"),
+        ("--device_map auto --deepspeed_config c.json", "--device_map contradicts --deepspeed_config"),
+        ("--top_k_attention 5", "--top_k_attention needs --use_lambda_attention"),
+        ("--use_lambda_attention --offload_middle", "--offload_middle needs --top_k_attention"),
+        ("--use_lambda_attention --top_k_from_layer 0", "--top_k_from_layer needs --top_k_attention"),
+        (
+            "--use_lambda_attention --top_k_attention 5 --top_k_from_layer 4 --top_k_to_layer 4",
+            "--top_k_to_layer 4 is not beyond top_k_from_layer 4",
+        ),
+        ("--use_lambda_attention --top_k_attention 5 --triangle_offset 1", "--triangle_offset and top-k exclude"),
+        (
+            "--use_lambda_attention --sink_positions cache --limit_distance 9",
+            "--sink_positions cache contradicts limit_distance 9",
+        ),
+        ("--rope_factor 3", "--rope_factor needs --rope_scaling"),
+        ("--rope_scaling linear --rope_factor 0.5", "--rope_factor must be at least 1, not 0.5"),
+        ("--rope_scaling dynamic --batch_size 2", "--batch_size must be 1 with --rope_scaling dynamic"),
+        ("--max_length 1", "--max_length: must be at least 2"),
+        ("--max_length 99999999999999999999", "--max_length: must be at most 1000000000000000000"),
+        ("--truncation_side center", "--truncation_side: invalid choice"),
+        ("--lim 3", "unrecognized arguments: --lim"),
+        ("--gamma 3", "unrecognized arguments: --gamma"),
+        ("--log_dir=", "--log_dir is empty"),
+        ("--deepspeed_config=", "--deepspeed_config is empty"),
+        ("--use_lambda_attention --triangle_offset nan", "--triangle_offset: must be a finite number, not nan"),
+        ("--use_lambda_attention --triangle_offset inf", "--triangle_offset: must be a finite number"),
+        ("--use_lambda_attention --triangle_offset x", "--triangle_offset: must be a number, not 'x'"),
+        (
+            "--use_lambda_attention --triangle_offset 1 --limit_distance none",
+            "--triangle_offset needs a limit_distance",
+        ),
+    ],
+)
+def test_refusals_are_one_sentence_that_names_the_flag(flags, words):
+    with pytest.raises(SharedError) as refusal:
+        parse(*flags.split())
+    assert words in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_group_can_stand_alone():
+    parser = HarnessParser("test")
+    add_run_arguments(parser, log_dir="logs/test")
+    assert parser.parse_args([]).log_dir == "logs/test"

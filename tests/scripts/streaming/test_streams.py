@@ -1,0 +1,35 @@
+"""Which rank reads which stream."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scripts.streaming.streams import share_out
+from utils.console import Console
+from utils.errors import SharedError
+from utils.ranks.runtime import Runtime
+
+RUNTIME = Runtime(0, 1, torch.device("cpu"), Console(silent=True), None)
+
+
+def shared_out(streams, ranks, sharded):
+    runtimes = [replace(RUNTIME, rank=rank, world_size=ranks) for rank in range(ranks)]
+    return [share_out(streams, runtime, sharded) for runtime in runtimes]
+
+
+@pytest.mark.parametrize("sharded", [True, False])
+def test_streams_are_dealt_out(sharded):
+    assert shared_out(1, 1, sharded) == [([0], True)]
+    assert shared_out(3, 2, sharded) == [([0, 2], True), ([1], True)]
+
+
+def test_ranks_of_a_sharded_model_without_a_stream_compute_another_along():
+    assert shared_out(2, 5, sharded=True) == [([0], True), ([1], True), ([0], False), ([1], False), ([0], False)]
+
+
+@pytest.mark.parametrize("rank", range(4))
+def test_ranks_that_would_have_nothing_to_do_are_refused_by_all(rank):
+    runtime = replace(RUNTIME, rank=rank, world_size=4)
+    with pytest.raises(SharedError, match="--streams 3 leaves 1 of 4 ranks without work: give --streams 4 or more"):
+        share_out(3, runtime, sharded=False)
