@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.arguments import add_benchmark_arguments, add_budget_argument, benchmark_parser
-from benchmarks.children import Case, add_case_argument, answer, attempt, measure_apart
-from benchmarks.machine import save_results
-from benchmarks.measure import Timing, seconds_of
-from benchmarks.memory import MIB, PeakMemory
-from benchmarks.published import published_attention
-from benchmarks.shapes import SHAPES
+from benchmarks.alternatives.published import published_attention
+from benchmarks.measuring.arguments import add_benchmark_arguments, add_budget_argument, benchmark_parser
+from benchmarks.measuring.children import Case, add_case_argument, answer, attempt, measure_apart
+from benchmarks.measuring.machine import save_results
+from benchmarks.measuring.memory import MIB, PeakMemory
+from benchmarks.measuring.shapes import SHAPES
+from benchmarks.measuring.timing import Timing, seconds_of
 from models.lambda_attention import AttentionLayer, lambda_attention
 from utils.program import run_main
 from utils.text_tables import Row, as_text

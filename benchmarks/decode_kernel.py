@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.arguments import DEVICES, add_benchmark_arguments, add_budget_argument, benchmark_parser
-from benchmarks.machine import save_results
-from benchmarks.measure import Timing, copy_bandwidth, seconds_of, time_in_turn
-from benchmarks.memory import memory_of
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks.measuring.arguments import DEVICES, add_benchmark_arguments, add_budget_argument, benchmark_parser
+from benchmarks.measuring.machine import save_results
+from benchmarks.measuring.memory import memory_of
+from benchmarks.measuring.shapes import SHAPES, Shape
+from benchmarks.measuring.timing import Timing, copy_bandwidth, seconds_of, time_in_turn
 from models.attention.decode.cache import LambdaLayer
 from models.attention.decode.step import Heads, decode_step
 from models.decode_graph import captured

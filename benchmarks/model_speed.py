@@ -18,18 +18,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.arguments import (
+from benchmarks.measuring.arguments import (
     add_benchmark_arguments,
     add_branch_arguments,
     add_budget_argument,
     add_by_device,
     benchmark_parser,
 )
-from benchmarks.children import Case, add_case_argument, answer, measure_apart
-from benchmarks.machine import save_results
-from benchmarks.measure import Timing
-from benchmarks.memory import MIB, PeakMemory
-from benchmarks.model_reading import LABELS, RANDOM_7B, check_model, load, read_and_generate
+from benchmarks.measuring.children import Case, add_case_argument, answer, measure_apart
+from benchmarks.measuring.machine import save_results
+from benchmarks.measuring.memory import MIB, PeakMemory
+from benchmarks.measuring.model_reading import LABELS, RANDOM_7B, check_model, load, read_and_generate
+from benchmarks.measuring.timing import Timing
 from models.lambda_attention import LambdaConfig
 from models.loading.sample import SAMPLE_MODEL
 from models.model_base import convert_model

@@ -27,19 +27,19 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
-from benchmarks.arguments import (
+from benchmarks.alternatives.lambda_mask import lambda_mask
+from benchmarks.alternatives.published import published_attention
+from benchmarks.measuring.arguments import (
     add_benchmark_arguments,
     add_budget_argument,
     add_by_device,
     benchmark_parser,
     positive_seconds,
 )
-from benchmarks.lambda_mask import lambda_mask
-from benchmarks.machine import save_results
-from benchmarks.measure import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
-from benchmarks.memory import memory_of
-from benchmarks.published import published_attention
-from benchmarks.shapes import SHAPES, Shape
+from benchmarks.measuring.machine import save_results
+from benchmarks.measuring.memory import memory_of
+from benchmarks.measuring.shapes import SHAPES, Shape
+from benchmarks.measuring.timing import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
 from models.lambda_attention import lambda_attention
 from utils.errors import UserError
 from utils.program import run_main

@@ -22,7 +22,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from benchmarks.machine import save_results
+from benchmarks.measuring.machine import save_results
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGINNING = "<s>"

@@ -18,10 +18,10 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.arguments import DTYPES, add_branch_arguments, add_by_device, benchmark_parser
-from benchmarks.children import Case, run_child
-from benchmarks.machine import save_results
-from benchmarks.model_reading import LABELS
+from benchmarks.measuring.arguments import DTYPES, add_branch_arguments, add_by_device, benchmark_parser
+from benchmarks.measuring.children import Case, run_child
+from benchmarks.measuring.machine import save_results
+from benchmarks.measuring.model_reading import LABELS
 from models.loading.sample import SAMPLE_MODEL
 from utils.arguments import whole_number
 from utils.errors import UserError

@@ -23,10 +23,10 @@ from matplotlib.lines import Line2D
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.diagnosis_arrays import relative_entropy
-from visualization.arguments import add_head_arguments, add_picture_arguments
-from visualization.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
-from visualization.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
-from visualization.style import COLUMN_WIDTH, give_picture, set_token_ticks
+from visualization.drawing.arguments import add_head_arguments, add_picture_arguments
+from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
+from visualization.drawing.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
+from visualization.drawing.style import COLUMN_WIDTH, give_picture, set_token_ticks
 
 LABELS = {"nats": "entropy (nats)", "attended": "entropy / log(attended tokens)", "all": "entropy / log n"}
 MOMENTS = ("mean", "deviation")

@@ -23,9 +23,16 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.finished import lengths_to_mark
-from visualization.arguments import add_head_arguments, add_picture_arguments
-from visualization.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
-from visualization.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture, mark_length, set_token_ticks
+from visualization.drawing.arguments import add_head_arguments, add_picture_arguments
+from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
+from visualization.drawing.style import (
+    COLUMN_WIDTH,
+    TEXT_WIDTH,
+    add_legend_below,
+    give_picture,
+    mark_length,
+    set_token_ticks,
+)
 
 # Told apart in grey by their lightness, and the middle by its hatch.
 LOOKS = {

@@ -26,10 +26,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.program import run_main
-from visualization.arguments import add_picture_arguments
-from visualization.benchmark_results import FLOOR, Benchmark, Panel, Point, load_benchmark, methods_of, panels_of
-from visualization.example_methods import method_look
-from visualization.style import (
+from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.benchmark_results import (
+    FLOOR,
+    Benchmark,
+    Panel,
+    Point,
+    load_benchmark,
+    methods_of,
+    panels_of,
+)
+from visualization.drawing.methods import method_look
+from visualization.drawing.style import (
     COLUMN_WIDTH,
     TEXT_WIDTH,
     add_legend_below,

@@ -25,8 +25,8 @@ from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.examples import DOWNSTREAM, GENERATION, ExampleTrial, Sample
 from utils.trials.finished import lengths_to_mark
-from visualization.arguments import add_picture_arguments
-from visualization.example_methods import (
+from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.methods import (
     LABELS,
     Method,
     finished,
@@ -36,7 +36,7 @@ from visualization.example_methods import (
     mean_lengths,
     method_look,
 )
-from visualization.style import (
+from visualization.drawing.style import (
     COLUMN_WIDTH,
     add_legend_below,
     give_picture,

@@ -27,10 +27,10 @@ from utils.errors import UserError
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.finished import FinishedTrial, StreamTrial, lengths_to_mark, load_trials
-from visualization.arguments import add_picture_arguments
-from visualization.curves import MAX_POINTS, Curve, Scale, position_curve
-from visualization.stream_curves import FEWEST_TOKENS, stream_curve
-from visualization.style import (
+from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.curves import MAX_POINTS, Curve, Scale, position_curve
+from visualization.drawing.stream_curves import FEWEST_TOKENS, stream_curve
+from visualization.drawing.style import (
     COLUMN_WIDTH,
     add_legend_below,
     give_picture,

@@ -26,9 +26,9 @@ from matplotlib.ticker import MaxNLocator
 from utils.arguments import whole_number
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
-from visualization.arguments import add_picture_arguments
-from visualization.diagnosis import Diagnosis, HeadChoice, load_diagnoses
-from visualization.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture
+from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.diagnosis import Diagnosis, HeadChoice, load_diagnoses
+from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture
 
 LAYERS = 4
 LATER = "viridis"

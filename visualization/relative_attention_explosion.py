@@ -24,10 +24,10 @@ from matplotlib.figure import Figure
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.finished import lengths_to_mark
-from visualization.arguments import add_head_arguments, add_picture_arguments
-from visualization.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
-from visualization.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
-from visualization.style import COLUMN_WIDTH, give_picture, set_token_ticks
+from visualization.drawing.arguments import add_head_arguments, add_picture_arguments
+from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
+from visualization.drawing.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
+from visualization.drawing.style import COLUMN_WIDTH, give_picture, set_token_ticks
 
 STATISTICS = {"max": "largest logit", "mean": "mean logit", "bound": "largest logit up to a distance"}
 PANEL_HEIGHT = 1.7

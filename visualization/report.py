@@ -18,9 +18,9 @@ from utils.errors import UserError
 from utils.files import replace_file
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
-from visualization.report_html import render
-from visualization.report_pictures import draw_pictures
-from visualization.report_trials import load_report_trials
+from visualization.reporting.html import render
+from visualization.reporting.pictures import draw_pictures
+from visualization.reporting.trials import load_report_trials
 
 SUFFIXES = (".html", ".htm")
 

@@ -21,8 +21,8 @@ from utils.bootstrap import weighted_mean
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.finished import lengths_to_mark
-from visualization.arguments import add_picture_arguments
-from visualization.example_methods import (
+from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.methods import (
     LABELS,
     Method,
     group_of,
@@ -31,7 +31,7 @@ from visualization.example_methods import (
     mean_lengths,
     method_look,
 )
-from visualization.style import COLUMN_WIDTH, add_legend_below, give_picture, mark_length, set_doubling_ticks
+from visualization.drawing.style import COLUMN_WIDTH, add_legend_below, give_picture, mark_length, set_doubling_ticks
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -26,9 +26,9 @@ from utils.errors import UserError
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.finished import lengths_to_mark
-from visualization.arguments import add_picture_arguments
-from visualization.example_methods import LABELS, Method, group_of, group_starts, load_methods, mean_lengths
-from visualization.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture, mark_length
+from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.methods import LABELS, Method, group_of, group_starts, load_methods, mean_lengths
+from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture, mark_length
 
 COLOURS, SCALE = "cividis", Normalize(0, 1)
 MISSING = "0.88"

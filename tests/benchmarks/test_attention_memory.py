@@ -7,8 +7,8 @@ import pytest
 
 from benchmarks import attention_memory
 from benchmarks.attention_memory import DENSE, METHODS, OURS, PUBLISHED, measure, memory_rows, shares_of_published
-from benchmarks.children import measure_apart
-from benchmarks.shapes import Shape
+from benchmarks.measuring.children import measure_apart
+from benchmarks.measuring.shapes import Shape
 
 CASE = {"panel": "SmolLM2-135M, float32", "shape": "smollm2", "dtype": "float32", "device": "cpu"}
 SECONDS = {OURS: lambda n: n / 1000, DENSE: lambda n: (n / 1000) ** 2 / 2, PUBLISHED: lambda n: n / 100}

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from benchmarks import decode_kernel
-from benchmarks.measure import Timing
-from benchmarks.shapes import SMOLLM2
+from benchmarks.measuring.shapes import SMOLLM2
+from benchmarks.measuring.timing import Timing
 from models.lambda_attention import lambda_attention
 
 SHAPE = replace(SMOLLM2, local_branch=64, global_branch=5)

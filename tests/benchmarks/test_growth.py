@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import growth, measure
+from benchmarks import growth
 from benchmarks.attention_memory import DENSE, METHODS, OURS
 from benchmarks.growth import exponents, fit_exponent, time_rows
-from benchmarks.shapes import Shape
+from benchmarks.measuring import timing
+from benchmarks.measuring.shapes import Shape
 
 LENGTHS = np.array([512.0, 1024, 4096, 8192, 65_536])
 
@@ -20,7 +21,7 @@ def tiny(monkeypatch):
     """A shape that takes no time in place of SmolLM2's."""
     shape = Shape("tiny", 2, 1, 16, local_branch=64, global_branch=4)
     monkeypatch.setitem(growth.SHAPES, "smollm2", shape)
-    monkeypatch.setattr(measure, "FLOOR_SIZE", 64)
+    monkeypatch.setattr(timing, "FLOOR_SIZE", 64)
     monkeypatch.setattr(growth, "product_rate", lambda timing: 1e9)
     return shape
 
@@ -67,7 +68,7 @@ def test_times_are_measured_until_they_would_take_too_long(tiny, monkeypatch):
 
 def test_a_length_and_a_quarter_of_it_are_timed_in_turn(tiny, monkeypatch):
     seconds = {64: 1.0, 256: 4.5}
-    monkeypatch.setattr(measure, "seconds_of", lambda run, device: seconds[run.args[0].shape[-2]])
+    monkeypatch.setattr(timing, "seconds_of", lambda run, device: seconds[run.args[0].shape[-2]])
     case = {"panel": "tiny, float32", "shape": "smollm2", "dtype": "float32", "device": "cpu"}
     (found,) = growth.quadrupled(case, 256, repeats=3)
     assert (found["length"], found["ratio"], found["whole"]["repeats"]) == (256, 4.5, 3)
@@ -77,7 +78,7 @@ def test_a_length_and_a_quarter_of_it_are_timed_in_turn(tiny, monkeypatch):
             raise torch.OutOfMemoryError("out of memory")
         return 1.0
 
-    monkeypatch.setattr(measure, "seconds_of", seconds_of)
+    monkeypatch.setattr(timing, "seconds_of", seconds_of)
     assert growth.quadrupled(case, 256, repeats=3) == []
 
 

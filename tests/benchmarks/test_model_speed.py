@@ -6,10 +6,11 @@ import sys
 import pytest
 import torch
 
-from benchmarks import model_reading, model_speed
-from benchmarks.children import measure_apart
-from benchmarks.measure import Timing
-from benchmarks.model_reading import load, read_and_generate
+from benchmarks import model_speed
+from benchmarks.measuring import model_reading
+from benchmarks.measuring.children import measure_apart
+from benchmarks.measuring.model_reading import load, read_and_generate
+from benchmarks.measuring.timing import Timing
 from benchmarks.model_speed import OURS, VANILLA, measure_method, measure_overhead, overhead_lines, ratios
 from models.decode_graph import DecodeGraph
 from models.lambda_attention import LambdaConfig

@@ -8,10 +8,10 @@ import torch
 from torch.nn.attention.flex_attention import flex_attention
 
 from benchmarks import prefill_kernel
-from benchmarks.lambda_mask import lambda_mask
-from benchmarks.measure import Timing
-from benchmarks.published import published_attention
-from benchmarks.shapes import SMOLLM2
+from benchmarks.alternatives.lambda_mask import lambda_mask
+from benchmarks.alternatives.published import published_attention
+from benchmarks.measuring.shapes import SMOLLM2
+from benchmarks.measuring.timing import Timing
 from models.lambda_attention import lambda_attention
 from utils.errors import UserError
 
@@ -34,7 +34,7 @@ def test_the_published_algorithm_gives_the_same(length, monkeypatch):
     tensors = SHAPE.inputs(length, "cpu", torch.float64)  # float32 would round by as much as the bound
     expected = lambda_attention(*tensors, SHAPE.layer())
     torch.testing.assert_close(published_attention(*tensors, SHAPE.layer()), expected, rtol=0, atol=2e-6)
-    monkeypatch.setattr("benchmarks.published.HEADWISE_LENGTH", 1)
+    monkeypatch.setattr("benchmarks.alternatives.published.HEADWISE_LENGTH", 1)
     torch.testing.assert_close(published_attention(*tensors, SHAPE.layer()), expected, rtol=0, atol=2e-6)
 
 

@@ -6,17 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-import benchmarks.stream_orders as stream_orders
-from benchmarks.stream_orders import (
-    Order,
-    Reading,
-    bucket_table,
-    document_table,
-    largest_excess,
-    lay_out,
-    nll_elsewhere,
-    trend,
-)
+from benchmarks import stream_orders
+from benchmarks.measuring.stream_readings import Order, Reading, lay_out, load_order
+from benchmarks.stream_orders import bucket_table, document_table, largest_excess, nll_elsewhere, trend
 from data.token_stream import pass_order
 from scripts.eval_infinite_ppl import parse_arguments
 from tests.tiny_models import tiny_tokenizer
@@ -188,7 +180,7 @@ def run_main_of_script(monkeypatch, *words):
 
 def test_the_documents_of_a_trial_are_found_again(write_trial):
     folder, stream, ids = write_trial(seed=3)
-    found, _ = stream_orders.load_order(str(folder))
+    found, _ = load_order(str(folder))
     assert len(found.readings) > len(ids)  # into the second pass
     for reading in found.readings:
         assert stream[reading.start : reading.stop] == ids[reading.document][: reading.stop - reading.start]
@@ -226,7 +218,7 @@ def test_a_trial_that_cannot_be_read_is_refused(write_trial, damage, sentence):
     folder, *_ = write_trial(seed=0)
     damage(folder)
     with pytest.raises(UserError, match=sentence):
-        stream_orders.load_order(str(folder))
+        load_order(str(folder))
 
 
 def test_trials_that_cannot_be_compared_are_refused(write_trial, monkeypatch):

@@ -9,8 +9,8 @@ import pytest
 from tests.visualization.pictures import assert_nothing_overlaps, legend_labels, run_in_process
 from utils.errors import UserError
 from visualization import benchmark
-from visualization.benchmark_results import load_benchmark
-from visualization.style import paper_style, save_figure
+from visualization.drawing.benchmark_results import load_benchmark
+from visualization.drawing.style import paper_style, save_figure
 
 LENGTHS = (4096, 16_384, 65_536, 1_048_576)
 

@@ -16,8 +16,8 @@ from tests.visualization.pictures import assert_nothing_overlaps, legend_labels,
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from visualization import cost_by_length, score_by_length, score_heatmap
-from visualization.example_methods import group_starts, load_methods, mean_lengths
-from visualization.style import paper_style, save_figure
+from visualization.drawing.methods import group_starts, load_methods, mean_lengths
+from visualization.drawing.style import paper_style, save_figure
 
 SCRIPTS = (score_by_length, score_heatmap, cost_by_length)
 LENGTHS = (2000, 4000, 16000)

@@ -21,8 +21,8 @@ from visualization import (
     relative_attention_explosion,
     three_factors,
 )
-from visualization.diagnosis import HeadChoice, load_diagnoses
-from visualization.style import paper_style, save_figure
+from visualization.drawing.diagnosis import HeadChoice, load_diagnoses
+from visualization.drawing.style import paper_style, save_figure
 
 SCRIPTS = (attention_entropy, attention_mass, position_pca, relative_attention_explosion, three_factors)
 MOST_WIDTH = 2071  # pixels: 6.9 inches at 300 dpi

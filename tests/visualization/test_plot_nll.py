@@ -15,9 +15,9 @@ from tests.utils.trials.trial_files import long_sums, write_stream_trial, write_
 from utils.errors import UserError
 from utils.trials.finished import load_trial
 from visualization import plot_nll
-from visualization.curves import position_curve
-from visualization.stream_curves import stream_curve
-from visualization.style import line_look, paper_style, save_figure, short_number
+from visualization.drawing.curves import position_curve
+from visualization.drawing.stream_curves import stream_curve
+from visualization.drawing.style import line_look, paper_style, save_figure, short_number
 
 SCRIPT = Path(plot_nll.__file__)
 

@@ -17,11 +17,12 @@ from tests.scripts.example_trials import write_trial as write_example_trial
 from tests.utils.trials.trial_files import token_sums, write_stream_trial, write_trial
 from tests.visualization.chromium import NAMES, Chromium, find_chromium
 from utils.errors import UserError
-from visualization import report, report_pictures
-from visualization.report_columns import compare, differing_arguments
-from visualization.report_html import FOLDER
-from visualization.report_trials import load_report_trials
-from visualization.report_words import large, method_words
+from visualization import report
+from visualization.reporting import pictures as report_pictures
+from visualization.reporting.columns import compare, differing_arguments
+from visualization.reporting.html import FOLDER
+from visualization.reporting.trials import load_report_trials
+from visualization.reporting.words import large, method_words
 
 LAMBDA = {"local_branch": 4096, "global_branch": 10, "limit_distance": 4096, "top_k": None, "triangle_offset": 0.0}
 FLAGS = {"use_lambda_attention": True, "local_branch": 4096, "global_branch": 10, "limit_distance": 4096}

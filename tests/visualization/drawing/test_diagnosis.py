@@ -9,8 +9,8 @@ from tests.utils.trials.trial_files import token_sums, write_stream_trial, write
 from tests.visualization.diagnosis_files import write_diagnosis
 from utils.errors import UserError
 from utils.trials.finished import lengths_to_mark, load_trial
-from visualization.diagnosis import Diagnosis, HeadChoice, load_diagnoses
-from visualization.head_curves import HeadCurve, in_short_runs
+from visualization.drawing.diagnosis import Diagnosis, HeadChoice, load_diagnoses
+from visualization.drawing.head_curves import HeadCurve, in_short_runs
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from utils.trials.finished import lengths_to_mark
-from visualization.diagnosis import Diagnosis, HeadChoice
-from visualization.style import add_legend_below, line_look, mark_length
+from visualization.drawing.diagnosis import Diagnosis, HeadChoice
+from visualization.drawing.style import add_legend_below, line_look, mark_length
 
 PERCENTILES = (10, 50, 90)
 SHORT_RUN = 4  # points: a line through so few of a picture's hundreds is hard to see

@@ -7,7 +7,7 @@ import pytest
 
 from tests.utils.trials.trial_files import long_sums, token_sums
 from utils.trials.nll_of_stream import merge
-from visualization.stream_curves import FEWEST_TOKENS, stream_curve
+from visualization.drawing.stream_curves import FEWEST_TOKENS, stream_curve
 
 
 def random_streams(length, number, seed=0):

@@ -12,7 +12,7 @@ from utils.trials.examples import read_trial
 from utils.trials.reading import DAMAGED
 from utils.trials.summary import summarise_nll
 from utils.trials.trial import RESULTS
-from visualization.report_words import fixed, large, percent, whole
+from visualization.reporting.words import fixed, large, percent, whole
 
 Numbers = dict[str, Any]
 Value = tuple[float | None, float | None]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from visualization.report_kinds import KINDS, Picture
-from visualization.report_trials import ReportTrial
-from visualization.style import paper_style
+from visualization.drawing.style import paper_style
+from visualization.reporting.kinds import KINDS, Picture
+from visualization.reporting.trials import ReportTrial
 
 MOST_SVG_BYTES = 1_000_000  # a picture of so many points is smaller, and shown faster, as pixels
 CSS_PIXELS_PER_INCH = 190  # on a screen, pictures that are made for a printed column are about twice as large

@@ -10,12 +10,12 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from visualization.report_columns import Column, argument_rows, compare, differing_arguments
-from visualization.report_pictures import ShownPicture
-from visualization.report_trials import ReportTrial
-from visualization.report_words import argument_text
+from visualization.reporting.columns import Column, argument_rows, compare, differing_arguments
+from visualization.reporting.pictures import ShownPicture
+from visualization.reporting.trials import ReportTrial
+from visualization.reporting.words import argument_text
 
-FOLDER = Path(__file__).with_name("report_page")
+FOLDER = Path(__file__).with_name("page")
 
 
 def render(trials: Sequence[ReportTrial], pictures: Sequence[ShownPicture], title: str | None = None) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from utils.trials.nll_by_position import window_sums
-from visualization.curves import Curve, Scale
+from visualization.drawing.curves import Curve, Scale
 
 FEWEST_TOKENS = 32  # in the first point: single tokens scatter by some 3 nats, and the first of a text most
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from benchmarks.memory import MIB, PeakMemory
+from benchmarks.measuring.memory import MIB, PeakMemory
 
 
 def allocate(mib):

@@ -16,7 +16,7 @@ def add_picture_arguments(parser: HarnessParser) -> None:
 
 
 def add_head_arguments(parser: HarnessParser) -> None:
-    """--layer and --head, for `visualization.diagnosis.HeadChoice`."""
+    """--layer and --head, for `visualization.drawing.diagnosis.HeadChoice`."""
     for name, what in (("layer", "layers, as the model counts them"), ("head", "query heads of each layer")):
         parser.add_argument(
             f"--{name}",

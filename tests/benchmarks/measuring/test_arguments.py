@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from benchmarks.arguments import (
+from benchmarks.measuring.arguments import (
     add_benchmark_arguments,
     add_branch_arguments,
     add_budget_argument,

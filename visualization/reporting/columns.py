@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from visualization.report_numbers import QUANTITIES, Quantity
-from visualization.report_trials import ReportTrial
-from visualization.report_words import argument_text, method_words
+from visualization.reporting.numbers import QUANTITIES, Quantity
+from visualization.reporting.trials import ReportTrial
+from visualization.reporting.words import argument_text, method_words
 
 LONG = 26  # letters: a date and a time fit into one line
 UNCOMPARED = ("log_dir",)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import torch
 
-from benchmarks.children import answer, attempt, measure_apart
+from benchmarks.measuring.children import answer, attempt, measure_apart
 from utils.errors import UserError
 
 SCRIPT = """

@@ -10,7 +10,7 @@ import torch
 from models.attention.prefill.window_weights import built_pass
 from utils.files import replace_file
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).resolve().parents[1] / "results"
 
 
 def describe_machine(device: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 import torch
 
-from benchmarks import measure
-from benchmarks.measure import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
+from benchmarks.measuring import timing
+from benchmarks.measuring.timing import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
 
 SECONDS = {"fast": 1.0, "slow": 3.0, "endless": 50.0}
 
@@ -11,7 +11,7 @@ SECONDS = {"fast": 1.0, "slow": 3.0, "endless": 50.0}
 def timed(monkeypatch, **options):
     """The order of all runs, and the timings."""
     order = []
-    monkeypatch.setattr(measure, "seconds_of", lambda run, device: order.append(run()) or SECONDS[order[-1]])
+    monkeypatch.setattr(timing, "seconds_of", lambda run, device: order.append(run()) or SECONDS[order[-1]])
     cases = {name: lambda name=name: name for name in SECONDS}
     return order, time_in_turn(cases, "cpu", **options)
 
@@ -26,10 +26,10 @@ def test_what_is_slow_takes_part_in_the_last_rounds_and_what_is_endless_in_the_w
 
 
 def test_the_rate_of_products_counts_all_that_were_taken(monkeypatch):
-    monkeypatch.setattr(measure, "FLOOR_SIZE", 8)
+    monkeypatch.setattr(timing, "FLOOR_SIZE", 8)
     taken = []
     monkeypatch.setattr(torch, "mm", lambda left, right, out: taken.append(2 * out.numel() * left.shape[-1]))
-    monkeypatch.setattr(measure, "multiply", lambda left, right, out: taken.append(2 * out.numel() * left.shape[-1]))
+    monkeypatch.setattr(timing, "multiply", lambda left, right, out: taken.append(2 * out.numel() * left.shape[-1]))
     cases = product_cases("cpu", torch.float32)
     for name in (MM, OWN_PRODUCTS):
         taken.clear()

@@ -9,8 +9,8 @@ from utils.errors import UserError
 from utils.trials.finished import label_trials
 from utils.trials.reading import DAMAGED, read_json
 from utils.trials.trial import CONFIG, RESULTS
-from visualization.report_kinds import KINDS, Kind
-from visualization.report_numbers import Headline, Table
+from visualization.reporting.kinds import KINDS, Kind
+from visualization.reporting.numbers import Headline, Table
 
 SHAPES: dict[str, tuple[type, ...]] = {
     "arguments": (dict,),

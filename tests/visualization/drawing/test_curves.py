@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from utils.trials.nll_by_position import window_sums
-from visualization.curves import bin_edges, position_curve
+from visualization.drawing.curves import bin_edges, position_curve
 
 
 def arrays_of(documents):

@@ -9,7 +9,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.trials.examples import DOWNSTREAM, ExampleTrial, Sample, read_trial
 from utils.trials.methods import method_name
-from visualization.style import MARKERS, line_look
+from visualization.drawing.style import MARKERS, line_look
 
 LABELS = (
     "a name for each LOG_DIR, in the same order; log dirs of one name are drawn as one, such as a method's trials at "

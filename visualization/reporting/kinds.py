@@ -22,9 +22,9 @@ from visualization import (
     score_by_length,
     score_heatmap,
 )
-from visualization.diagnosis import Diagnosis, load_diagnoses
-from visualization.example_methods import Method, load_methods
-from visualization.report_numbers import (
+from visualization.drawing.diagnosis import Diagnosis, load_diagnoses
+from visualization.drawing.methods import Method, load_methods
+from visualization.reporting.numbers import (
     Headline,
     Numbers,
     Table,

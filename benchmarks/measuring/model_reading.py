@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
-from benchmarks.measure import seconds_of
+from benchmarks.measuring.timing import seconds_of
 from models.attention.decode.cache_state import cache_bytes
 from models.decode_graph import DecodeGraph
 from models.get_model import ModelSpec, get_model
