@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from models.assumptions import with_cache
 from models.cache import LambdaCache
 from models.cache_state import branch_cache, cache_tensors, restore_cache
 from models.lambda_config import LambdaConfig, TopK
@@ -16,7 +17,7 @@ NAMES = ("history_keys", "history_values", "keys", "sink_keys", "sink_values", "
 
 def filled(model, cache, tokens, batch=2):
     with torch.no_grad():
-        model(tiny_input_ids(batch, tokens), past_key_values=cache)
+        model(tiny_input_ids(batch, tokens), **with_cache(model, cache))
     return cache
 
 
@@ -92,7 +93,7 @@ def test_branches_leave_a_cache_as_it_is(config, room):
 def read_on(model, tokens, cache):
     """Logits of the tokens, read one by one."""
     with torch.no_grad():
-        return torch.cat([model(token, past_key_values=cache).logits for token in tokens.split(1, dim=1)], dim=1)
+        return torch.cat([model(token, **with_cache(model, cache)).logits for token in tokens.split(1, dim=1)], dim=1)
 
 
 def test_a_branch_shares_what_is_kept_of_all_tokens():
