@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from functools import cache as remember
 from typing import Any
 
-import transformers
 from torch import nn
 from transformers import PretrainedConfig
+from transformers import __version__ as VERSION
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
@@ -66,9 +66,9 @@ def supported_range() -> str:
 
 def check_version() -> None:
     """Raise ImportError for an older Transformers than is supported, and say once that a newer one is not known."""
-    release = _release(transformers.__version__)
+    release = _release(VERSION)
     if release < _release(OLDEST):
-        raise ImportError(f"Λ-attention needs {supported_range()}, and this is {transformers.__version__}")
+        raise ImportError(f"Λ-attention needs {supported_range()}, and this is {VERSION}")
     if release >= _release(BEYOND):
         _say_unknown_version()
 
@@ -78,7 +78,7 @@ def _say_unknown_version() -> None:
     logger.warning(
         "Transformers %s is newer than what Λ-attention is tested with (%s): an argument that it does not know, or a "
         "cache that stays behind, is an error",
-        transformers.__version__,
+        VERSION,
         supported_range(),
     )
 
@@ -105,7 +105,7 @@ def cache_name(model: nn.Module) -> str:
         if name in forward_names(model):
             return name
     raise TypeError(
-        f"the forward of {type(model).__name__} in Transformers {transformers.__version__} takes its cache under none "
+        f"the forward of {type(model).__name__} in Transformers {VERSION} takes its cache under none "
         f"of the names {', '.join(CACHE_NAMES)}; supported are {supported_range()}"
     )
 
@@ -134,7 +134,7 @@ def refuse_unknown(inputs: Mapping[str, Any], known: frozenset[str], who: str) -
         if value is not None and name not in known:
             raise TypeError(
                 f"{who} is given {name!r}, which Λ-attention does not know: leave it out, or if Transformers "
-                f"{transformers.__version__} hands it over by itself, take one that is supported ({supported_range()})"
+                f"{VERSION} hands it over by itself, take one that is supported ({supported_range()})"
             )
 
 

@@ -13,7 +13,6 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers import __version__ as transformers_version
 from transformers.cache_utils import Cache
 
 from models.assumptions import (
@@ -22,6 +21,7 @@ from models.assumptions import (
     LAYER_CACHE_NAMES,
     ROTARY,
     UNUSED_BY_ATTENTION,
+    VERSION,
     WRAPPED_FORWARD,
     cache_name,
     check_version,
@@ -128,7 +128,7 @@ class _Conversion:
             behind = [layer.layer_idx for layer in cache.layers if not layer.arrived]
             raise RuntimeError(
                 f"the cache of {len(behind)} of {len(cache.layers)} layers (the first is {behind[0]}) did not advance "
-                f"in this forward: Transformers {transformers_version} hands the cache to the attention of "
+                f"in this forward: Transformers {VERSION} hands the cache to the attention of "
                 f"{type(base).__name__} in another way; supported are {supported_range()}"
             )
 
@@ -145,7 +145,7 @@ def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
     held |= {name for name, _ in module.named_parameters(recurse=False)}
     if held != parts:
         raise TypeError(
-            f"{type(module).__name__} of Transformers {transformers_version} is made of {', '.join(sorted(held))}, "
+            f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
             f"where Λ-attention knows {', '.join(sorted(parts))}; supported are {supported_range()}"
         )
 

@@ -39,6 +39,8 @@ from models.positions import AlibiPositions
 from tests.tiny_gguf import write_tiny_gguf
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 EVERY_TYPE = pytest.mark.parametrize("model_type", supported_model_types())
 ROTARY_TYPES = [name for name in supported_model_types() if name not in ("gptj", "mpt")]
 CONFIG, WIDE = LambdaConfig(8, 3, 8), LambdaConfig(64, 4, 64)

@@ -11,6 +11,8 @@ from models.model_base import convert_model
 from tests.models.attention_cases import make_case
 from tests.tiny_models import tiny_config, tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 CONFIG = LambdaConfig(8, 3, 8)
 
 

@@ -11,6 +11,8 @@ from models.lambda_config import LambdaConfig, TopK
 from models.model_base import convert_model
 from tests.tiny_models import tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 CONFIG = LambdaConfig(8, 3, 8)
 NAMES = ("history_keys", "history_values", "keys", "sink_keys", "sink_values", "values")
 

@@ -26,6 +26,8 @@ from models.model_base import (
 from models.mpt_7b import convert_mpt_model
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 CONFIG, WIDE = LambdaConfig(8, 3, 8), LambdaConfig(64, 4, 64)
 IDS = tiny_input_ids(2, 40)
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}

@@ -13,6 +13,8 @@ from models.lambda_config import LambdaConfig, TopK
 from models.model_base import convert_model, supported_model_types
 from tests.tiny_models import tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 LENGTH, LAYERS = 45, 2
 CONFIG = LambdaConfig(8, 3, 8)
 CONFIGS = {

@@ -19,6 +19,8 @@ from models.lambda_config import LambdaConfig
 from models.model_base import convert_model
 from tests.tiny_models import tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 CONFIG = LambdaConfig(8, 3, 8)
 RELEASE = f"Transformers {transformers.__version__}"
 IDS = tiny_input_ids(2, 20)
@@ -141,13 +143,13 @@ def test_a_forward_without_a_cache_argument_is_refused(monkeypatch):
 
 
 def test_an_older_transformers_is_refused(monkeypatch):
-    monkeypatch.setattr(transformers, "__version__", "5.16.1")
+    monkeypatch.setattr(assumptions, "VERSION", "5.16.1")
     with pytest.raises(ImportError, match=r"5\.17.*5\.16\.1"):
         convert_model(tiny_model(), CONFIG)
 
 
 def test_a_newer_one_is_said_once(monkeypatch, caplog):
-    monkeypatch.setattr(transformers, "__version__", "5.99.0.dev0")
+    monkeypatch.setattr(assumptions, "VERSION", "5.99.0.dev0")
     assumptions._say_unknown_version.cache_clear()
     with caplog.at_level(logging.WARNING):
         convert_model(convert_model(tiny_model(), CONFIG), CONFIG)

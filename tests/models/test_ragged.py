@@ -9,6 +9,8 @@ from models.model_base import convert_model
 from models.positions import RotaryPositions
 from tests.tiny_models import tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 LENGTH = 40
 KEPT = {
     "left": [slice(0, None), slice(23, None), slice(37, None)],

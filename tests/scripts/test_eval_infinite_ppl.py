@@ -178,6 +178,7 @@ def damage(path):
     path.write_bytes(content)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("limit", [9, 16, 40])
 @pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt"])
 def test_every_tokens_nll_is_that_of_one_forward_whatever_the_chunk(
@@ -333,6 +334,7 @@ def test_killed_at_any_step_it_ends_as_if_never_killed(kill, flags, whole, tmp_p
     assert_same_files(tmp_path, whole)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_goes_on_from_its_checkpoint(method, flags, tmp_path):
     flags = (*flags, *METHODS[method], "--streams", 2, "--save_steps", 3)
@@ -518,6 +520,7 @@ def test_two_replicated_ranks_share_three_streams_and_go_on_where_one_stopped(fl
     assert_streams_are(tmp_path, single_streams, atol=1e-5)
 
 
+@pytest.mark.core
 def test_two_sharded_ranks_read_the_same_stream_and_go_on_where_one_stopped(flags, whole, tmp_path):
     stopped_trial(flags, tmp_path)
     config = CONFIGS / "zero3_efficient_config.json"

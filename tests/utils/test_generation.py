@@ -12,6 +12,8 @@ from tests.tiny_models import tiny_input_ids, tiny_model, tiny_tokenizer
 from utils.errors import UserError
 from utils.generation import Generator
 
+pytestmark = pytest.mark.core
+
 PROMPT = tiny_input_ids(2, 30)
 
 
