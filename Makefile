@@ -1,11 +1,12 @@
-# `make demo` and `make test` each do all their set-up: a virtual environment, the packages, the sample.
+# `make demo` and `make test` each do all their set-up: a virtual environment, the packages of requirements.lock, the
+# sample.
 # Every step leaves a stamp inside .venv once it is whole: a later call starts at once, an interrupted step is redone.
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup kernel sample test lint demo figures bench clean
+.PHONY: help setup kernel sample test test-oldest test-newest test-next lint demo figures bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -14,6 +15,11 @@ SAMPLE := sample/SmolLM2-135M-Instruct/config.json
 KERNEL := models/attention/prefill/libwindow_weights.so
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
+LOCK := requirements.lock
+# pip reads these: the first for what is installed, the second for what a package's own build needs.
+export PIP_CONSTRAINT := $(CURDIR)/$(LOCK)
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/$(LOCK)
+PIP := python -m pip install --disable-pip-version-check --progress-bar off
 PIP_FLAGS_requirements-sample := --no-deps
 
 DEMO := logs/demo
@@ -22,10 +28,11 @@ DEMO_RUN := deepspeed --num_gpus 1 scripts/eval_ppl_deepspeed.py \
 FIGURES := logs/figures
 DIAGNOSIS := python scripts/diagnose.py --model smollm2 --dataset plays --max_data_num 1 --max_length 16384
 BENCH ?= cpu
+TORCH := 2.13.0
 LAMBDA := --use_lambda_attention --local_branch 4096 --global_branch 10 --limit_distance 4096
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## *(.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/  make \1\t\2/' | expand -t 16
 
 setup: $(STAMPS)/requirements  ## .venv with what the scripts need
 
@@ -36,6 +43,15 @@ sample: $(SAMPLE)  ## the sample model and text, ready to load
 
 test: $(STAMPS)/requirements-test $(SAMPLE)  ## the test suite; PYTEST_ARGS="-k cache" narrows it
 	python -m pytest $(PYTEST_ARGS)
+
+test-oldest:  ## the core's tests with the oldest Transformers of requirements.txt, in an environment of its own
+	tests/with_transformers.sh oldest
+
+test-newest:  ## the same with the newest one of requirements.txt
+	tests/with_transformers.sh newest
+
+test-next:  ## the same with the newest Transformers there is, where that is beyond requirements.txt
+	tests/with_transformers.sh next
 
 lint: $(STAMPS)/requirements-test  ## style: ruff, as pyproject.toml sets it
 	ruff check .
@@ -56,8 +72,18 @@ figures: $(SAMPLE)  ## why a model fails at length: three factors, vanilla besid
 bench: $(SAMPLE)  ## speed beside every alternative, about an hour on 2 cores; BENCH="cuda prefill_kernel" narrows it
 	benchmarks/all.sh $(BENCH)
 
+# Without a constraint: the newest packages that requirements.txt and requirements-test.txt admit, and what those need.
+lock:  ## renew requirements.lock: exact versions of every package, the indirect ones too
+	rm -rf $(VENV)-lock
+	$(PYTHON) -m venv $(VENV)-lock
+	env -u PIP_CONSTRAINT -u PIP_BUILD_CONSTRAINT $(VENV)-lock/bin/$(PIP) torch==$(TORCH) setuptools wheel \
+		-r requirements.txt -r requirements-test.txt
+	{ sed -n '/^#/!q;p' $(LOCK); $(VENV)-lock/bin/python -m pip freeze --all --exclude pip | sed 's/+.*//'; } > $(LOCK).part
+	mv $(LOCK).part $(LOCK)
+	rm -rf $(VENV)-lock
+
 clean:  ## remove .venv, what is compiled, the prepared sample and the results of demo and figures
-	rm -rf $(VENV) $(KERNEL) $(KERNEL).part sample $(DEMO) $(FIGURES)
+	rm -rf $(VENV) $(VENV)-* $(KERNEL) $(KERNEL).part sample $(DEMO) $(FIGURES)
 
 # A machine without a compiler does without it.
 $(KERNEL): models/attention/prefill/window_weights.cpp
@@ -74,8 +100,8 @@ $(STAMPS)/venv:
 # Order-only: packages stay as they are when it is compiled anew.
 $(STAMPS)/requirements: $(STAMPS)/venv | $(KERNEL)
 $(STAMPS)/requirements-test $(STAMPS)/requirements-sample: $(STAMPS)/requirements
-$(STAMPS)/%: %.txt
-	python -m pip install --disable-pip-version-check --progress-bar off $(PIP_FLAGS_$*) -r $<
+$(STAMPS)/%: %.txt $(LOCK)
+	$(PIP) $(PIP_FLAGS_$*) -r $<
 	touch $@
 
 # Order-only: the converted sample stays valid when other packages change.

@@ -10,7 +10,10 @@ What it generates: the answer, then the end-of-sequence token.
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from .assumptions import OUTPUT_CACHE, cache_of, find_cache
 
 CONSTANT_MODEL = "constant_model"
 ANSWER_SHARE = 0.5  # of the probability, when there is an answer
@@ -34,10 +37,17 @@ class ConstantBody(nn.Module):
         super().__init__()
         self.register_buffer("one", torch.ones(1))
 
-    def forward(self, input_ids: Tensor, past_key_values=None, **unused) -> BaseModelOutputWithPast:
-        """int64 [batch, n] -> last_hidden_state [batch, n, 1]. A cache is handed back as it came."""
-        hidden = self.one.expand(*input_ids.shape, 1)
-        return BaseModelOutputWithPast(last_hidden_state=hidden, past_key_values=past_key_values)
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        cache: Cache | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+    ) -> BaseModelOutputWithPast:
+        """int64 [batch, n] -> last_hidden_state [batch, n, 1]. A cache, under either name, is handed back."""
+        held = find_cache({"cache": cache, "past_key_values": past_key_values})
+        return BaseModelOutputWithPast(self.one.expand(*input_ids.shape, 1), **{OUTPUT_CACHE: held})
 
 
 class ConstantModel(PreTrainedModel):
@@ -63,11 +73,13 @@ class ConstantModel(PreTrainedModel):
     def get_output_embeddings(self) -> nn.Linear:
         return self.lm_head
 
-    def forward(self, input_ids: Tensor, **kwargs) -> CausalLMOutputWithPast:
-        """int64 [batch, n] -> logits [batch, n, vocab_size]."""
-        outputs = self.model(input_ids, **kwargs)
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, use_cache: bool | None = None, **cache: Cache
+    ) -> CausalLMOutputWithPast:
+        """int64 [batch, n] -> logits [batch, n, vocab_size]. cache: under either of its names."""
+        outputs = self.model(input_ids, attention_mask, use_cache=use_cache, **cache)
         logits = self.lm_head(outputs.last_hidden_state)
-        return CausalLMOutputWithPast(logits=logits, past_key_values=outputs.past_key_values)
+        return CausalLMOutputWithPast(logits=logits, **{OUTPUT_CACHE: cache_of(outputs)})
 
     @torch.no_grad()
     def generate(self, input_ids: Tensor, max_new_tokens: int | None = None, **unused) -> Tensor:

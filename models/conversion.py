@@ -5,7 +5,6 @@ Converting binds one shared forward to each attention module, and one hook befor
 padding, makes the cache and keeps Transformers from building any mask.
 """
 
-import inspect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,23 @@ from types import MethodType
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
 
+from .assumptions import (
+    ATTENTION_MASK,
+    CACHE_NAMES,
+    LAYER_CACHE_NAMES,
+    ROTARY,
+    UNUSED_BY_ATTENTION,
+    VERSION,
+    WRAPPED_FORWARD,
+    cache_name,
+    check_version,
+    find_cache,
+    forward_names,
+    refuse_unknown,
+    supported_range,
+)
 from .attention.config import SAME_AS_LOCAL, AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, as_lambda_cache
 from .attention.positions import PositionEncoding
@@ -31,6 +46,7 @@ class Family:
     """Where one architecture keeps what Λ-attention needs.
 
     attention_modules: the attention modules of a base model, in layer order.
+    parts: names of the modules inside an attention module, all of which `project` and `output` use.
     project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
     output: name of the attention module's output projection.
     scale: (attention module) -> the factor on `query . key`.
@@ -39,6 +55,7 @@ class Family:
     """
 
     attention_modules: Callable[[nn.Module], list[nn.Module]]
+    parts: frozenset[str]
     project: Callable[[nn.Module, Tensor], Projections]
     output: str
     scale: Callable[[nn.Module], float]
@@ -53,12 +70,18 @@ class _Conversion:
         self.family, self.config = family, config
         self.positions = family.positions(base, config.farthest)
         self.modules = family.attention_modules(base)
-        self.signature = list(inspect.signature(type(base).forward).parameters)[1:]
+        for module in self.modules:
+            _check_parts(module, family.parts)
+        self.signature, self.cache_name = forward_names(base), cache_name(base)
+        self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
         self.real = RealTokens()
-        self.unused = [base.rotary_emb] if hasattr(base, "rotary_emb") else []
+        self.unused = [module for name, module in base.named_children() if name == ROTARY]
         for module in self.unused:
             setattr(module, _forward_name(module), _make_nothing)
-        self.hook = base.register_forward_pre_hook(self.before_forward, with_kwargs=True)
+        self.hooks = (
+            base.register_forward_pre_hook(self.before_forward, with_kwargs=True),
+            base.register_forward_hook(self.after_forward, with_kwargs=True),
+        )
 
     def use_cache_in_generation(self, model: PreTrainedModel) -> None:
         """MPT's configuration turns the cache of `generate` off; a bounded one has no reason to be."""
@@ -67,7 +90,8 @@ class _Conversion:
             self.generation_used_cache, self.generation_config.use_cache = self.generation_config.use_cache, True
 
     def remove(self) -> None:
-        self.hook.remove()
+        for hook in self.hooks:
+            hook.remove()
         for module in self.unused:
             _restore_forward(module)
         if self.generation_config is not None:
@@ -76,26 +100,54 @@ class _Conversion:
     def before_forward(self, base: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Rewrite the base model's arguments: a cache of ours, and a placeholder where the mask was."""
         inputs = dict(zip(self.signature, args)) | kwargs
+        cache = find_cache(inputs)
+        for name in CACHE_NAMES:
+            inputs.pop(name, None)
+        refuse_unknown(inputs, self.known, type(base).__name__)
         tokens = inputs.get("input_ids")
         tokens = inputs["inputs_embeds"] if tokens is None else tokens
         if inputs.get("output_attentions") or base.config.output_attentions:
             raise ValueError("Λ-attention never holds attention weights: output_attentions is not available")
-        mask = _new_columns(inputs.get("attention_mask"), tokens.shape[1])
+        mask = _new_columns(inputs.get(ATTENTION_MASK), tokens.shape[1])
         _check_positions(inputs.get("position_ids"), mask)
         self.real = RealTokens.from_mask(mask)
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
             self.positions.begin_forward()
-        inputs["past_key_values"] = self._cache(base.config, inputs)
+        cache = self._cache(base.config, cache, inputs.get("use_cache"))
+        for layer in () if cache is None else cache.layers:
+            layer.expect(tokens.shape[1])
+        inputs[self.cache_name] = cache
         # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
-        inputs["attention_mask"] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
+        inputs[ATTENTION_MASK] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
         return (), inputs
 
-    def _cache(self, model_config: PretrainedConfig, inputs: dict):
-        cache, use_cache = inputs.get("past_key_values"), inputs.get("use_cache")
-        if cache is not None:
-            return as_lambda_cache(cache, self.config, len(self.modules))
+    def after_forward(self, base: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
+        """Raise RuntimeError where a layer did not read into the cache: its numbers would lack what was read before."""
+        cache = kwargs[self.cache_name]
+        if cache is not None and not all(layer.arrived for layer in cache.layers):
+            behind = [layer.layer_idx for layer in cache.layers if not layer.arrived]
+            raise RuntimeError(
+                f"the cache of {len(behind)} of {len(cache.layers)} layers (the first is {behind[0]}) did not advance "
+                f"in this forward: Transformers {VERSION} hands the cache to the attention of "
+                f"{type(base).__name__} in another way; supported are {supported_range()}"
+            )
+
+    def _cache(self, model_config: PretrainedConfig, given: Cache | None, use_cache: bool | None) -> Cache | None:
+        if given is not None:
+            return as_lambda_cache(given, self.config, len(self.modules))
         use_cache = model_config.use_cache if use_cache is None else use_cache
         return LambdaCache(self.config, len(self.modules)) if use_cache else None
+
+
+def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
+    """Raise TypeError unless an attention module is made of these parts: another one would be left out silently."""
+    held = {name for name, part in module.named_children() if not isinstance(part, nn.Dropout)}
+    held |= {name for name, _ in module.named_parameters(recurse=False)}
+    if held != parts:
+        raise TypeError(
+            f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
+            f"where Λ-attention knows {', '.join(sorted(parts))}; supported are {supported_range()}"
+        )
 
 
 def _new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
@@ -119,6 +171,9 @@ def _check_positions(position_ids: Tensor | None, mask: Tensor | None) -> None:
         raise ValueError("Λ-attention needs consecutive position_ids within a row: packed sequences are not supported")
 
 
+_KNOWN_BY_ATTENTION = UNUSED_BY_ATTENTION | set(LAYER_CACHE_NAMES)
+
+
 class _InferenceOnly(torch.autograd.Function):
     """Runs a function without recording it; differentiating it says why that is not possible."""
 
@@ -134,12 +189,14 @@ class _InferenceOnly(torch.autograd.Function):
         )
 
 
-def _attention_forward(
-    self: nn.Module, hidden_states: Tensor, *_, past_key_values=None, layer_past=None, **__
-) -> tuple[Tensor, None]:
-    """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights."""
+def _attention_forward(self: nn.Module, hidden_states: Tensor, **inputs) -> tuple[Tensor, None]:
+    """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
+
+    inputs: what Transformers hands over besides. Raises TypeError for what Λ-attention does not know.
+    """
     layer, conversion = self.lambda_layer, self.lambda_conversion
-    cache = past_key_values if past_key_values is not None else layer_past
+    refuse_unknown(inputs, _KNOWN_BY_ATTENTION, type(self).__name__)
+    cache = find_cache(inputs, LAYER_CACHE_NAMES)
     past = None if cache is None else cache.layers[layer.layer_idx]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -151,7 +208,7 @@ def _attention_forward(
     return getattr(self, conversion.family.output)(merged), None
 
 
-def _make_nothing(*_, **__) -> None:
+def _make_nothing(*unread: object, **also_unread: object) -> None:
     """The forward of the model's own rotary embedding, which no converted module reads.
 
     For some RoPE types it looks at a position on the host: a GPU would wait for it, and no CUDA graph could hold it.
@@ -180,6 +237,7 @@ def drop_in(
 
 def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig) -> PreTrainedModel:
     """Give `model` Λ-attention in place and return it. Converting again replaces the configuration."""
+    check_version()
     revert_model(model)
     base = model.base_model
     conversion = _Conversion(family, base, config)
@@ -214,11 +272,11 @@ def is_converted(model: PreTrainedModel) -> bool:
 
 def _forward_name(module: nn.Module) -> str:
     """Accelerate's device hooks keep the forward that they wrap under another name."""
-    return "_old_forward" if hasattr(module, "_old_forward") else "forward"
+    return WRAPPED_FORWARD if hasattr(module, WRAPPED_FORWARD) else "forward"
 
 
 def _restore_forward(module: nn.Module) -> None:
-    if hasattr(module, "_old_forward"):
-        module._old_forward = MethodType(type(module).forward, module)
+    if hasattr(module, WRAPPED_FORWARD):
+        setattr(module, WRAPPED_FORWARD, MethodType(type(module).forward, module))
     else:
         del module.forward

@@ -1,7 +1,7 @@
 """Decoding with static shapes: a converted model's whole step, embedding to logits, as one CUDA graph.
 
     cache = LambdaCache(config, num_layers)
-    logits = model(prompt, past_key_values=cache).logits[:, -1:]
+    logits = model(prompt, past_key_values=cache).logits[:, -1:]  # cache=cache from Transformers 5.24 on
     graph = DecodeGraph(model, cache)
     for _ in range(tokens):
         logits = graph.step(logits.argmax(-1))
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from .assumptions import with_cache
 from .attention.config import AttentionLayer
 from .attention.decode.cache import LambdaCache, LambdaLayer
 from .attention.decode.step import Heads, decode_step
@@ -38,6 +39,7 @@ class DecodeGraph:
 
     def __init__(self, model: PreTrainedModel, cache: LambdaCache, backend: Backend | None = None) -> None:
         self.model, self.cache = model, cache
+        self._inputs = {**with_cache(model, cache), "use_cache": True}
         self.layer = _attention_layer(model, cache)
         self._forward = self._step
         if backend is not None:
@@ -49,7 +51,7 @@ class DecodeGraph:
         """Read `tokens`, int64 `[B, 1]`, none of them padding; returns logits `[B, 1, vocabulary]`."""
         seen = self.cache.layers[0].seen
         if not seen or min(seen) < self.layer.config.global_branch:  # while there are first tokens to keep
-            return self.model(input_ids=tokens, past_key_values=self.cache, use_cache=True).logits
+            return self.model(input_ids=tokens, **self._inputs).logits
         if tokens.shape != (len(seen), 1):  # one row would silently be read by all
             raise ValueError(
                 f"a step reads one token for each of the cache's {len(seen)} rows, not {list(tokens.shape)}"
@@ -95,7 +97,7 @@ class DecodeGraph:
         for layer in self.cache.layers:
             layer.step = step
         try:
-            logits = self.model(input_ids=self._tokens, past_key_values=self.cache, use_cache=True).logits
+            logits = self.model(input_ids=self._tokens, **self._inputs).logits
         finally:
             for layer in self.cache.layers:
                 layer.step = None

@@ -8,6 +8,7 @@ import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
+from .assumptions import rope_parameters
 from .constant import CONSTANT_MODEL, ConstantModel
 from .errors import SharedError
 from .lambda_attention import LambdaConfig
@@ -156,7 +157,7 @@ def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | Non
 
 def _rope_type(config: PretrainedConfig) -> str | None:
     """None for a model without RoPE, or with another one per kind of layer."""
-    return (getattr(config, "rope_parameters", None) or {}).get("rope_type")
+    return rope_parameters(config).get("rope_type")
 
 
 def _scale_rope(config: PretrainedConfig, spec: ModelSpec) -> None:

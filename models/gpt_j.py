@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from .assumptions import ROTARY
 from .attention.config import SAME_AS_LOCAL
 from .attention.positions import RotaryPositions
 from .conversion import Family, Projections, drop_in
@@ -39,17 +40,24 @@ def _attention_modules(base: nn.Module) -> list[nn.Module]:
     return [block.attn for block in base.h]
 
 
+def _table_holders(base: nn.Module) -> list[nn.Module]:
+    """Where the position table is: from Transformers 5.24 on in one module, before in every attention module."""
+    rotary = [module for name, module in base.named_children() if name == ROTARY]
+    return rotary or _attention_modules(base)
+
+
 def _extend_vanilla(base: nn.Module) -> None:
     """Before a forward that needs more positions than the table has, append rows to it; those it has stay."""
 
     def lengthen(base: nn.Module, length: int) -> None:
-        table = base.h[0].attn.embed_positions
+        holders = _table_holders(base)
+        table = holders[0].embed_positions
         if length <= table.shape[0]:
             return
         grown = max(length, 2 * table.shape[0])
         cos, sin = _rotary(base.config).range_table(table.shape[0], grown - table.shape[0], table.device)
         table = torch.cat([table, torch.cat([sin, cos], dim=1).to(table.dtype)])
-        for module in _attention_modules(base):
+        for module in holders:
             module.embed_positions = table.to(module.embed_positions.device)
 
     before_forward(base, lengthen)
@@ -58,6 +66,7 @@ def _extend_vanilla(base: nn.Module) -> None:
 FAMILIES = {
     "gptj": Family(
         attention_modules=_attention_modules,
+        parts=frozenset({"q_proj", "k_proj", "v_proj", "out_proj"}),
         project=_project,
         output="out_proj",
         scale=lambda module: module.head_dim**-0.5,

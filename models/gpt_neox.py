@@ -28,6 +28,7 @@ def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
 FAMILIES = {
     "gpt_neox": Family(
         attention_modules=lambda base: [layer.attention for layer in base.layers],
+        parts=frozenset({"query_key_value", "dense"}),
         project=_project,
         output="dense",
         scale=lambda module: module.scaling,

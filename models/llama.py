@@ -27,13 +27,15 @@ def _split_heads(x: Tensor, module: nn.Module) -> Tensor:
 
 
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
-    """Separate projections; Qwen3 and Apertus normalise queries and keys per head."""
-    query, key, value = (
-        _split_heads(projection(hidden_states), module) for projection in (module.q_proj, module.k_proj, module.v_proj)
-    )
-    if hasattr(module, "q_norm"):
-        query, key = module.q_norm(query), module.k_norm(key)
-    return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    """Separate projections."""
+    projections = (module.q_proj, module.k_proj, module.v_proj)
+    return tuple(_split_heads(projection(hidden_states), module).transpose(1, 2) for projection in projections)
+
+
+def _project_head_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
+    """Qwen3 and Apertus: queries and keys normalised per head."""
+    query, key, value = _project(module, hidden_states)
+    return module.q_norm(query), module.k_norm(key), value
 
 
 def _project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
@@ -65,9 +67,14 @@ def _rotary(interleaved: bool) -> Callable[[nn.Module, int | None], RotaryPositi
     return positions
 
 
-def _family(project=_project, interleaved: bool = False) -> Family:
+_PARTS = ("q_proj", "k_proj", "v_proj", "o_proj")
+_NORMS = ("q_norm", "k_norm")
+
+
+def _family(project=_project, parts=_PARTS, interleaved: bool = False) -> Family:
     return Family(
         attention_modules=lambda base: [layer.self_attn for layer in base.layers],
+        parts=frozenset(parts),
         project=project,
         output="o_proj",
         scale=lambda module: module.scaling,
@@ -76,14 +83,16 @@ def _family(project=_project, interleaved: bool = False) -> Family:
 
 
 _LLAMA, _LLAMA_INTERLEAVED = _family(), _family(interleaved=True)
+_LLAMA_HEAD_NORMED = _family(_project_head_normed, (*_PARTS, *_NORMS))
 
 FAMILIES = {
-    **dict.fromkeys(("llama", "arcee", "apertus", "gemma", "granite", "granitemoe", "hyperclovax"), _LLAMA),
+    **dict.fromkeys(("llama", "arcee", "gemma", "granite", "granitemoe", "hyperclovax"), _LLAMA),
     **dict.fromkeys(("mistral", "ministral", "mixtral", "nemotron", "seed_oss", "starcoder2"), _LLAMA),
-    **dict.fromkeys(("qwen2", "qwen2_moe", "qwen3", "qwen3_moe"), _LLAMA),
+    **dict.fromkeys(("qwen2", "qwen2_moe"), _LLAMA),
+    **dict.fromkeys(("apertus", "qwen3", "qwen3_moe"), _LLAMA_HEAD_NORMED),
     **dict.fromkeys(("ernie4_5", "glm", "glm4", "helium"), _LLAMA_INTERLEAVED),
     "olmo": _family(_project_clipped),
-    "olmo2": _family(_project_normed),
-    "phi3": _family(_project_fused),
+    "olmo2": _family(_project_normed, (*_PARTS, *_NORMS)),
+    "phi3": _family(_project_fused, ("qkv_proj", "o_proj")),
 }
 """Per `model_type`. A family that mixes window sizes over its layers has one Λ in all of them once converted."""

@@ -3,6 +3,7 @@
 from transformers import PretrainedConfig, PreTrainedModel
 
 from . import gpt_j, gpt_neox, llama, mpt_7b
+from .assumptions import rope_parameters
 from .attention.config import LambdaConfig
 from .conversion import convert_family, is_converted, revert_model
 from .errors import SharedError
@@ -67,7 +68,7 @@ def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:
 
 def pretraining_length(config: PretrainedConfig) -> int | None:
     """Tokens of context that the model was trained with, before RoPE scaling; None if its configuration is silent."""
-    rope = getattr(config, "rope_parameters", None) or {}
+    rope = rope_parameters(config)
     if isinstance(rope, dict) and rope.get("original_max_position_embeddings"):
         return rope["original_max_position_embeddings"]
     for name in ("max_position_embeddings", "n_positions", "max_seq_len"):

@@ -45,6 +45,7 @@ def _extend_vanilla(base: nn.Module) -> None:
 FAMILIES = {
     "mpt": Family(
         attention_modules=lambda base: [block.attn for block in base.blocks],
+        parts=frozenset({"Wqkv", "out_proj"}),
         project=_project,
         output="out_proj",
         scale=lambda module: module.softmax_scale,

@@ -4,7 +4,7 @@
 
 NLL is in nats per token and averages the tokens of a bucket over all documents that reach it, or over the streams
 of a trial, then with their standard deviation behind it. The trials must have scored the same tokens with the same
-model, where streams may take the documents in another order; what else differs is told below the table.
+model, where streams may take the documents in another order; what else differs, versions too, is told below the table.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from utils.text_tables import Row, as_markdown, as_text
 from utils.trials.arguments import trial_parser
 from utils.trials.finished import DocumentTrial, FinishedTrial, StreamTrial, lengths_to_mark, load_trials
 from utils.trials.nll_of_stream import TABLE_ROWS, round_bucket
+from utils.trials.versions import describe, differ, environments
 
 SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
 CORPUS = tuple(name for name in CORPUS_ARGUMENTS if name != "seed")
@@ -173,6 +174,14 @@ def differing_arguments(trials: Sequence[FinishedTrial]) -> list[str]:
     return [f"{trial.label}: " + ", ".join(f"{name} {_shown(trial, name)}" for name in differing) for trial in trials]
 
 
+def differing_versions(trials: Sequence[FinishedTrial]) -> list[str]:
+    """One line for each trial with the versions that computed it; no line if they are the same throughout."""
+    took_part = [environments(trial.config) for trial in trials]
+    if not differ(took_part):
+        return []
+    return [f"{trial.label}: computed with {describe(one)}" for trial, one in zip(trials, took_part)]
+
+
 def _same_tokens(one: FinishedTrial, other: FinishedTrial) -> bool:
     """Whether as many tokens were scored at each position; of streams that follows from their lengths."""
     return isinstance(one, StreamTrial) or np.array_equal(one.arrays["count"], other.arrays["count"])
@@ -194,7 +203,7 @@ def main() -> None:
     bucket = choose_bucket(trials, arguments.bucket)
     rows = table_rows(trials, bucket, arguments.pretraining_length)
     print(as_markdown(rows) if arguments.format == "markdown" else as_text(rows))
-    for line in differing_arguments(trials):
+    for line in (*differing_arguments(trials), *differing_versions(trials)):
         print(f"\n{line}" if arguments.format == "markdown" else line)
 
 

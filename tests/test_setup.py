@@ -7,11 +7,12 @@ import shutil
 import subprocess
 import sys
 import time
-from importlib.metadata import packages_distributions
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
 import torch
+from packaging.requirements import Requirement
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from models.loading.sample import SAMPLE_DIR
@@ -39,6 +40,8 @@ FAKE_COMPILER = """#!/bin/bash
 """
 
 KERNEL = "models/attention/prefill/libwindow_weights.so"
+OF_CUDA = ("nvidia", "cuda", "triton")
+"""What a CUDA build of torch brings, in the versions that it names itself."""
 
 
 class FakeCheckout:
@@ -46,7 +49,7 @@ class FakeCheckout:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for path in [ROOT / "Makefile", *ROOT.glob("requirements*.txt")]:
+        for path in [ROOT / "Makefile", *ROOT.glob("requirements*")]:
             shutil.copy(path, folder)
         self.source, self.kernel = folder / "models/attention/prefill/window_weights.cpp", folder / KERNEL
         self.source.parent.mkdir(parents=True)
@@ -90,6 +93,18 @@ class TestMake:
         assert checkout.make("sample") == (True, ["requirements-sample.txt"])
         assert checkout.make("sample") == (True, [])
 
+    def test_a_renewed_lock_is_installed(self, checkout):
+        checkout.make("setup")
+        os.utime(checkout.folder / "requirements.lock", (time.time() + 10,) * 2)
+        assert checkout.make("setup") == (True, ["requirements.txt"])
+
+    def test_pip_is_held_to_the_lock_also_where_a_package_is_built(self, checkout):
+        printed = subprocess.run(
+            ["make", "--eval=show:\n\t@env", "show"], cwd=checkout.folder, capture_output=True, text=True, check=True
+        ).stdout
+        for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT"):
+            assert f"{name}={checkout.folder / 'requirements.lock'}" in printed.splitlines()
+
     def test_what_is_compiled_follows_its_source_and_installs_nothing_again(self, checkout):
         assert checkout.make("setup") == (True, ["requirements.txt"])
         assert checkout.kernel.read_text() == "first"
@@ -110,7 +125,7 @@ class TestMake:
     def test_help_lists_every_target(self, checkout):
         listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         phony = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
-        assert re.findall(r"^  make (\w+)", listed, re.MULTILINE) == phony[1].split()
+        assert re.findall(r"^  make ([\w-]+)", listed, re.MULTILINE) == phony[1].split()
 
 
 class TestRequirements:
@@ -124,6 +139,35 @@ class TestRequirements:
     def test_every_requirement_has_an_upper_bound(self, name):
         lines = [line for line in (ROOT / name).read_text().splitlines() if not line.startswith("#")]
         assert all(re.fullmatch(r"[\w-]+(==[\d.]+|>=[\d.]+,<[\d.]+)", line) for line in lines)
+
+    def test_the_lock_holds_an_exact_version_of_each_within_its_range(self):
+        locked = _locked()
+        assert {"torch", "transformers", "setuptools", "wheel"} <= locked.keys() and len(locked) > 80
+        for name in ("requirements.txt", "requirements-test.txt"):
+            for line in (ROOT / name).read_text().splitlines():
+                if not line.startswith("#"):
+                    requirement = Requirement(line)
+                    assert locked[_plain(requirement.name)] in requirement.specifier
+
+    def test_the_lock_is_whole(self):
+        """What the locked packages need, in the versions that are installed here, is locked too."""
+        locked = _locked()
+        for name in locked.keys() - {"wheel", "setuptools"}:
+            for line in distribution(name).requires or ():
+                requirement = Requirement(line)
+                if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                    assert _plain(requirement.name) in locked or requirement.name.startswith(OF_CUDA), line
+
+
+def _locked() -> dict[str, str]:
+    """Version by name."""
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    return {_plain(name): version for name, version in (line.split("==") for line in lines)}
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
 
 
 def _listed(name: str) -> set[str]:

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
 
 from benchmarks.measuring.timing import seconds_of
+from models.assumptions import cache_of, with_cache
 from models.attention.decode.cache_state import cache_bytes
 from models.decode_graph import DecodeGraph
 from models.get_model import ModelSpec, get_model
@@ -57,10 +58,10 @@ def read_and_generate(model: PreTrainedModel, length: int, tokens: int, graph: b
 
     def prefill() -> None:
         output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
-        state.update(cache=output.past_key_values, token=output.logits.argmax(-1))
+        state.update(cache=cache_of(output), token=output.logits.argmax(-1))
 
     def step(token: Tensor) -> Tensor:
-        return model(input_ids=token, past_key_values=state["cache"], use_cache=True).logits
+        return model(input_ids=token, **with_cache(model, state["cache"]), use_cache=True).logits
 
     def decode() -> Tensor:
         token = state["token"]

@@ -1,10 +1,11 @@
 """How far an unconverted model can be read, and what it needs there: to hear of the length before each forward."""
 
-import inspect
 from collections.abc import Callable
 
 from torch import nn
 from transformers import PretrainedConfig
+
+from ..assumptions import find_cache, forward_names, rope_parameters
 
 TABLE_NAMES = ("wpe", "embed_positions", "position_embeddings", "embed_position")
 
@@ -21,7 +22,7 @@ def position_table_length(model: nn.Module) -> int | None:
 
 def constant_rope_length(config: PretrainedConfig) -> int | None:
     """Tokens up to which RoPE's frequencies do not depend on the length of the text; None where they never do."""
-    rope = getattr(config, "rope_parameters", None) or {}
+    rope = rope_parameters(config)
     if rope.get("rope_type") == "dynamic":
         return config.max_position_embeddings
     return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else None
@@ -31,13 +32,13 @@ def before_forward(base: nn.Module, prepare: Callable[[nn.Module, int], None]) -
     """Call `prepare(base, length)` before each forward of the base model, or of a copy of it; length counts cached and
     new tokens.
     """
-    names = list(inspect.signature(type(base).forward).parameters)[1:]
+    names = forward_names(base)
 
     def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
         inputs = dict(zip(names, args)) | kwargs
         tokens = inputs.get("input_ids")
         tokens = inputs["inputs_embeds"] if tokens is None else tokens
-        cache, positions = inputs.get("past_key_values"), inputs.get("position_ids")
+        cache, positions = find_cache(inputs), inputs.get("position_ids")
         length = tokens.shape[1] + (0 if cache is None else cache.get_seq_length())
         prepare(module, length if positions is None else max(length, int(positions.max()) + 1))
 

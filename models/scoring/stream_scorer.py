@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
+from ..assumptions import with_cache
 from ..attention.decode.cache_state import bytes_per_token, cache_tensors, restore_cache
 from .nll_scorer import scoring_head
 
@@ -34,7 +35,8 @@ class StreamScorer(nn.Module):
         input_ids: int64 [batch, n], n >= 1, without padding.
         """
         head = self.model.get_output_embeddings()
-        outputs = self.model.base_model(input_ids=input_ids, past_key_values=self.cache, use_cache=True)
+        base = self.model.base_model
+        outputs = base(input_ids=input_ids, **with_cache(base, self.cache), use_cache=True)
         hidden, targets = outputs[0], input_ids
         before = hidden[:, :-1]
         if self.last_hidden is None:

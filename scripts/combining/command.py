@@ -13,6 +13,7 @@ from utils.files import replace_file
 from utils.trials.examples import read_trial
 from utils.trials.methods import method_name
 from utils.trials.trial import OWN_FILES
+from utils.trials.versions import describe, differ, environments
 
 ENDINGS = {".md": "markdown", ".csv": "csv", ".json": "json"}
 
@@ -50,12 +51,15 @@ def load_joined(arguments: Namespace) -> list[JoinedTrial]:
 
 
 def describe_trials(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[Record]:
-    """For each trial the columns that every table begins with: trial (its label), method and model."""
+    """For each trial the columns that every table begins with: trial (its label), method and model.
+
+    Where versions differ, one more tells what computed each trial.
+    """
     if labels is None:
         labels = _default_labels(joined)
     if len(labels) != len(joined):
         raise UserError(f"--labels: {len(labels)} given for {len(joined)} trials, give one for each")
-    return [
+    described = [
         {
             "trial": label,
             "method": method_name(trial.first.script, trial.first.arguments),
@@ -63,6 +67,10 @@ def describe_trials(joined: Sequence[JoinedTrial], labels: Sequence[str] | None)
         }
         for label, trial in zip(labels, joined)
     ]
+    took_part = [[one for shard in trial.shards for one in environments(shard.config)] for trial in joined]
+    if differ(took_part):
+        described = [begin | {"versions": describe(trial)} for begin, trial in zip(described, took_part)]
+    return described
 
 
 def give_out(records: Sequence[Record], arguments: Namespace) -> None:

@@ -17,6 +17,7 @@ from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY
 from utils.trials.nll_by_position import NllStatistics
 from utils.trials.reading import read_position_arrays
 from utils.trials.trial import ARRAYS, Trial
+from utils.trials.versions import CONTINUED, environments
 
 Results = dict[str, Any]
 
@@ -57,7 +58,9 @@ def _config(joined: JoinedTrial, log_dir: Path) -> dict[str, Any]:
     first, last = joined.first, joined.shards[-1]
     documents = sum(len(shard.indices) for shard in joined.shards)
     whole = {"max_data_num": documents if last.arguments.get("max_data_num") is not None else None}
+    took_part = [one for shard in joined.shards for one in environments(shard.config)]
     return first.config | {
+        CONTINUED: [one for place, one in enumerate(took_part) if place and one not in took_part[:place]],
         "arguments": first.arguments | whole | {"log_dir": str(log_dir), "overwrite": False},
         "corpus": first.config["corpus"] | {"documents": documents},
         "shards": [

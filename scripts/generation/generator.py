@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
+from models.assumptions import OUTPUT_CACHE, with_cache
 from models.loading.vanilla import position_table_length
 from utils.errors import UserError
 from utils.ranks.runtime import is_out_of_memory
@@ -84,7 +85,8 @@ class Generator:
         """Read `input_ids`, int64 [batch, n], into `cache`; returns the seconds it took. Raises TooFewPositions."""
         self._check_positions(cache.get_seq_length() + input_ids.shape[1])
         started = self._now()
-        self.model.base_model(input_ids=input_ids.to(self.device), past_key_values=cache, use_cache=True)
+        base = self.model.base_model
+        base(input_ids=input_ids.to(self.device), **with_cache(base, cache), use_cache=True)
         return self._now() - started
 
     @torch.no_grad()
@@ -100,7 +102,7 @@ class Generator:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(self.device)
         if cache is None:
             self.begin(input_ids.shape[1])
-        options = self.options if cache is None else {**self.options, "past_key_values": cache}
+        options = self.options if cache is None else {**self.options, OUTPUT_CACHE: cache}
         started = self._now()
         output = self.model.generate(input_ids, attention_mask=mask, **options)
         seconds = self._now() - started

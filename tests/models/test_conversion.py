@@ -8,6 +8,7 @@ from accelerate import dispatch_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
+from models.assumptions import cache_of, with_cache
 from models.attention.decode.cache import LambdaCache
 from models.gpt_j import convert_gpt_j_model
 from models.gpt_neox import convert_gpt_neox_model
@@ -24,6 +25,8 @@ from models.model_base import (
 )
 from models.mpt_7b import convert_mpt_model
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
+
+pytestmark = pytest.mark.core
 
 CONFIG, WIDE = LambdaConfig(8, 3, 8), LambdaConfig(64, 4, 64)
 IDS = tiny_input_ids(2, 40)
@@ -52,7 +55,7 @@ def test_every_family_below_the_window_in_chunks_and_reverted(model_type):
     torch.testing.assert_close(whole[:, :8], vanilla[:, :8], **scale(vanilla))
     cache, parts = LambdaCache(CONFIG, 2), []
     for start, stop in ((0, 5), (5, 6), (6, 30), (30, 31), (31, 40)):
-        parts.append(logits(model, IDS[:, start:stop], past_key_values=cache))
+        parts.append(logits(model, IDS[:, start:stop], **with_cache(model, cache)))
     torch.testing.assert_close(torch.cat(parts, 1), whole, **scale(vanilla))
 
     assert torch.equal(logits(revert_model(model)), vanilla)
@@ -210,8 +213,8 @@ def test_vanilla_models_run_past_their_position_tables(model_type):
     whole = logits(model, ids)
     torch.testing.assert_close(whole[:, :length], unextended, **scale(unextended))
     with torch.no_grad():
-        cache = model(ids[:, :100], use_cache=True).past_key_values
-    continued = logits(model, ids[:, 100:], past_key_values=cache)
+        cache = cache_of(model(ids[:, :100], use_cache=True))
+    continued = logits(model, ids[:, 100:], **with_cache(model, cache))
     torch.testing.assert_close(continued, whole[:, 100:], **scale(whole))
 
 

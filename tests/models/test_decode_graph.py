@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from models.assumptions import with_cache
 from models.attention.config import LambdaConfig, TopK
 from models.attention.decode.cache import LambdaCache
 from models.decode_graph import DecodeGraph
 from models.model_base import convert_model, supported_model_types
 from tests.tiny_models import tiny_input_ids, tiny_model
+
+pytestmark = pytest.mark.core
 
 LENGTH, LAYERS = 45, 2
 CONFIG = LambdaConfig(8, 3, 8)
@@ -31,7 +34,7 @@ def prefilled(model, config: LambdaConfig, tokens: int, ids=IDS, **inputs) -> La
     cache = LambdaCache(config, LAYERS)
     if tokens:
         with torch.no_grad():
-            model(ids[:, :tokens], past_key_values=cache, **inputs)
+            model(ids[:, :tokens], **with_cache(model, cache), **inputs)
     return cache
 
 
@@ -79,7 +82,7 @@ def test_ordinary_forwards_and_static_steps_take_turns():
     cache, parts = LambdaCache(CONFIG, LAYERS), []
     graph = DecodeGraph(model, cache)
     for start, stop, static in ((0, 5, 0), (5, 8, 1), (8, 9, 0), (9, 20, 1), (20, 40, 0), (40, 45, 1)):
-        ordinary = logits(model, IDS[:, start:stop], past_key_values=cache) if not static else None
+        ordinary = logits(model, IDS[:, start:stop], **with_cache(model, cache)) if not static else None
         parts.append(stepped(graph, range(start, stop)) if static else ordinary)
     torch.testing.assert_close(torch.cat(parts, 1), logits(model), **CLOSE)
 
@@ -122,7 +125,7 @@ def test_far_along_a_stream_it_is_as_near_its_beginning(model_type):
 def test_bfloat16_is_as_the_ordinary_step():
     model = convert_model(tiny_model().bfloat16(), CONFIG)
     ordinary = prefilled(model, CONFIG, 5)
-    expected = torch.cat([logits(model, IDS[:, i : i + 1], past_key_values=ordinary) for i in range(5, 30)], 1)
+    expected = torch.cat([logits(model, IDS[:, i : i + 1], **with_cache(model, ordinary)) for i in range(5, 30)], 1)
     found = stepped(DecodeGraph(model, prefilled(model, CONFIG, 5)), range(5, 30))
     assert found.dtype == torch.bfloat16
     assert (found - expected).abs().float().mean() < 0.02 * expected.abs().float().mean()

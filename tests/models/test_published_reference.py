@@ -11,6 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from models.lambda_attention import LambdaConfig
 from models.model_base import convert_model
 
+pytestmark = pytest.mark.core
+
 REFERENCE = Path(__file__).parents[1] / "reference"
 
 

@@ -51,6 +51,15 @@ def refusal(combine, *arguments):
     return str(error.value)
 
 
+def test_trials_of_other_versions_are_marked(records, tmp_path):
+    log_dirs = [trials.write_task_trial(tmp_path / name, [1, 0]) for name in "ab"]
+    assert "versions" not in records(*log_dirs, "--no_join")[0]
+    path = log_dirs[0] / "config.json"
+    began, went_on = ({"versions": {"torch": release}} for release in ("2.11.0", "2.13.0"))
+    trials.write_json(path, trials.read_json(path) | began | {"continued": [went_on]})
+    assert [record["versions"] for record in records(*log_dirs, "--no_join")] == ["torch 2.11.0 then 2.13.0", ""]
+
+
 def test_the_whole_table_of_every_kind_of_trial(combine, tmp_path):
     log_dirs = [
         trials.write_task_trial(tmp_path / "passkey", [1, 0, 1, None, 1]),

@@ -1,5 +1,6 @@
 """The table against numbers worked out by hand."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -51,6 +52,17 @@ vanilla: use_lambda_attention false
 lambda: use_lambda_attention true
 """
     )
+
+
+def test_trials_of_other_versions_are_marked(monkeypatch, capsys, log_dirs):
+    for log_dir, release in zip(log_dirs, ("5.23.0", "5.24.0")):
+        path = Path(log_dir) / "config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"versions": {"transformers": release}}))
+    lines = output_of(monkeypatch, capsys, *log_dirs, "--bucket", 2).splitlines()
+    assert lines[-2:] == [
+        "vanilla: computed with transformers 5.23.0",
+        "lambda: computed with transformers 5.24.0",
+    ]
 
 
 def test_markdown(monkeypatch, capsys, log_dirs):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -181,6 +182,15 @@ def test_each_trial_tells_its_command_arguments_versions_and_buckets(page):
     pictures = [found["src"] for tag, found in page.tags if tag == "img"]
     assert len(pictures) == 4 and len(set(pictures)) == 4
     assert b"<svg" in base64.b64decode(pictures[0].split(",")[1])
+
+
+def test_trials_of_other_versions_are_marked(monkeypatch, trials, tmp_path):
+    run(monkeypatch, *trials[:2], "--out", tmp_path / "alike.html")
+    assert "Versions differ" not in (tmp_path / "alike.html").read_text()
+    extend(Path(trials[0]), "config.json", versions={"torch": "2.11.0"}, continued=[{"versions": {"torch": "2.13.0"}}])
+    run(monkeypatch, *trials[:2], "--out", tmp_path / "other.html")
+    said = " ".join(Reader((tmp_path / "other.html").read_text()).text.split())
+    assert "Versions differ" in said and "torch 2.11.0 then 2.13.0" in said and "Went on with" in said
 
 
 def test_whatever_a_label_is_it_is_text(page):

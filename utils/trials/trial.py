@@ -21,6 +21,7 @@ from utils.files import (
     replace_json,
     writing_to,
 )
+from utils.trials.versions import CONTINUED, Environment, changes, environment_of, environments
 
 CONFIG, RESULTS, SAMPLES, LOG = "config.json", "results.json", "samples.jsonl", "log.txt"
 ARRAYS, STREAM_ARRAYS = "nll.npz", "stats.npz"
@@ -46,6 +47,7 @@ FREE_ARGUMENTS = frozenset(
 """Arguments that may change when a trial goes on: how the work is spread and shown, not what is computed. A method
 counts as the flags that it stands for."""
 FIXED_FACTS = ("script", "lambda_attention", "model", "corpus")
+CONFIG_DIGEST = "config_sha256"
 
 
 class Trial:
@@ -53,6 +55,7 @@ class Trial:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.console = Console(silent=True)
         self._lock: IO[str] | None = None
         self._to_replace: Console | None = None  # with --overwrite, until `begin`: who logs into the new trial
 
@@ -65,6 +68,7 @@ class Trial:
         with other arguments or files of something else, or is in use by another run.
         """
         trial = cls(Path(log_dir))
+        trial.console = console
         with writing_to(trial.folder):
             trial.folder.mkdir(parents=True, exist_ok=True)
             trial._take_lock()
@@ -88,7 +92,10 @@ class Trial:
         return self._read_json(RESULTS)
 
     def begin(self, config: dict[str, Any]) -> None:
-        """Write config.json; where the trial goes on, raise UserError if something else is being computed."""
+        """Write config.json; where the trial goes on, raise UserError if something else is being computed.
+
+        Going on with other versions is said, and noted in config.json.
+        """
         if self._to_replace is not None:
             with writing_to(self.folder):
                 self._remove_files()
@@ -98,12 +105,29 @@ class Trial:
             with writing_to(self.folder):
                 replace_json(self.folder / CONFIG, config)
         else:
-            self._refuse_changes({fact: config[fact] for fact in FIXED_FACTS}, config["arguments"])
+            self._refuse_changes(self._comparable(config), config["arguments"])
+            self._note_versions(environment_of(config))
+
+    def _comparable(self, config: dict[str, Any]) -> dict[str, Any]:
+        """The facts that must be as they were. Another Transformers may write another configuration of the model."""
+        facts = {fact: config[fact] for fact in FIXED_FACTS}
+        before, now = (environment_of(one)["versions"].get("transformers") for one in (self.config, config))
+        if before != now and isinstance(facts["model"], dict):
+            facts["model"] = facts["model"] | {CONFIG_DIGEST: self.config["model"].get(CONFIG_DIGEST)}
+        return facts
+
+    def _note_versions(self, now: Environment) -> None:
+        config = self.config
+        changed = changes(environments(config)[-1], now)
+        if changed:
+            self.console.say(f"going on with {', '.join(changed)}")
+            with writing_to(self.folder):
+                replace_json(self.folder / CONFIG, config | {CONTINUED: [*config.get(CONTINUED, []), now]})
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Write results.json: the trial is finished."""
+        """Write results.json, with the versions that took part: the trial is finished."""
         with writing_to(self.folder):
-            replace_json(self.folder / RESULTS, results)
+            replace_json(self.folder / RESULTS, results | {"environments": environments(self.config or {})})
 
     def append_samples(self, samples: list[dict[str, Any]]) -> None:
         """Append one line per document to samples.jsonl."""

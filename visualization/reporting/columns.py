@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from utils.trials.versions import describe, differ, environments
 from visualization.reporting.numbers import QUANTITIES, Quantity
 from visualization.reporting.trials import ReportTrial
 from visualization.reporting.words import argument_text, method_words
@@ -53,7 +54,17 @@ def compare(trials: Sequence[ReportTrial]) -> list[Column]:
         Column(heading, False, "", [_text_cell(describe(trial.config)) for trial in trials])
         for heading, describe in SURROUNDINGS.items()
     ]
+    surroundings += _versions(trials)
     return [column for column in (*described, *measured, *surroundings) if any(cell.text for cell in column.cells)]
+
+
+def _versions(trials: Sequence[ReportTrial]) -> list[Column]:
+    """A column that marks trials whose versions differ; none where they are the same throughout."""
+    took_part = [environments(trial.config) for trial in trials]
+    if not differ(took_part):
+        return []
+    note = "Packages and commit that computed the trial, one after the other where it went on with others."
+    return [Column("Versions differ", False, note, [_text_cell(describe(one)) for one in took_part])]
 
 
 def _dtype(config: dict[str, Any]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from utils.trials.versions import CONTINUED, describe, environments
 from visualization.reporting.columns import Column, argument_rows, compare, differing_arguments
 from visualization.reporting.pictures import ShownPicture
 from visualization.reporting.trials import ReportTrial
@@ -82,6 +83,7 @@ def _trial_section(
         "Model config (SHA-256)": config["model"].get("config_sha256"),
         "Tokenizer": config["model"].get("tokenizer"),
         "Processes": config.get("world_size"),
+        "Went on with": describe(environments(config)) if config.get(CONTINUED) else None,
         "Versions": ", ".join(f"{name} {version}" for name, version in (config.get("versions") or {}).items()),
     }
     numbers = [(column.heading, column.cells[place].text) for column in columns]

@@ -18,6 +18,7 @@ class LambdaLayer(CacheLayerMixin):
     sink_keys, sink_values: `[B, Hkv, min(G, C), d]`, the first tokens, keys as projected.
     seen: real tokens so far, per row; a row counts from its own first real token. columns: tokens so far, padding
     included.
+    due: columns that the forward under way is to end with; stepped: whether a static step has been attended in it.
     step: what a static decoding step has made of positions that only the device knows (`models/decode_graph.py`); the
         numbers above stand still while it runs. None at any other time.
     history_keys, history_values: with triangle_offset or top-k those of all tokens as well, keys as projected; they
@@ -36,8 +37,9 @@ class LambdaLayer(CacheLayerMixin):
         self.keys = self.values = self.sink_keys = self.sink_values = None
         self.history_keys = self.history_values = None
         self.seen: list[int] = []
-        self.columns = 0
+        self.columns = self.due = 0
         self.step: DecodeStep | None = None
+        self.stepped = False
         self.is_initialized = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -136,6 +138,18 @@ class LambdaLayer(CacheLayerMixin):
                 ring.index_copy_(2, slot, new)
             else:
                 ring[torch.arange(slot.numel(), device=slot.device), :, slot] = new[:, :, 0]
+
+    def expect(self, new_tokens: int) -> None:
+        """Before a forward over so many columns. A static step reads no number that a step changes."""
+        if self.step is None:
+            self.due = self.columns + new_tokens
+        else:
+            self.stepped = False
+
+    @property
+    def arrived(self) -> bool:
+        """Whether the tokens of that forward have been read."""
+        return self.columns == self.due if self.step is None else self.stepped
 
     def count(self, new_tokens: int) -> None:
         """So many more tokens, none of them padding, have been read in every row."""

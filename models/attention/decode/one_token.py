@@ -28,6 +28,8 @@ def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer,
         past.begin(key, value)
         past.count(1)
         step = _step_of_newest(query, key, layer, past)
+    else:
+        past.stepped = True
     near, far, turned = step.encode(query, key)
     past.write(key if layer.config.caps_window else turned, value, step.slot)
     return _attend(query, near, far, layer, past, step)

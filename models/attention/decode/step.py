@@ -2,9 +2,11 @@
 
 The positions are a tensor on the device, and no shape and no Python number depends on what they are: with all slots of
 the ring and all first tokens as columns, torch.compile and CUDA graphs take a whole step (`models/decode_graph.py`).
+What it is made of are tuples: torch 2.11's compiler loses the fields of a frozen dataclass that it saw being made.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +32,7 @@ class Heads:
         return cls(query.shape[1], key.shape[1], query.shape[-1], scale)
 
 
-@dataclass(frozen=True)
-class Turn:
+class Turn(NamedTuple):
     """RoPE of several heads at once, each at a position of its own: `x * cos + x[swapped] * sin`.
 
     cos, sin: float32 `[B or 1, H, 1, d]`. swapped: int64 `[d]`, the other feature of each pair.
@@ -46,8 +47,7 @@ class Turn:
         return torch.addcmul(x * self.cos, x.index_select(-1, self.swapped), self.sin)
 
 
-@dataclass(frozen=True)
-class DecodeStep:
+class DecodeStep(NamedTuple):
     """What a layer's tensors meet on their way through `models.attention.decode.one_token`.
 
     position, slot: int64 `[B or 1]`, where the token stands, and where in the ring it goes.

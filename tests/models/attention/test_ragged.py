@@ -3,10 +3,13 @@
 import pytest
 import torch
 
+from models.assumptions import cache_of, with_cache
 from models.attention.positions import RotaryPositions
 from models.lambda_attention import LambdaConfig, TopK
 from models.model_base import convert_model
 from tests.tiny_models import tiny_input_ids, tiny_model
+
+pytestmark = pytest.mark.core
 
 LENGTH = 40
 KEPT = {
@@ -46,8 +49,8 @@ def test_padded_batches_in_chunks_are_as_whole(side):
     whole, cache, start = model(ids, attention_mask=mask).logits, None, 0
     for size in (6, 1, 1, 20, 12):
         stop = start + size
-        output = model(ids[:, start:stop], attention_mask=mask[:, :stop], past_key_values=cache, use_cache=True)
-        cache, real = output.past_key_values, mask[:, start:stop].bool()
+        output = model(ids[:, start:stop], attention_mask=mask[:, :stop], **with_cache(model, cache), use_cache=True)
+        cache, real = cache_of(output), mask[:, start:stop].bool()
         torch.testing.assert_close(output.logits[real], whole[:, start:stop][real], rtol=1e-5, atol=1e-5)
         start = stop
 
@@ -57,9 +60,9 @@ def test_a_token_makes_its_tables_once_for_all_layers(monkeypatch):
     made, table = [], RotaryPositions.table
     model = convert_model(tiny_model(), LambdaConfig(8, 3, 5))
     ids, mask = padded_batch(KEPT["left"])
-    cache = model(ids, attention_mask=mask, use_cache=True).past_key_values
+    cache = cache_of(model(ids, attention_mask=mask, use_cache=True))
     monkeypatch.setattr(RotaryPositions, "table", lambda self, at: made.append(at.shape) or table(self, at))
-    model(ids[:, :1], past_key_values=cache)
+    model(ids[:, :1], **with_cache(model, cache))
     assert made == [(3, 10), (3, 1, 8)]  # of the 2 x 4 + 2 heads of the token in each row, and of the ring
 
 

@@ -15,6 +15,8 @@ from models.scoring.nll_scorer import NllScorer
 from tests.tiny_models import tiny_input_ids, tiny_model
 from utils.ranks.runtime import peak_memory
 
+pytestmark = pytest.mark.core
+
 SCALED = {"logits_scaling": 8.0}
 OVERRIDES = {"granite": SCALED, "granitemoe": SCALED, "hyperclovax": SCALED}
 CASES = [(model_type, OVERRIDES.get(model_type, {})) for model_type in (*supported_model_types(), "gpt2")]

@@ -12,6 +12,8 @@ from models.scoring.stream_scorer import LAST_HIDDEN, StreamScorer
 from tests.dense_reference import half_split_rotary
 from tests.tiny_models import tiny_input_ids, tiny_model
 
+pytestmark = pytest.mark.core
+
 LOCAL, SINKS, LENGTH = 16, 4, 70
 METHODS = {
     "vanilla": None,

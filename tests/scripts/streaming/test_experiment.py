@@ -40,6 +40,7 @@ from utils.trials.token_nll import TokenNllFile
 from utils.trials.trial import Trial
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("limit", [9, 16, 40])
 @pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt"])
 def test_every_tokens_nll_is_that_of_one_forward_whatever_the_chunk(
@@ -192,6 +193,7 @@ def test_two_replicated_ranks_share_three_streams_and_go_on_where_one_stopped(fl
     assert_streams_are(tmp_path, single_streams, atol=1e-5)
 
 
+@pytest.mark.core
 def test_two_sharded_ranks_read_the_same_stream_and_go_on_where_one_stopped(flags, whole, tmp_path):
     stopped_trial(flags, tmp_path)
     config = CONFIGS / "zero3_efficient_config.json"

@@ -81,6 +81,7 @@ def test_killed_at_any_step_it_ends_as_if_never_killed(kill, flags, whole, tmp_p
     assert_same_files(tmp_path, whole)
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_goes_on_from_its_checkpoint(method, flags, tmp_path):
     flags = (*flags, *METHODS[method], "--streams", 2, "--save_steps", 3)

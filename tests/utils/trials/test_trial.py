@@ -59,6 +59,32 @@ def test_another_model_under_the_same_name_is_refused(begun):
         trial.begin(config(model=MODEL | {"dtype": "bfloat16"}))
 
 
+def versions(transformers, commit, digest="d1"):
+    taken = {"versions": {"torch": "2.13.0", "transformers": transformers}, "git_commit": commit * 40}
+    return config(**taken, model=MODEL | {"config_sha256": digest})
+
+
+def test_going_on_with_other_versions_is_said_once_and_noted(tmp_path, capsys):
+    open_trial(tmp_path).begin(versions("5.23.0", "a"))
+    trial = open_trial(tmp_path)
+    trial.begin(versions("5.24.0", "b", digest="d2"))  # another Transformers, another to_dict()
+    said = "going on with transformers 5.24.0 (5.23.0 before), commit bbbbbbbb (aaaaaaaa before)\n"
+    assert capsys.readouterr().out == said and (tmp_path / "log.txt").read_text() == said
+    del trial
+    trial = open_trial(tmp_path)
+    trial.begin(versions("5.24.0", "b", digest="d2"))
+    assert capsys.readouterr().out == ""
+    trial.finish({"nll": 1.0})
+    took_part = [(one["versions"]["transformers"], one["git_commit"][0]) for one in trial.results["environments"]]
+    assert took_part == [("5.23.0", "a"), ("5.24.0", "b")]
+
+
+def test_another_configuration_under_the_same_transformers_is_refused(tmp_path):
+    open_trial(tmp_path).begin(versions("5.24.0", "a"))
+    with pytest.raises(UserError, match="config_sha256"):
+        open_trial(tmp_path).begin(versions("5.24.0", "a", digest="d2"))
+
+
 def test_overwrite_removes_our_files_only(begun):
     (begun / "notes.md").write_text("mine")
     NllJournal(open_trial(begun)).commit([scored(0)], 1.0, 1)

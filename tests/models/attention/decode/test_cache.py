@@ -4,11 +4,14 @@ import pytest
 import torch
 from transformers import DynamicCache, StaticCache
 
+from models.assumptions import with_cache
 from models.attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
 from models.lambda_attention import LambdaConfig, TopK
 from models.model_base import convert_model
 from tests.models.attention.attention_cases import make_case
 from tests.tiny_models import tiny_config, tiny_input_ids, tiny_model
+
+pytestmark = pytest.mark.core
 
 CONFIG = LambdaConfig(8, 3, 8)
 
@@ -46,8 +49,8 @@ def test_an_empty_dynamic_cache_is_refitted_in_place_and_continues():
     model, ids = convert_model(tiny_model(), CONFIG), tiny_input_ids(1, 40)
     cache = DynamicCache()
     with torch.no_grad():
-        model(ids[:, :25], past_key_values=cache)
-        continued = model(ids[:, 25:], past_key_values=cache).logits
+        model(ids[:, :25], **with_cache(model, cache))
+        continued = model(ids[:, 25:], **with_cache(model, cache)).logits
         torch.testing.assert_close(continued, model(ids).logits[:, 25:], rtol=1e-5, atol=1e-5)
     assert cache.get_seq_length() == 40
 

@@ -4,11 +4,14 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from models.assumptions import with_cache
 from models.attention.config import LambdaConfig, TopK
 from models.attention.decode.cache import LambdaCache
 from models.attention.decode.cache_state import branch_cache, cache_tensors, restore_cache
 from models.model_base import convert_model
 from tests.tiny_models import tiny_input_ids, tiny_model
+
+pytestmark = pytest.mark.core
 
 CONFIG = LambdaConfig(8, 3, 8)
 NAMES = ("history_keys", "history_values", "keys", "sink_keys", "sink_values", "values")
@@ -16,7 +19,7 @@ NAMES = ("history_keys", "history_values", "keys", "sink_keys", "sink_values", "
 
 def filled(model, cache, tokens, batch=2):
     with torch.no_grad():
-        model(tiny_input_ids(batch, tokens), past_key_values=cache)
+        model(tiny_input_ids(batch, tokens), **with_cache(model, cache))
     return cache
 
 
@@ -92,7 +95,7 @@ def test_branches_leave_a_cache_as_it_is(config, room):
 def read_on(model, tokens, cache):
     """Logits of the tokens, read one by one."""
     with torch.no_grad():
-        return torch.cat([model(token, past_key_values=cache).logits for token in tokens.split(1, dim=1)], dim=1)
+        return torch.cat([model(token, **with_cache(model, cache)).logits for token in tokens.split(1, dim=1)], dim=1)
 
 
 def test_a_branch_shares_what_is_kept_of_all_tokens():

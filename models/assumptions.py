@@ -1,0 +1,143 @@
+"""What this code takes for granted about Transformers: every name of it that a release could change without an error.
+
+`tests/models/test_assumptions.py` checks each for every supported `model_type`, and fails first, in plain words, when a
+release changes one. What a family's own modules are called stands in its `Family` record and is checked there too.
+"""
+
+import inspect
+import logging
+from collections.abc import Mapping
+from functools import cache as remember
+from typing import Any
+
+from torch import nn
+from transformers import PretrainedConfig
+from transformers import __version__ as VERSION
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+logger = logging.getLogger(__name__)
+
+OLDEST, BEYOND = "5.17", "5.25"
+"""The releases of Transformers that the numbers are known to be right with: OLDEST <= version < BEYOND."""
+
+CACHE_NAMES = ("cache", "past_key_values")
+"""What a model's forward calls its cache. 5.24 renamed it, and takes the older name as an alias until 5.40."""
+LAYER_CACHE_NAMES = (*CACHE_NAMES, "layer_past")
+"""What a decoder layer calls it when it hands it to its attention module."""
+OUTPUT_CACHE = next(name for name in CACHE_NAMES if name in BaseModelOutputWithPast.__dataclass_fields__)
+"""What outputs, and the arguments of `generate`, call it in this release."""
+
+ATTENTION_MASK, ROTARY, ROPE, WRAPPED_FORWARD = "attention_mask", "rotary_emb", "rope_parameters", "_old_forward"
+"""A base model's mask argument, which goes to the layers as it is where it has four dimensions; its module of rotary
+embeddings; a configuration's rotary parameters; the forward that Accelerate's device hooks wrap."""
+
+UNUSED_BY_ATTENTION = frozenset(
+    {
+        "attention_mask",  # read before the base model, where padding is told from real tokens
+        "position_ids",  # counted by the cache
+        "position_embeddings",  # computed in float64 by models/attention/positions.py
+        "position_bias",  # ALiBi's, as MPT hands it on
+        "use_cache",
+        "output_attentions",  # refused before the base model
+        "output_hidden_states",
+        "output_router_logits",
+        "return_dict",
+        "num_items_in_batch",  # the loss's
+    }
+)
+"""What attention modules are given besides hidden states and cache. Anything else could change what attention means."""
+
+CACHE_METHODS = (
+    "get_seq_length",
+    "get_mask_sizes",
+    "reorder_cache",
+    "batch_repeat_interleave",
+    "batch_select_indices",
+    "crop",
+    "reset",
+)
+"""What Transformers, `generate` above all, calls on a cache. Each is defined by `Cache` and passed on to its layers."""
+
+
+def supported_range() -> str:
+    return f"Transformers {OLDEST} and newer, below {BEYOND}"
+
+
+def check_version() -> None:
+    """Raise ImportError for an older Transformers than is supported, and say once that a newer one is not known."""
+    release = _release(VERSION)
+    if release < _release(OLDEST):
+        raise ImportError(f"Λ-attention needs {supported_range()}, and this is {VERSION}")
+    if release >= _release(BEYOND):
+        _say_unknown_version()
+
+
+@remember
+def _say_unknown_version() -> None:
+    logger.warning(
+        "Transformers %s is newer than what Λ-attention is tested with (%s): an argument that it does not know, or a "
+        "cache that stays behind, is an error",
+        VERSION,
+        supported_range(),
+    )
+
+
+def _release(version: str) -> tuple[int, int]:
+    """(major, minor)."""
+    major, minor = version.split(".")[:2]
+    return int(major), int(minor)
+
+
+@remember
+def _names_of_forward(kind: type[nn.Module]) -> tuple[str, ...]:
+    return tuple(inspect.signature(kind.forward).parameters)[1:]
+
+
+def forward_names(module: nn.Module) -> tuple[str, ...]:
+    """The arguments of a module's class's forward, in their order, without self."""
+    return _names_of_forward(type(module))
+
+
+def cache_name(model: nn.Module) -> str:
+    """What the forward of a causal LM or base model calls its cache. Raises TypeError where that is not known."""
+    for name in CACHE_NAMES:
+        if name in forward_names(model):
+            return name
+    raise TypeError(
+        f"the forward of {type(model).__name__} in Transformers {VERSION} takes its cache under none "
+        f"of the names {', '.join(CACHE_NAMES)}; supported are {supported_range()}"
+    )
+
+
+def with_cache(model: nn.Module, cache: Cache | None) -> dict[str, Cache | None]:
+    """The keyword argument that hands `cache` to the forward of a causal LM or base model."""
+    return {cache_name(model): cache}
+
+
+def find_cache(inputs: Mapping[str, Any], names: tuple[str, ...] = CACHE_NAMES) -> Cache | None:
+    """The cache among keyword arguments, whichever of `names` it has. Raises ValueError for two different ones."""
+    found = [(name, inputs[name]) for name in names if inputs.get(name) is not None]
+    if any(cache is not found[0][1] for _, cache in found):
+        raise ValueError(f"two caches were given, {' and '.join(name for name, _ in found)}: give one")
+    return found[0][1] if found else None
+
+
+def cache_of(output: Mapping[str, Any]) -> Cache | None:
+    """The cache in a model's output, whatever this release calls it."""
+    return output.get(OUTPUT_CACHE)
+
+
+def refuse_unknown(inputs: Mapping[str, Any], known: frozenset[str], who: str) -> None:
+    """Raise TypeError for an argument of `who` that is none of `known` and not None: it could change the result."""
+    for name, value in inputs.items():
+        if value is not None and name not in known:
+            raise TypeError(
+                f"{who} is given {name!r}, which Λ-attention does not know: leave it out, or if Transformers "
+                f"{VERSION} hands it over by itself, take one that is supported ({supported_range()})"
+            )
+
+
+def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:
+    """A configuration's rotary parameters; empty where it has none. By kind of layer in some families."""
+    return getattr(config, ROPE, None) or {}

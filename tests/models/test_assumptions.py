@@ -1,0 +1,312 @@
+"""What `models/assumptions.py` and the families say of Transformers, checked against the release that is installed.
+
+This file fails first when a release changes something. Each test is one assumption; its name says which.
+"""
+
+import inspect
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from accelerate import dispatch_model
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GgufConfig
+from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from models.assumptions import (
+    ATTENTION_MASK,
+    BEYOND,
+    CACHE_METHODS,
+    CACHE_NAMES,
+    LAYER_CACHE_NAMES,
+    OLDEST,
+    OUTPUT_CACHE,
+    ROPE,
+    ROTARY,
+    UNUSED_BY_ATTENTION,
+    WRAPPED_FORWARD,
+    cache_name,
+    cache_of,
+    with_cache,
+)
+from models.attention.config import LambdaConfig
+from models.attention.decode.cache import LambdaCache, LambdaLayer
+from models.attention.positions import AlibiPositions
+from models.decode_graph import DecodeGraph
+from models.model_base import FAMILIES, convert_model, extend_vanilla_positions, supported_model_types
+from models.scoring.nll_scorer import NllScorer
+from tests.tiny_gguf import write_tiny_gguf
+from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
+
+pytestmark = pytest.mark.core
+
+EVERY_TYPE = pytest.mark.parametrize("model_type", supported_model_types())
+ROTARY_TYPES = [name for name in supported_model_types() if name not in ("gptj", "mpt")]
+CONFIG, WIDE = LambdaConfig(8, 3, 8), LambdaConfig(64, 4, 64)
+IDS = tiny_input_ids(2, 40)
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
+
+
+@torch.no_grad()
+def logits(model, ids=IDS, **inputs) -> torch.Tensor:
+    return model(ids, **inputs).logits
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def handed_over(model) -> list[dict]:
+    """What the attention modules of an unconverted model are given in a forward with a cache, and in `generate`."""
+    given = []
+
+    def note(module, args, kwargs):
+        names = list(inspect.signature(type(module).forward).parameters)[1:]
+        given.append(dict(zip(names, args)) | kwargs)
+
+    for module in FAMILIES[model.config.model_type].attention_modules(model.base_model):
+        module.register_forward_pre_hook(note, with_kwargs=True)
+    with torch.no_grad():
+        model(IDS, attention_mask=torch.ones_like(IDS), use_cache=True, output_hidden_states=True)
+        model.generate(IDS, max_new_tokens=2, num_beams=2, use_cache=True, pad_token_id=0)
+    return given
+
+
+class TestVersions:
+    def test_the_range_is_that_of_the_requirements(self):
+        assert f"\ntransformers>={OLDEST},<{BEYOND}\n" in REQUIREMENTS.read_text(encoding="utf-8")
+
+    def test_this_release_is_within_it(self):
+        release = tuple(map(int, transformers.__version__.split(".")[:2]))
+        assert tuple(map(int, OLDEST.split("."))) <= release < tuple(map(int, BEYOND.split(".")))
+
+
+class TestCacheArgument:
+    @EVERY_TYPE
+    def test_models_base_models_and_outputs_call_it_alike(self, model_type):
+        model = tiny_model(model_type)
+        assert cache_name(model) == cache_name(model.base_model) == OUTPUT_CACHE
+        with torch.no_grad():
+            assert isinstance(cache_of(model(IDS, use_cache=True)), DynamicCache)
+            assert cache_of(model(IDS, use_cache=False)) is None
+
+    @EVERY_TYPE
+    def test_layers_hand_it_to_attention_under_one_of_the_names(self, model_type):
+        for given in handed_over(tiny_model(model_type)):
+            caches = [given[name] for name in LAYER_CACHE_NAMES if given.get(name) is not None]
+            assert len(caches) == 1 and isinstance(caches[0], DynamicCache)
+
+    @pytest.mark.parametrize("name", CACHE_NAMES)
+    @pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt", "gpt_neox"])
+    def test_a_base_model_takes_either_name_once_converted(self, model_type, name):
+        model, cache = convert_model(tiny_model(model_type), CONFIG), LambdaCache(CONFIG, 2)
+        with torch.no_grad():
+            parts = [model.base_model(part, **{name: cache})[0] for part in IDS.split(11, dim=1)]
+            close(torch.cat(parts, 1), model.base_model(IDS)[0])
+
+    @pytest.mark.filterwarnings("ignore:.*past_key_values.*deprecated:FutureWarning")
+    @pytest.mark.parametrize("name", sorted({"past_key_values", OUTPUT_CACHE}))
+    @EVERY_TYPE
+    def test_a_model_takes_past_key_values_and_this_releases_name(self, model_type, name):
+        model, cache = convert_model(tiny_model(model_type), CONFIG), LambdaCache(CONFIG, 2)
+        parts = [logits(model, part, **{name: cache}) for part in IDS.split(11, dim=1)]
+        close(torch.cat(parts, 1), logits(model))
+
+
+class TestAttentionModules:
+    @EVERY_TYPE
+    def test_are_made_of_the_parts_that_the_family_uses(self, model_type):
+        model, family = tiny_model(model_type), FAMILIES[model_type]
+        modules = family.attention_modules(model.base_model)
+        assert len(modules) == 2 and family.output in family.parts
+        convert_model(model, CONFIG)  # raises for another part
+
+    @EVERY_TYPE
+    def test_are_given_what_is_known_and_nothing_else(self, model_type):
+        known = UNUSED_BY_ATTENTION | set(LAYER_CACHE_NAMES) | {"hidden_states"}
+        for given in handed_over(tiny_model(model_type)):
+            assert {name for name, value in given.items() if value is not None} <= known
+
+    @EVERY_TYPE
+    def test_are_given_a_mask_of_four_dimensions_as_it_is(self, model_type):
+        model, mask, seen = tiny_model(model_type), torch.ones(1, 1, 1, 1, dtype=torch.bool), []
+        for module in FAMILIES[model_type].attention_modules(model.base_model):
+            module.register_forward_pre_hook(
+                lambda module, args, kwargs: seen.append(kwargs[ATTENTION_MASK]), with_kwargs=True
+            )
+        with torch.no_grad():
+            model.base_model(IDS, **{ATTENTION_MASK: mask})
+        assert len(seen) == 2 and all(given.numel() == 1 for given in seen)
+
+    @EVERY_TYPE
+    def test_compute_what_the_unconverted_ones_do_within_the_window(self, model_type):
+        """That is, projections, their order, scale and positions are where the family says."""
+        model = tiny_model(model_type)
+        expected = logits(model)
+        close(logits(convert_model(model, WIDE)), expected)
+
+
+class TestPositions:
+    @pytest.mark.parametrize("model_type", ROTARY_TYPES)
+    def test_rotary_families_keep_theirs_in_one_module_of_the_base_model(self, model_type):
+        model = tiny_model(model_type)
+        rotary = dict(model.base_model.named_children())[ROTARY]
+        parameters = getattr(model.config, ROPE)
+        assert parameters["rope_type"] in {"default", *ROPE_INIT_FUNCTIONS} and parameters["rope_theta"] > 1
+        if parameters["rope_type"] == "default":
+            inv_freq, scaling = type(rotary).compute_default_rope_parameters(model.config)
+            torch.testing.assert_close(inv_freq, rotary.inv_freq.cpu())
+            assert scaling == 1.0
+
+    def test_a_rotary_module_tells_its_type_and_follows_the_longest_text(self):
+        rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+        rotary = tiny_model(**{ROPE: rope}).base_model.rotary_emb
+        assert rotary.rope_type == "dynamic"
+        before, last = rotary.inv_freq.clone(), torch.tensor([[4 * PRETRAINING_LENGTH]])
+        rotary(last.float(), last)
+        assert (rotary.inv_freq != before).any()
+
+    def test_every_other_rope_type_is_a_function_of_the_configuration(self):
+        assert {"linear", "dynamic", "yarn", "longrope", "llama3"} <= ROPE_INIT_FUNCTIONS.keys()
+        for compute in ROPE_INIT_FUNCTIONS.values():
+            assert list(inspect.signature(compute).parameters)[:3] == ["config", "device", "seq_len"]
+
+    def test_gpt_j_has_a_table_of_positions_and_mpt_one_of_biases(self):
+        for model_type in ("gptj", "mpt"):
+            ids = tiny_input_ids(1, 3 * PRETRAINING_LENGTH)
+            with pytest.raises((IndexError, RuntimeError)):
+                logits(tiny_model(model_type), ids)
+            assert logits(extend_vanilla_positions(tiny_model(model_type)), ids).isfinite().all()
+
+    def test_mpt_alone_has_alibi(self):
+        alibi = [
+            name
+            for name in supported_model_types()
+            if isinstance(FAMILIES[name].positions(tiny_model(name).base_model, 8), AlibiPositions)
+        ]
+        assert alibi == ["mpt"]
+
+
+class TestCacheClasses:
+    def test_a_layer_defines_all_that_the_base_class_asks_for(self):
+        assert not inspect.isabstract(LambdaLayer) and issubclass(LambdaLayer, CacheLayerMixin)
+        assert CacheLayerMixin.__abstractmethods__ <= set(dir(LambdaLayer))
+
+    @pytest.mark.parametrize("method", CACHE_METHODS)
+    def test_what_is_called_on_a_cache_goes_to_its_layers(self, method):
+        assert callable(getattr(Cache, method)) and callable(getattr(LambdaLayer, method))
+
+    def test_an_empty_dynamic_cache_can_be_refitted(self):
+        cache = DynamicCache()
+        assert cache.layers == [] and cache.offloading is False and cache.layer_class_to_replicate is not None
+        with torch.no_grad():
+            tiny_model()(IDS, **{OUTPUT_CACHE: cache})
+        assert [layer.keys.shape for layer in cache.layers] == [layer.values.shape for layer in cache.layers]
+        assert cache.layers[0].keys.shape[2] == IDS.shape[1]
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {},
+            {"do_sample": True, "top_k": 5},
+            {"num_beams": 3},
+            {"num_return_sequences": 2, "do_sample": True},
+            {"prefill_chunk_size": 7},
+        ],
+        ids=["greedy", "sampling", "beams", "several", "chunks"],
+    )
+    def test_generate_asks_a_cache_for_nothing_that_is_not_known(self, options, monkeypatch):
+        asked, own = set(), LambdaCache.__getattribute__
+
+        def note(cache, name):
+            if "transformers/generation" in inspect.currentframe().f_back.f_code.co_filename:
+                asked.add(name)
+            return own(cache, name)
+
+        monkeypatch.setattr(LambdaCache, "__getattribute__", note)
+        model = convert_model(tiny_model(), CONFIG)
+        cache = LambdaCache(CONFIG, 2)
+        model.generate(IDS, max_new_tokens=4, pad_token_id=0, eos_token_id=None, **options, **{OUTPUT_CACHE: cache})
+        assert asked and asked <= {
+            *CACHE_METHODS,
+            "is_compileable",
+            "is_linear",
+            "is_croppable",
+            "_is_user_defined",
+            "layers",
+            "__class__",
+        }
+
+
+@EVERY_TYPE
+def test_generate_uses_the_cache_and_gives_what_whole_forwards_give(model_type):
+    model = convert_model(tiny_model(model_type), CONFIG)
+    found = model.generate(IDS, max_new_tokens=5, do_sample=False, pad_token_id=0, eos_token_id=None)
+    expected = IDS
+    for _ in range(5):
+        expected = torch.cat([expected, logits(model, expected)[:, -1:].argmax(-1)], 1)
+    assert torch.equal(found, expected)
+
+
+@EVERY_TYPE
+def test_a_static_step_gives_what_an_ordinary_one_gives(model_type):
+    model, cache = convert_model(tiny_model(model_type), CONFIG), LambdaCache(CONFIG, 2)
+    logits(model, IDS[:, :20], **with_cache(model, cache))
+    graph = DecodeGraph(model, cache)
+    found = torch.cat([graph.step(IDS[:, place : place + 1]) for place in range(20, 40)], 1)
+    close(found, logits(model)[:, 20:])
+
+
+@EVERY_TYPE
+def test_the_nll_counts_what_the_family_does_to_its_logits(model_type):
+    model = tiny_model(model_type)
+    expected = logits(model).float().log_softmax(-1)[:, :-1].gather(-1, IDS[:, 1:, None])[..., 0]
+    with torch.no_grad():
+        torch.testing.assert_close(NllScorer(model)(IDS), -expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [("granite", "logits_scaling"), ("cohere", "logit_scale"), ("gemma2", "final_logit_softcapping")],
+)
+def test_configurations_name_what_happens_to_logits(model_type, name):
+    assert getattr(AutoConfig.for_model(model_type), name)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [("llama", "max_position_embeddings"), ("gptj", "n_positions"), ("mpt", "max_seq_len")],
+)
+def test_configurations_name_the_pretraining_length(model_type, name):
+    assert getattr(tiny_config(model_type), name) == PRETRAINING_LENGTH
+
+
+def test_accelerates_hooks_keep_the_forward_that_they_wrap():
+    model = dispatch_model(tiny_model(), {"": "cpu"}, force_hooks=True)
+    assert hasattr(model.base_model.layers[0].self_attn, WRAPPED_FORWARD)
+
+
+def test_a_gguf_file_is_read_dequantized(tmp_path):
+    write_tiny_gguf(tiny_model(), tmp_path / "tiny.gguf")
+    model = AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file="tiny.gguf", quantization_config=GgufConfig(dequantize=True)
+    )
+    close(logits(model), logits(tiny_model()))
+
+
+def test_loading_reports_missing_and_mismatched_weights(tmp_path):
+    model = tiny_model()
+    weights = model.state_dict()
+    del weights["model.layers.0.self_attn.q_proj.weight"]
+    weights["model.norm.weight"] = torch.ones(5)
+    model.save_pretrained(tmp_path, state_dict=weights)
+    _, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True, ignore_mismatched_sizes=True)
+    assert list(report["missing_keys"]) == ["model.layers.0.self_attn.q_proj.weight"]
+    assert [name for name, *_ in report["mismatched_keys"]] == ["model.norm.weight"]
+
+
+def test_deepspeeds_zero3_is_asked_about_where_it_was():
+    from transformers.integrations import HfDeepSpeedConfig, is_deepspeed_zero3_enabled
+
+    assert not is_deepspeed_zero3_enabled() and "config_file_or_dict" in inspect.signature(HfDeepSpeedConfig).parameters

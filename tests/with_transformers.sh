@@ -1,0 +1,39 @@
+#!/usr/bin/env bash
+# The tests of the core, and of what it assumes of Transformers, with another release of it than the lock file's.
+#   tests/with_transformers.sh oldest    the oldest of the range in requirements.txt
+#   tests/with_transformers.sh newest    the newest of that range
+#   tests/with_transformers.sh next      the newest that there is, where that is beyond the range
+# Each has an environment of its own, .venv-oldest and so on; PYTEST_ARGS narrows the tests.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+which=${1:-}
+read -r oldest beyond < <(sed -nE 's/^transformers>=([0-9.]+),<([0-9.]+)$/\1 \2/p' requirements.txt)
+case $which in
+    oldest) wanted="transformers==$oldest" ;;
+    newest) wanted="transformers>=$oldest,<$beyond" ;;
+    next) wanted="transformers>=$beyond" ;;
+    *) echo "usage: $0 oldest | newest | next" >&2 && exit 2 ;;
+esac
+
+if [[ $which == next ]]; then
+    latest=$(python3 -m pip index versions transformers 2>/dev/null | sed -nE '1s/.*\((.*)\).*/\1/p')
+    if [[ -n $latest && $(printf '%s\n' "$latest" "$beyond" | sort -V | head -1) == "$latest" ]]; then
+        echo "the newest Transformers, $latest, is within the range of requirements.txt: there is none to try beyond it"
+        exit 0
+    fi
+fi
+
+# What Transformers decides the version of is not held to the lock file.
+own="^(transformers|tokenizers|huggingface[-_]hub|hf[-_]xet|safetensors)[=>]"
+env=.venv-$which
+[[ -x $env/bin/python ]] || "${PYTHON:-python3}" -m venv "$env"
+cat requirements.txt requirements-test.txt | grep -vE "$own" > "$env/requirements.txt"
+grep -vE "$own" requirements.lock > "$env/constraints.txt"
+export PIP_CONSTRAINT=$PWD/$env/constraints.txt PIP_BUILD_CONSTRAINT=$PWD/$env/constraints.txt
+"$env/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy only-if-needed \
+    -r "$env/requirements.txt" "$wanted"
+
+"$env/bin/python" -c 'import torch, transformers; print("Transformers", transformers.__version__, "with torch", torch.__version__)'
+# shellcheck disable=SC2086
+exec env PATH="$PWD/$env/bin:$PATH" "$env/bin/python" -m pytest -q -m core ${PYTEST_ARGS:-}
