@@ -31,10 +31,10 @@ from deepspeed.launcher.runner import parse_args as parse_deepspeed
 from rouge_score import rouge_scorer
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedTokenizerFast
 
-sys.path[0] = str(Path(__file__).parent)
-from stand_ins import NOT_RUN, PARSED_ONLY, shortened
+sys.path[0] = str(Path(__file__).parents[2])
+from tests.docs.stand_ins import NOT_RUN, PARSED_ONLY, shortened
 
-del sys.path[0]
+del sys.path[0]  # every call has a repository of its own
 PRELOADED = (
     datasets,
     deepspeed,
