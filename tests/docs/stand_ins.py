@@ -35,8 +35,8 @@ SHORTER: dict[str, Shorten] = {
     "--bucket": TEXT,
     "--smoothing": TEXT,
     "--pretraining_length": TEXT,
-    "--streaming_length": over(1000, most=1500),
-    "--start_data_from": over(1000),
+    "--streaming_length": lambda value: min(1500, max(256, value // 1000)),
+    "--start_data_from": lambda value: value if value < 100 else value // 1000,
     "--max_generation_length": at_most(3),
     "--min_new_tokens": at_most(2),
     "--num_samples": at_most(2),
@@ -54,9 +54,6 @@ SHORTER_DEFAULTS: dict[str, dict[str, Sequence[int]]] = {
     "diagnose": {"--num_queries": [8], "--num_hidden": [16], "--num_bins": [16], "--num_positions": [8]},
 }
 """By script, what a flag that is not given would be too much of."""
-FILE_TASKS = ("qasper", "qasper_plain", "narrative_qa", "narrative_qa_plain", "zero_scrolls")
-"""They take no --num_samples."""
-
 PARSED_ONLY: dict[str, str] = {
     "benchmarks/attention_memory.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/decode_kernel.py": "minutes of measuring; tests/benchmarks/ run it",
@@ -92,10 +89,11 @@ def shortened(script: str, arguments: Sequence[str]) -> list[str]:
         rule = rules.get(flag)
         result.append(str(rule(int(word))) if rule and word.isdecimal() else word)
     for name, values in SHORTER_DEFAULTS.get(script, {}).items():
-        if name not in arguments and not (name == "--num_samples" and _task(arguments).startswith(FILE_TASKS)):
+        if name not in arguments and not (name == "--num_samples" and _reads_files(arguments)):
             result += [name, *map(str, values)]
     return result
 
 
-def _task(arguments: Sequence[str]) -> str:
-    return arguments[list(arguments).index("--dataset") + 1] if "--dataset" in arguments else ""
+def _reads_files(arguments: Sequence[str]) -> bool:
+    """Whether a downstream task has its examples from files, and takes no --num_samples."""
+    return "--dataset_dir" in arguments

@@ -36,17 +36,12 @@ def bash_session(page: Page) -> str:
     return "\n".join(f"echo {shlex.quote(f'== {page.path}:{block.line}')}\n{block.code}" for block in blocks)
 
 
-@pytest.mark.parametrize("path", [path for path, page in PAGES.items() if page.blocks("bash")])
-def test_commands_run(desk, path):
-    workspace = desk.workspace("bash-" + path.replace("/", "-"))
-    status, output = workspace.run(bash_session(PAGES[path]))
+@pytest.mark.parametrize("path", [path for path, page in PAGES.items() if page.blocks("bash") or runnable(page)])
+def test_a_page_runs(desk, path):
+    page, workspace = PAGES[path], desk.workspace(path.replace("/", "-"))
+    status, output = workspace.run(bash_session(page))
     assert status == 0, output[-5000:]
-
-
-@pytest.mark.parametrize("path", [path for path, page in PAGES.items() if runnable(page)])
-def test_python_runs(desk, path):
-    workspace = desk.workspace("python-" + path.replace("/", "-"))
-    (workspace.root / "page.py").write_text("\n".join(block.code for block in runnable(PAGES[path])))
+    (workspace.root / "page.py").write_text("\n".join(block.code for block in runnable(page)))
     status, output = workspace.run("python page.py")
     assert status == 0, output[-5000:]
 

@@ -1,7 +1,7 @@
 """What a reader of the pages has in front of him: the repository, with tiny things where the pages name real ones.
 
 MODEL, TOKENIZER and PILE are folders of these names; the sample, a converted Llama 2 and the hub's copy of it are one
-tiny random model, 30 layers deep as SmolLM2 is, so that a page's layers and heads are there.
+tiny random model, whose 6 layers of 9 heads a page's layers and heads are among.
 """
 
 import json
@@ -29,7 +29,7 @@ HUB_MODEL = "meta-llama/Llama-2-7b-hf"
 MODEL_FOLDERS = ("sample/SmolLM2-135M-Instruct", "MODEL", "TOKENIZER", "llama2/llama-2-7b-hf")
 PLAY_GROUPS = ("comedies", "histories", "problems", "roman", "romances", "tragedies")
 SHAPE = {
-    "num_hidden_layers": 30,
+    "num_hidden_layers": 6,
     "hidden_size": 72,
     "num_attention_heads": 9,
     "num_key_value_heads": 3,
@@ -117,7 +117,7 @@ class Workspace:
         """Exit status and output of a bash script."""
         # make removes an unfinished .venv: what makes a new one is the programs again
         path = f"{self.root / '.venv/bin'}:{self._desk.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin"
-        environment = {"PATH": path, "HOME": str(self._desk.folder), "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
+        environment = {"PATH": path, "HOME": os.environ["HOME"], "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
         environment |= {"DOCS_SOCKET": str(self._desk.socket), "DOCS_ROOT": str(self.root)}
         environment |= {"DOCS_VENV": str(self._desk.venv), "HF_HUB_OFFLINE": "1", "MAKEFLAGS": "CXX=false", "COLUMNS": "120"}
         done = subprocess.run(
