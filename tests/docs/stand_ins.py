@@ -1,4 +1,4 @@
-"""What is made smaller so that the pages' commands run in seconds, and what is not run at all. Each entry is deliberate.
+"""What is made smaller so that the pages' commands run in seconds, and what is not run at all.
 
 Everything else of a command is taken as it stands: its path, every flag, every value.
 """

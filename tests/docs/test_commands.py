@@ -46,11 +46,33 @@ def test_a_page_runs(desk, path):
     assert status == 0, output[-5000:]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        "python scripts/compare_ppl.py --label vanilla logs/nothing",
+        "python scripts/compare.py logs/nothing",
+        "python benchmarks/growth.py --length 4096",
+        "deepspeed --gpus 1 scripts/eval_ppl_deepspeed.py",
+        "torchrun --nprocs 2 scripts/eval_ppl_deepspeed.py",
+        "bash models/get_llama2/download_llama2.sh --size 7B",
+        "make tests",
+    ],
+)
+def test_a_wrong_command_fails(desk, wrong_workspace, command):
+    assert wrong_workspace.run(command)[0] != 0
+
+
+@pytest.fixture(scope="module")
+def wrong_workspace(desk):
+    return desk.workspace("wrong")
+
+
 @pytest.mark.parametrize("path", PAGES)
 def test_blocks_say_what_they_are(path):
     """A block of another kind, or an indented one, would not be run."""
     text = PAGES[path].text
-    assert set(re.findall(r"^ *```(\S*)\n(?=.)", re.sub(r"^ *```$", "", text, flags=re.MULTILINE), re.MULTILINE)) <= LANGUAGES
+    openings = [line.strip() for line in text.splitlines() if line.lstrip().startswith("```")][::2]
+    assert {opening.removeprefix("```") for opening in openings} <= LANGUAGES
     assert not re.findall(r"\n\n    (?:python|deepspeed|make|bash|torchrun) .*", PAGES[path].prose)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import ROOT, Page, read_pages
-from tests.docs.sources import PLACEHOLDER, commands, flags, texts
+from tests.docs.sources import FOLDERS, PLACEHOLDER, commands, flags, texts
 
 PAGES = {page.path: page for page in read_pages()}
 EXPERIMENTS = {
@@ -53,7 +53,26 @@ MOVES = {
     "data/sources/plays.py": "data/plays.py",
     "data/sources/source.py": "data/source.py",
     "data/tasks/ruler/variable_tracking.py": "data/tasks/ruler_variable_tracking.py",
+    "models/attention/": "models/",
     "models/attention/config.py": "models/lambda_config.py",
+    "models/attention/positions.py": "models/positions.py",
+    "models/attention/decode/": "models/",
+    "models/attention/decode/cache.py": "models/cache.py",
+    "models/attention/decode/cache_state.py": "models/cache_state.py",
+    "models/attention/decode/one_token.py": "models/decode.py",
+    "models/attention/decode/step.py": "models/decode_step.py",
+    "models/attention/prefill/": "models/",
+    "models/attention/prefill/block_scores.py": "models/block_scores.py",
+    "models/attention/prefill/blockwise.py": "models/blockwise.py",
+    "models/attention/prefill/flex.py": "models/flex.py",
+    "models/attention/prefill/matrix_products.py": "models/products.py",
+    "models/attention/prefill/rolling_window.py": "models/prefill.py",
+    "models/attention/prefill/segment.py": "models/segment.py",
+    "models/attention/prefill/segment_scores.py": "models/segment_scores.py",
+    "models/attention/prefill/window_weights.py": "models/window_weights.py",
+    "models/loading/": "models/",
+    "models/scoring/nll_scorer.py": "models/nll_scorer.py",
+    "models/scoring/stream_scorer.py": "models/stream_scorer.py",
     "models/attention/sinks.py": "models/sinks.py",
     "models/attention/prefill/window_weights.cpp": "models/window_weights.cpp",
     "scripts/harness/": "utils/",
@@ -103,7 +122,7 @@ def anchors(text: str) -> set[str]:
 @pytest.mark.parametrize("path", PAGES)
 def test_paths_are_there(path):
     """Words in backticks that begin with a folder of the repository and are no pattern."""
-    folders = "|".join(("models", "utils", "data", "scripts", "visualization", "benchmarks", "configs", "tests", "docs"))
+    folders = "|".join((*FOLDERS, "configs", "tests", "docs"))
     for name in re.findall(rf"`((?:{folders})/[\w./]*)`", PAGES[path].prose):
         assert place(name).exists(), name
 

