@@ -113,8 +113,8 @@ class Workspace:
     def __init__(self, root: Path, desk: Desk) -> None:
         self.root, self._desk = root, desk
 
-    def run(self, script: str, timeout: float = 120) -> tuple[int, str]:
-        """Exit status and output of a bash script."""
+    def run(self, script: str, timeout: float = 300) -> tuple[int, str]:
+        """Exit status and output of a bash script; DeepSpeed may have to build an extension in it first."""
         # make removes an unfinished .venv: what makes a new one is the programs again
         path = f"{self.root / '.venv/bin'}:{self._desk.venv / 'bin'}:/usr/local/bin:/usr/bin:/bin"
         environment = {"PATH": path, "HOME": os.environ["HOME"], "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"}
