@@ -114,6 +114,18 @@ class TestCacheArgument:
         close(torch.cat(parts, 1), logits(model))
 
 
+    @EVERY_TYPE
+    def test_outputs_have_the_fields_of_the_unconverted_model(self, model_type):
+        model, options = tiny_model(model_type), {"use_cache": True, "output_hidden_states": True}
+        with torch.no_grad():
+            plain, plain_tuple = model(IDS, **options), model(IDS, use_cache=True, return_dict=False)
+            convert_model(model, CONFIG)
+            ours, our_tuple = model(IDS, **options), model(IDS, use_cache=True, return_dict=False)
+        assert list(ours) == list(plain) and len(our_tuple) == len(plain_tuple)
+        assert [state.shape for state in ours.hidden_states] == [state.shape for state in plain.hidden_states]
+        assert type(our_tuple[1]) is type(ours[OUTPUT_CACHE]) is LambdaCache
+
+
 class TestAttentionModules:
     @EVERY_TYPE
     def test_are_made_of_the_parts_that_the_family_uses(self, model_type):
