@@ -12,7 +12,7 @@ from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
-LIBRARY = ("torch", "transformers")
+LIBRARY = ("torch", "transformers", "einops")
 """What `import lm_infinite` needs of requirements.txt, the one list; the rest is what the harness needs."""
 EXTRAS = {"gguf": ("gguf",), "llama2": ("sentencepiece", "protobuf")}
 """What single functions of the library need besides: reading .gguf files, and Llama 2 as Meta ships it."""

@@ -1,4 +1,4 @@
-"""Λ-attention for Hugging Face models: a library of its own, which imports torch, Transformers and itself.
+"""Λ-attention for Hugging Face models: a library of its own, which imports torch, Transformers, einops and itself.
 
     from lm_infinite import convert_llama_model  # installed with pip; from a clone: from models import ...
     model = convert_llama_model(model, 4096, 10)

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LIBRARY, PASS = ROOT / "models", "lm_infinite/attention/prefill/libwindow_weights.so"
 OF_PACKAGING = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "requirements*.txt")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
+NEEDS = ("torch", "transformers", "einops")
 OPTIONAL = {"gguf", "protobuf", "sentencepiece"}
 """Imported where they are used, and asked for by `models.errors.need_package`."""
 
@@ -165,7 +166,7 @@ class TestWheel:
         found, listed = metadata_of(wheel), requirement_lines("requirements.txt")
         needs = [Requirement(line) for line in found.get_all("Requires-Dist")]
         plain = {need.name: need.specifier for need in needs if need.marker is None}
-        assert plain == {name: listed[name].specifier for name in ("torch", "transformers")}
+        assert plain == {name: listed[name].specifier for name in NEEDS}
         extras = {extra: _needs_of(extra, needs) for extra in found.get_all("Provides-Extra")}
         assert extras.keys() == {"gguf", "harness", "llama2", "test"}
         assert extras["harness"] == listed.keys() - plain.keys()
@@ -221,7 +222,7 @@ class TestNames:
 
     def test_what_files_import_is_needed_by_the_package_or_by_transformers(self):
         """Packages imported within a function may be optional ones."""
-        always, owners = {"torch", "transformers", *_without_extras("transformers")}, packages_distributions()
+        always, owners = {*NEEDS, *_without_extras("transformers")}, packages_distributions()
         for path in LIBRARY.rglob("*.py"):
             tree = ast.parse(path.read_text(encoding="utf-8"))
             assert _packages(tree.body, owners) <= always, path

@@ -4,6 +4,7 @@ Shapes as in `models/lambda_attention.py`, of one text: Hq query heads, Hkv key 
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..attention.config import AttentionLayer
@@ -77,5 +78,5 @@ class Queries:
 
 def _score(query: Tensor, key: Tensor) -> Tensor:
     """`[Hq, m, d]` and `[Hkv, k, d]` to `[Hq, m, k]`; query heads that share a key head lie side by side."""
-    heads, rows, width = query.shape
-    return (query.reshape(key.shape[0], -1, width) @ key.transpose(1, 2)).view(heads, rows, -1)
+    rows = rearrange(query, "(h g) m d -> h (g m) d", h=key.shape[0])
+    return rearrange(rows @ key.mT, "h (g m) k -> (h g) m k", m=query.shape[1])

@@ -3,6 +3,7 @@
 from functools import cached_property, lru_cache
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .matrix_products import multiply
@@ -41,7 +42,7 @@ class Block:
 
     def rows_of(self, tensor: Tensor) -> Tensor:
         """The block's rows of a tensor `[B * Hkv, g, m, .]`, `[B * Hkv, rows, .]`."""
-        return tensor[:, :, self.first : self.last].flatten(1, 2)
+        return rearrange(tensor[:, :, self.first : self.last], "heads g m x -> heads (g m) x")
 
     def scores(self, part: int, whole: bool = False) -> list[Tensor]:
         """`[heads, rows, columns]` of each kind of columns: the window and, where it is attended, the middle.

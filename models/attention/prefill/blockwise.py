@@ -6,6 +6,7 @@ weight that counts is lost is a block done again with the largest score of each 
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..config import AttentionLayer
@@ -39,9 +40,10 @@ def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
     if not shared.sinks or shared.values.is_cuda:  # on a GPU every block weighs its own, shifted
         widths = (shared.values.shape[-1], shared.dtype), (1, wide)
         return tuple(shared.values.new_zeros(*shape, width, dtype=dtype) for width, dtype in widths)
-    weights = shared.score_sinks().exp2_().flatten(1, 2)
+    weights = rearrange(shared.score_sinks().exp2_(), "heads g m sinks -> heads (g m) sinks")
     total = weights.sum(-1, keepdim=True).to(wide)
-    return (weights @ shared.sink_values).view(*shape, -1), total.view(*shape, 1)
+    rows = "heads (g m) x -> heads g m x"
+    return tuple(rearrange(x, rows, g=shared.group) for x in (weights @ shared.sink_values, total))
 
 
 def _block_size(shared: SegmentScores) -> int:
