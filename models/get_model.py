@@ -27,7 +27,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to load, as the command line names it.
+    """A model to load, as the command line names it.
 
     model: "smollm2" (embedded), "constant_model", a folder, a `.gguf` file, or a hub name.
     tokenizer_path: where the tokenizer is if not with the model; named as a model is.
@@ -157,7 +157,7 @@ def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | Non
 
 
 def _rope_type(config: PretrainedConfig) -> str | None:
-    """None for a model without RoPE, or with another one per kind of layer."""
+    """The rope_type; None for a model without RoPE, or with another one per kind of layer."""
     return rope_parameters(config).get("rope_type")
 
 

@@ -1,4 +1,4 @@
-"""How the first tokens are felt from beyond the window: decided here, for all backends.
+"""The first tokens as they are felt from beyond the window: decided here, for all backends.
 
 With a limit D they are felt at distance `min(i - j, D)`: `(R_i q)·(R_j k)` below it, `(R_D q)·k` from it on. Counted
 inside the cache, a query stands at `min(i, latest)`: `(R_min q)·(R_j k)`.

@@ -33,7 +33,7 @@ class Queries:
         return query if encoding.slopes is not None else encoding.rotate(query, encoding.table(positions))
 
     def reaching(self, start: int, stop: int) -> slice:
-        """Those that attend to any of the keys start .. stop - 1."""
+        """The queries that attend to any of the keys start .. stop - 1."""
         config = self.layer.config
         first = int(torch.searchsorted(self.positions, start))
         if start < config.global_branch or config.triangle_offset:
@@ -42,7 +42,7 @@ class Queries:
         return slice(first, max(first, int(torch.searchsorted(self.positions, farthest))))
 
     def logits(self, part: slice, key: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Of the queries in `part` and the keys start, start + 1, ...: `[Hkv, k, d]`, before any position encoding.
+        """Logits of the queries in `part` and the keys start, start + 1, ..., `[Hkv, k, d]` as projected.
 
         Returns logits `[Hq, m, k]`, -inf where a key is not attended, and distances int64 `[m, k]`.
         """
@@ -65,7 +65,7 @@ class Queries:
         return logits.masked_fill_(~kept | (distance < 0), float("-inf")), distance
 
     def _felt(self, positions: Tensor, distance: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Which keys are felt elsewhere than they are, bool `[m, k]`, and at which distances all are felt, int64."""
+        """The keys felt elsewhere than they are, bool `[m, k]`, and the distances that all are felt at, int64."""
         limit, latest = self.layer.config.limit_distance, self.layer.config.latest_position
         if limit is not None:
             moved = (distance >= limit) | ~kept

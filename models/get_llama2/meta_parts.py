@@ -23,7 +23,7 @@ class Part:
     heads: int = 0
 
     def shard_shape(self, shards: int) -> tuple[int, ...] | None:
-        """What one of so many shards holds; None if the tensor cannot be cut so."""
+        """The shape in one of so many shards; None if the tensor cannot be cut so."""
         if self.cut is None:
             return self.shape
         size, rest = divmod(self.shape[self.cut], shards)

@@ -115,7 +115,7 @@ class Block:
         return scores.masked_fill_(~attended, float("-inf")).flatten(1, 2)
 
     def _far_scores(self, part: int, keys: Tensor) -> Tensor:
-        """Of keys `[B * Hkv, k, d]`, all at the limit, `[heads, g, size, k]`."""
+        """Scores `[heads, g, size, k]` of keys `[B * Hkv, k, d]`, all at the limit."""
         rows, keys = self._far[part], self.parts(keys.transpose(1, 2))[part].to(self.shared.dtype)
         scores = rows.new_empty(*rows.shape[:2], keys.shape[-1])
         multiply(rows, keys, scores)

@@ -87,7 +87,7 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
 
 
 def block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row of blocks how many are chosen, int32 `[1, 1, R]`, and their columns first, int32 `[1, 1, R, C]`."""
+    """The number of chosen blocks in each row, int32 `[1, 1, R]`, and columns, theirs first, int32 `[1, 1, R, C]`."""
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
 

@@ -1,4 +1,4 @@
-"""What the blocks of a segment share on their way to scores, per key head and in the dtype of scores.
+"""The tensors that a segment's blocks share, per key head and in the dtype of scores.
 
 Scores are in bits, `log2(e)` times the scaled products, so that a weight is `2^score`. Query heads that share a key
 head are folded into rows, so that grouped-query keys are never copied.
@@ -51,7 +51,7 @@ class SegmentScores:
         self._storage, self._views = segment.query.new_empty(0, dtype=self.dtype), {}
 
     def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
-        """To be written over, the same at each call: fresh memory can cost as much as the product."""
+        """Memory to be written over, the same at each call: fresh memory can cost as much as the product."""
         shape = heads, size, columns
         if shape not in self._views:
             self._views[shape] = self._new_views(*shape)
@@ -77,18 +77,18 @@ class SegmentScores:
 
     @cached_property
     def near(self) -> Tensor:
-        """As keys at their true distance feel them."""
+        """The queries as keys at their true distance feel them."""
         return self._fold(self.layer.positions.at(self._query, self.segment.start, scale=self._scale))
 
     @cached_property
     def far(self) -> Tensor:
-        """As keys at the limit feel them."""
+        """The queries as keys at the limit feel them."""
         limit = self.layer.config.limit_distance
         return self._fold(self.layer.positions.at_distance(self._query, limit, self._scale))
 
     @cached_property
     def slopes(self) -> Tensor | None:
-        """Those of ALiBi, per query head, in bits, `[heads, g, 1, 1]`."""
+        """ALiBi's slopes per query head, in bits, `[heads, g, 1, 1]`."""
         if self.layer.positions.slopes is None:
             return None
         slopes = self.layer.positions.slopes_on(self.segment.query.device) * BITS_PER_NAT
@@ -96,7 +96,7 @@ class SegmentScores:
 
     @cached_property
     def sinks(self) -> int:
-        """How many of the first tokens lie before the window of the last query."""
+        """The number of first tokens that lie before the window of the last query."""
         config, last_position = self.layer.config, self.segment.start + self.segment.query.shape[-2] - 1
         reached = max(0, last_position - config.local_branch + 1)
         return min(config.global_branch, self.segment.sink_key.shape[-2], reached)
@@ -127,14 +127,14 @@ class SegmentScores:
         return rearrange(scores, "heads (g m) sinks -> heads g m sinks", m=count)
 
     def _for_sinks(self) -> Tensor:
-        """As the first tokens feel them before any limit."""
+        """The queries as the first tokens feel them before any limit."""
         latest = self.layer.config.latest_position
         if latest is None:
             return self.near
         return self._fold(self.layer.positions.at(self._query, self.segment.start, latest, self._scale))
 
     def _fold(self, queries: Tensor) -> Tensor:
-        """As heads that share a key head: `[heads, g, m, d]`."""
+        """Queries with the heads that share a key head side by side, `[heads, g, m, d]`."""
         return rearrange(queries, "b (h g) m d -> (b h) g m d", g=self.group)
 
 

@@ -1,4 +1,4 @@
-"""What turns the scores of a block's window into weights: bfloat16 in one pass of C++ where `make` or pip has built it.
+"""The weights of a block's window from its scores: bfloat16 in one pass of C++ where `make` or pip has built it.
 
 Between the two products of a block stand an exponential, a mask and a sum. In bfloat16 torch's passes for them take
 nearly as long as one of the products, since they convert to float32 and back; `window_weights.cpp` takes a third of it.
