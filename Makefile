@@ -82,13 +82,13 @@ lock:  ## renew requirements.lock: exact versions of every package, the indirect
 	mv $(LOCK).part $(LOCK)
 	rm -rf $(VENV)-lock
 
-clean:  ## remove .venv, what is compiled, the prepared sample and the results of demo and figures
-	rm -rf $(VENV) $(VENV)-* $(KERNEL) $(KERNEL).part sample $(DEMO) $(FIGURES)
+clean:  ## remove .venv, what is compiled or packaged, the prepared sample and the results of demo and figures
+	rm -rf $(VENV) $(VENV)-* $(KERNEL) $(KERNEL).part build dist *.egg-info sample $(DEMO) $(FIGURES)
 
 # A machine without a compiler does without it.
-$(KERNEL): models/attention/prefill/window_weights.cpp
+$(KERNEL): models/attention/prefill/window_weights.cpp models/attention/prefill/window_weights.flags
 	rm -f $@
-	$(CXX) -O3 -fno-trapping-math -fopenmp -shared -fPIC $< -o $@.part && mv $@.part $@ || \
+	$(CXX) @$(lastword $^) $< -o $@.part && mv $@.part $@ || \
 		echo "$@ is not there: it takes a C++ compiler with OpenMP (CXX=$(CXX)); torch does the same more slowly" >&2
 
 $(STAMPS)/venv:

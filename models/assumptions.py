@@ -1,4 +1,4 @@
-"""What this code takes for granted about Transformers: every name of it that a release could change without an error.
+"""The assumptions about Transformers: every name of it that a release could change without an error.
 
 `tests/models/test_assumptions.py` checks each for every supported `model_type`, and fails first, in plain words, when a
 release changes one. What a family's own modules are called stands in its `Family` record and is checked there too.
@@ -22,11 +22,11 @@ OLDEST, BEYOND = "5.17", "5.25"
 """The releases of Transformers that the numbers are known to be right with: OLDEST <= version < BEYOND."""
 
 CACHE_NAMES = ("cache", "past_key_values")
-"""What a model's forward calls its cache. 5.24 renamed it, and takes the older name as an alias until 5.40."""
+"""The names of a cache in a model's forward. 5.24 renamed it, and takes the older name as an alias until 5.40."""
 LAYER_CACHE_NAMES = (*CACHE_NAMES, "layer_past")
-"""What a decoder layer calls it when it hands it to its attention module."""
+"""The names under which a decoder layer hands it to its attention module."""
 OUTPUT_CACHE = next(name for name in CACHE_NAMES if name in BaseModelOutputWithPast.__dataclass_fields__)
-"""What outputs, and the arguments of `generate`, call it in this release."""
+"""The cache's name in outputs and in the arguments of `generate`, in this release."""
 
 ATTENTION_MASK, ROTARY, ROPE, WRAPPED_FORWARD = "attention_mask", "rotary_emb", "rope_parameters", "_old_forward"
 """A base model's mask argument, which goes to the layers as it is where it has four dimensions; its module of rotary
@@ -46,7 +46,7 @@ UNUSED_BY_ATTENTION = frozenset(
         "num_items_in_batch",  # the loss's
     }
 )
-"""What attention modules are given besides hidden states and cache. Anything else could change what attention means."""
+"""Arguments of attention modules besides hidden states and cache. Anything else could change what attention means."""
 
 CACHE_METHODS = (
     "get_seq_length",
@@ -57,7 +57,7 @@ CACHE_METHODS = (
     "crop",
     "reset",
 )
-"""What Transformers, `generate` above all, calls on a cache. Each is defined by `Cache` and passed on to its layers."""
+"""Methods that Transformers, `generate` above all, calls on a cache: `Cache` defines each and asks its layers."""
 
 
 def supported_range() -> str:
@@ -100,7 +100,7 @@ def forward_names(module: nn.Module) -> tuple[str, ...]:
 
 
 def cache_name(model: nn.Module) -> str:
-    """What the forward of a causal LM or base model calls its cache. Raises TypeError where that is not known."""
+    """The name of the cache in the forward of a causal LM or base model. Raises TypeError where it is not known."""
     for name in CACHE_NAMES:
         if name in forward_names(model):
             return name

@@ -43,7 +43,7 @@ Projections = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Family:
-    """Where one architecture keeps what Λ-attention needs.
+    """One architecture: the places where it keeps what Λ-attention needs.
 
     attention_modules: the attention modules of a base model, in layer order.
     parts: names of the modules inside an attention module, all of which `project` and `output` use.
@@ -64,7 +64,7 @@ class Family:
 
 
 class _Conversion:
-    """What the converted modules of one model share: the method, and the padding of the forward that is running."""
+    """The state that the converted modules of one model share: the method, and the padding of the running forward."""
 
     def __init__(self, family: Family, base: nn.Module, config: LambdaConfig) -> None:
         self.family, self.config = family, config
@@ -219,7 +219,7 @@ def drop_in(
     limit_distance: int | str | None,
     **options,
 ) -> PreTrainedModel:
-    """What the `convert_*_model` functions share. limit_distance: tokens, None for no limit, or SAME_AS_LOCAL.
+    """Do the work of the `convert_*_model` functions. limit_distance: tokens, None for no limit, or SAME_AS_LOCAL.
 
     families: those that the function takes, by `model_type`; ValueError for a model of another. options: further fields
     of LambdaConfig.

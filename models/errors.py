@@ -1,5 +1,7 @@
 """Errors that a user can mend, as far as loading and converting a model can meet them."""
 
+import importlib.util
+
 
 class UserError(Exception):
     """Bad input. The message is one sentence: the flag or file, what is wrong, what would be right."""
@@ -7,3 +9,16 @@ class UserError(Exception):
 
 class SharedError(UserError):
     """A UserError that every rank raises with the same message, so only the first rank reports it."""
+
+
+def need_package(user: str, package: str, module: str | None = None) -> None:
+    """Raise SharedError unless an optional package is installed. user: what needs it, as the sentence begins.
+
+    module: what the package is imported as, where that is another name.
+    """
+    try:
+        is_there = importlib.util.find_spec(module or package) is not None
+    except ModuleNotFoundError:  # not even the module's parent
+        is_there = False
+    if not is_there:
+        raise SharedError(f"{user} needs the {package} package, which is missing here: pip install {package}")

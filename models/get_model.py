@@ -1,6 +1,5 @@
 """Load a model and its tokenizer from what the command line names, with or without Λ-attention."""
 
-import importlib.util
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +9,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 
 from .assumptions import rope_parameters
 from .constant import CONSTANT_MODEL, ConstantModel
-from .errors import SharedError
+from .errors import SharedError, need_package
 from .lambda_attention import LambdaConfig
 from .loading.identity import model_identity
 from .loading.pretrained import load_config, load_tokenizer, load_weights
@@ -28,7 +27,7 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What to load, as the command line names it.
+    """A model to load, as the command line names it.
 
     model: "smollm2" (embedded), "constant_model", a folder, a `.gguf` file, or a hub name.
     tokenizer_path: where the tokenizer is if not with the model; named as a model is.
@@ -131,14 +130,16 @@ def _check_machine(spec: ModelSpec, source: Source) -> None:
             spec.load_in_4bit and source.gguf_file,
             f"--load_in_4bit cannot be combined with the GGUF file {spec.model}, which is quantized already",
         ),
-        (
-            spec.load_in_4bit and importlib.util.find_spec("bitsandbytes") is None,
-            "--load_in_4bit needs the bitsandbytes package, which is missing here: pip install bitsandbytes",
-        ),
     ]
     for refused, sentence in refusals:
         if refused:
             raise SharedError(sentence)
+    if source.gguf_file:
+        need_package(f"{source.flag} {source.name}: a GGUF file", "gguf")
+    if spec.load_in_4bit:
+        need_package("--load_in_4bit", "bitsandbytes")
+    if spec.device_map:
+        need_package("--device_map", "accelerate")
 
 
 def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | None) -> None:
@@ -156,7 +157,7 @@ def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | Non
 
 
 def _rope_type(config: PretrainedConfig) -> str | None:
-    """None for a model without RoPE, or with another one per kind of layer."""
+    """The rope_type; None for a model without RoPE, or with another one per kind of layer."""
     return rope_parameters(config).get("rope_type")
 
 

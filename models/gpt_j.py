@@ -30,7 +30,7 @@ def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
 
 
 def _rotary(config) -> RotaryPositions:
-    """As Transformers has it: theta is 10,000, and without `rotary_dim` the embedding's size counts."""
+    """The encoding of Transformers: theta is 10,000, and without `rotary_dim` the embedding's size counts."""
     width = config.rotary_dim or config.n_embd
     exponents = torch.arange(0, width, 2, dtype=torch.float64) / width
     return RotaryPositions(ROPE_THETA**-exponents, interleaved=True)
@@ -41,13 +41,13 @@ def _attention_modules(base: nn.Module) -> list[nn.Module]:
 
 
 def _table_holders(base: nn.Module) -> list[nn.Module]:
-    """Where the position table is: from Transformers 5.24 on in one module, before in every attention module."""
+    """The modules that hold the position table: from Transformers 5.24 on one, before every attention module."""
     rotary = [module for name, module in base.named_children() if name == ROTARY]
     return rotary or _attention_modules(base)
 
 
 def _extend_vanilla(base: nn.Module) -> None:
-    """Before a forward that needs more positions than the table has, append rows to it; those it has stay."""
+    """Append rows to the table before a forward that needs more positions than it has; those it has stay."""
 
     def lengthen(base: nn.Module, length: int) -> None:
         holders = _table_holders(base)

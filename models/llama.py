@@ -95,4 +95,4 @@ FAMILIES = {
     "olmo2": _family(_project_normed, (*_PARTS, *_NORMS)),
     "phi3": _family(_project_fused, ("qkv_proj", "o_proj")),
 }
-"""Per `model_type`. A family that mixes window sizes over its layers has one Λ in all of them once converted."""
+"""The families by `model_type`. One that mixes window sizes over its layers has one Λ in all of them once converted."""

@@ -1,6 +1,7 @@
 """Λ-attention written out densely from its definition, plain enough to check by eye; for the tests alone."""
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from models.attention.config import LambdaConfig
@@ -12,7 +13,7 @@ def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None,
     """
     query, key, value = query.double(), key.double(), value.double()
     heads, length, _ = query.shape
-    key, value = (x.repeat_interleave(heads // x.shape[0], 0) for x in (key, value))
+    key, value = (repeat(x, "h n d -> (h g) n d", g=heads // x.shape[0]) for x in (key, value))
     output = torch.zeros(heads, length, value.shape[-1], dtype=torch.float64)
     for i in range(length):
         scores = torch.full((heads, i + 1), -torch.inf, dtype=torch.float64)
@@ -55,14 +56,14 @@ def _add_top_k(scores, query, key, middle, top_k, rotary, slopes, scale):
 
 def half_split_rotary(inv_freq: Tensor, interleaved: bool = False):
     """`R_distance x` in float64, from the complex plane."""
+    features = "(half two)" if interleaved else "(two half)"
 
     def rotate(x: Tensor, distance: int) -> Tensor:
         half = inv_freq.numel()
         rotated, rest = x[..., : 2 * half], x[..., 2 * half :]
-        pairs = rotated.unflatten(-1, (half, 2)) if interleaved else rotated.unflatten(-1, (2, half)).transpose(-1, -2)
+        pairs = rearrange(rotated, f"... {features} -> ... half two", two=2)
         turned = torch.view_as_complex(pairs.contiguous()) * torch.exp(1j * inv_freq * distance)
-        pairs = torch.view_as_real(turned)
-        back = pairs.flatten(-2) if interleaved else pairs.transpose(-1, -2).flatten(-2)
+        back = rearrange(torch.view_as_real(turned), f"... half two -> ... {features}")
         return torch.cat([back, rest], -1)
 
     return rotate

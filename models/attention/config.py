@@ -1,4 +1,4 @@
-"""What Λ-attention is parametrised by: one immutable object, passed everywhere."""
+"""The parameters of Λ-attention: one immutable object, passed everywhere."""
 
 from dataclasses import asdict, dataclass
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from .positions import PositionEncoding
 
 SAME_AS_LOCAL = "local_branch"
-"""As a limit_distance: whatever the local branch is."""
+"""A limit_distance that is whatever the local branch is."""
 
 BACKENDS = ("auto", "blockwise", "flex")
 SINK_POSITIONS = ("text", "cache")
@@ -112,7 +112,7 @@ class LambdaConfig:
 
     @property
     def latest_position(self) -> int | None:
-        """Where a query stands at most, as the first tokens see it, if positions are counted inside the cache."""
+        """The last position of a query, as the first tokens see it, if positions are counted inside the cache."""
         return self.global_branch + self.local_branch - 1 if self.sink_positions == "cache" else None
 
     @property
@@ -137,7 +137,7 @@ class LambdaConfig:
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """What one attention layer brings besides its tensors: the method, its positions, its score scale and its index."""
+    """One attention layer besides its tensors: the method, its positions, its score scale and its index."""
 
     config: LambdaConfig
     positions: PositionEncoding

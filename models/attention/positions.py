@@ -1,4 +1,4 @@
-"""How a model family encodes positions: rotary embeddings (RoPE) or linear biases (ALiBi).
+"""Encodings of positions: rotary embeddings (RoPE) and linear biases (ALiBi).
 
 Positions are int64 and angles float64 until after cos/sin: float32 holds integers only to 1.6e7, and `position *
 inv_freq` loses its fraction long before. Tables are kept in float32 and applied in float32 whatever the dtype of the
@@ -85,7 +85,7 @@ class RotaryPositions:
         return self
 
     def begin_forward(self) -> None:
-        """To be called before each forward of a model: tables that the last one did not use are forgotten."""
+        """Forget tables that the last forward did not use; to be called before each forward of a model."""
         self._block_table.begin_forward()
 
     def on(self, device: torch.device) -> "RotaryPositions":

@@ -11,7 +11,7 @@ from .decode.cache import LambdaLayer
 
 @dataclass(frozen=True)
 class RealTokens:
-    """Which of the n new columns hold real tokens: None for all, else one index (slice or int64 tensor) per row."""
+    """The new columns that hold real tokens: None for all, else one index (slice or int64 tensor) per row."""
 
     columns: tuple[slice | Tensor, ...] | None = None
 

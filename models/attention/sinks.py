@@ -1,4 +1,4 @@
-"""How the first tokens are felt from beyond the window: decided here, for all backends.
+"""The first tokens as they are felt from beyond the window: decided here, for all backends.
 
 With a limit D they are felt at distance `min(i - j, D)`: `(R_i q)·(R_j k)` below it, `(R_D q)·k` from it on. Counted
 inside the cache, a query stands at `min(i, latest)`: `(R_min q)·(R_j k)`.
@@ -7,6 +7,7 @@ inside the cache, a query stands at `min(i, latest)`: `(R_min q)·(R_j k)`.
 from collections.abc import Callable
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .config import AttentionLayer, LambdaConfig
@@ -36,7 +37,7 @@ def score_sinks(
     limit, queries = config.limit_distance, distance.shape[-2]
 
     def score(query: Tensor, key: Tensor) -> Tensor:
-        return (query @ key.transpose(-1, -2)).unflatten(-2, (-1, queries))
+        return rearrange(query @ key.mT, "... (g m) s -> ... g m s", m=queries)
 
     if slopes is not None:
         scores = score(near(), key).float() - slopes * felt_distance(distance, config)
@@ -48,7 +49,7 @@ def score_sinks(
             scores = torch.where(distance < limit, score(near(), encoding.at(key, 0)), scores)
     if not beyond_window:
         scores = scores.masked_fill(distance < config.local_branch, float("-inf"))
-    return scores.flatten(-3, -2)
+    return rearrange(scores, "... g m s -> ... (g m) s")
 
 
 def felt_distance(distance: Tensor, config: LambdaConfig) -> Tensor:

@@ -17,7 +17,7 @@ from .plan import Plan
 
 @dataclass
 class Measurement:
-    """What was measured of one text, layer by layer: `measure_attention`'s arrays, and hidden states.
+    """The measurements of one text, layer by layer: `measure_attention`'s arrays, and hidden states.
 
     hidden: float32 `[<= num_hidden, hidden size]` per layer: the hidden states behind it, as Transformers' own
     `hidden_states` has them (but for its last, which a norm follows there).

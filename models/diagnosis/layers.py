@@ -1,4 +1,4 @@
-"""What the attention layers of a model attend to, be it converted or not, in the terms of Λ-attention."""
+"""The attention layers of a model, be it converted or not, in the terms of Λ-attention."""
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
@@ -13,7 +13,7 @@ WINDOWED = frozenset(
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """In layer order. Raises UnsupportedModelError for a family that is not known."""
+    """The attention modules in layer order. Raises UnsupportedModelError for a family that is not known."""
     check_supported(model.config.model_type)
     return FAMILIES[model.config.model_type].attention_modules(model.base_model)
 
@@ -26,7 +26,7 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
 
 
 def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer]:
-    """How each layer attends in a forward over `length` tokens.
+    """Each layer as it attends in a forward over `length` tokens.
 
     The unmodified model is Λ-attention with a window over all of the text, or its own sliding window, and no limit.
     """

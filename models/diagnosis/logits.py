@@ -4,6 +4,7 @@ Shapes as in `models/lambda_attention.py`, of one text: Hq query heads, Hkv key 
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..attention.config import AttentionLayer
@@ -32,7 +33,7 @@ class Queries:
         return query if encoding.slopes is not None else encoding.rotate(query, encoding.table(positions))
 
     def reaching(self, start: int, stop: int) -> slice:
-        """Those that attend to any of the keys start .. stop - 1."""
+        """The queries that attend to any of the keys start .. stop - 1."""
         config = self.layer.config
         first = int(torch.searchsorted(self.positions, start))
         if start < config.global_branch or config.triangle_offset:
@@ -41,7 +42,7 @@ class Queries:
         return slice(first, max(first, int(torch.searchsorted(self.positions, farthest))))
 
     def logits(self, part: slice, key: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Of the queries in `part` and the keys start, start + 1, ...: `[Hkv, k, d]`, before any position encoding.
+        """Logits of the queries in `part` and the keys start, start + 1, ..., `[Hkv, k, d]` as projected.
 
         Returns logits `[Hq, m, k]`, -inf where a key is not attended, and distances int64 `[m, k]`.
         """
@@ -64,7 +65,7 @@ class Queries:
         return logits.masked_fill_(~kept | (distance < 0), float("-inf")), distance
 
     def _felt(self, positions: Tensor, distance: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """Which keys are felt elsewhere than they are, bool `[m, k]`, and at which distances all are felt, int64."""
+        """The keys felt elsewhere than they are, bool `[m, k]`, and the distances that all are felt at, int64."""
         limit, latest = self.layer.config.limit_distance, self.layer.config.latest_position
         if limit is not None:
             moved = (distance >= limit) | ~kept
@@ -77,5 +78,5 @@ class Queries:
 
 def _score(query: Tensor, key: Tensor) -> Tensor:
     """`[Hq, m, d]` and `[Hkv, k, d]` to `[Hq, m, k]`; query heads that share a key head lie side by side."""
-    heads, rows, width = query.shape
-    return (query.reshape(key.shape[0], -1, width) @ key.transpose(1, 2)).view(heads, rows, -1)
+    rows = rearrange(query, "(h g) m d -> h (g m) d", h=key.shape[0])
+    return rearrange(rows @ key.mT, "h (g m) k -> (h g) m k", m=query.shape[1])

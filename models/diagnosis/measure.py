@@ -83,7 +83,7 @@ class _KeyBlock:
         return self.text.key(slice(self.start, self.stop))
 
     def attended_by(self, queries: Queries) -> Iterator[tuple[slice, Tensor, Tensor]]:
-        """Those of the queries that attend to any of the keys, if there are any, with their logits and distances."""
+        """The queries that attend to any of the keys, if there are any, with their logits and distances."""
         part = queries.reaching(self.start, self.stop)
         if part.start < part.stop:
             yield part, *queries.logits(part, self.key, self.start)
@@ -92,7 +92,7 @@ class _KeyBlock:
 def _arrays(
     distances: DistanceStatistics, attention: Sequence[AttentionStatistics], positions: int
 ) -> dict[str, np.ndarray]:
-    """As float32, and padded to all positions of the plan."""
+    """The statistics as float32, padded to all positions of the plan."""
     arrays = {f"logit_{name}": values.float().cpu().numpy() for name, values in distances.result().items()}
     chunks = [statistics.result() for statistics in attention]
     for name in chunks[0]:

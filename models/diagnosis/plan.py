@@ -1,4 +1,4 @@
-"""What a diagnosis measures of a text: which queries, which bins of distance, what counts as first and as near."""
+"""The plan of a diagnosis: which queries, which bins of distance, what counts as first and as near."""
 
 from dataclasses import dataclass
 

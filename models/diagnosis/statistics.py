@@ -1,4 +1,4 @@
-"""What is kept of logits that come block by block: numbers per bin of distance, and per query."""
+"""Statistics of logits that come block by block: numbers per bin of distance, and per query."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""How the commands of this folder end: they run from a clone and from the installed package, without the harness."""
+"""The end of this folder's commands, which run from a clone and from the installed package, without the harness."""
 
 import sys
 from collections.abc import Callable

@@ -37,7 +37,7 @@ DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch
 
 @dataclass(frozen=True)
 class ModelSize:
-    """What a --model_size stands for: the folder that Meta's download has it in, its shards, and what to check."""
+    """The meaning of a --model_size: the folder that Meta's download has it in, its shards, and what to check."""
 
     folder: str
     shards: int

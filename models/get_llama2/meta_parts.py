@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from einops import rearrange
 from torch import Tensor
 
 from .meta_params import MetaParams
@@ -22,7 +23,7 @@ class Part:
     heads: int = 0
 
     def shard_shape(self, shards: int) -> tuple[int, ...] | None:
-        """What one of so many shards holds; None if the tensor cannot be cut so."""
+        """The shape in one of so many shards; None if the tensor cannot be cut so."""
         if self.cut is None:
             return self.shape
         size, rest = divmod(self.shape[self.cut], shards)
@@ -32,9 +33,7 @@ class Part:
         """Rotary pairs, side by side in Meta's rows of a head, become its two halves: `apply_rotary_pos_emb`."""
         if not self.heads:
             return whole
-        rows, columns = whole.shape
-        pairs = whole.view(self.heads, rows // self.heads // 2, 2, columns)
-        return pairs.transpose(1, 2).reshape(rows, columns)
+        return rearrange(whole, "(head pair two) columns -> (head two pair) columns", head=self.heads, two=2)
 
 
 def groups(params: MetaParams) -> list[list[Part]]:

@@ -7,13 +7,12 @@ in it. So the tokenizer is saved under the general class, which loads tokenizer.
 
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
 from tokenizers import Tokenizer, decoders, normalizers, processors
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import SentencePieceExtractor
 
-from ..errors import UserError
+from ..errors import UserError, need_package
 
 SPACE = "▁"
 BPE_MODEL = 2  # trainer_spec.model_type in sentencepiece_model.proto
@@ -47,6 +46,10 @@ def _backend(extractor: SentencePieceExtractor, bos: str, bos_id: int) -> Tokeni
 
 
 def _read_pieces(path: Path) -> SentencePieceExtractor:
+    need_package(f"{path}: a sentencepiece model", "sentencepiece")
+    need_package(f"{path}: a sentencepiece model", "protobuf", "google.protobuf")
+    from google.protobuf.message import DecodeError
+
     try:
         extractor = SentencePieceExtractor(str(path))
     except OSError as error:

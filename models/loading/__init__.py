@@ -1,4 +1,4 @@
-"""From a model's name to a model: where its files are, loading them, and what an unconverted one needs to run.
+"""Loading a model by its name: finding its files, reading them, and what an unconverted one needs to run.
 
 `get_model` above is the way in. Another kind of place to load from is a branch of `source.find_source`.
 """

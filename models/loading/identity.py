@@ -1,4 +1,4 @@
-"""What identifies a model in a trial's config.json: enough to tell two trials of different models apart."""
+"""The identity of a model, for a trial's config.json: enough to tell two trials of different models apart."""
 
 import hashlib
 import json
@@ -13,7 +13,7 @@ VOLATILE_FIELDS = ("_name_or_path", "transformers_version")
 
 
 def model_identity(name: str, tokenizer: str, model: PreTrainedModel) -> dict[str, Any]:
-    """Of an unconverted model; `name` and `tokenizer` as the user typed them. Every value fits into JSON."""
+    """Identify an unconverted model; `name` and `tokenizer` as the user typed them. Every value fits into JSON."""
     config = model.config
     return {
         "name": name,

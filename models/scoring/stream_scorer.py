@@ -63,7 +63,7 @@ class StreamScorer(nn.Module):
         restore_cache(self.cache, joined, position)
 
     def bytes_per_token(self, device: torch.device) -> int:
-        """What the cache of one stream grows by with each token, 0 if it is bounded; begins new streams."""
+        """The bytes that the cache of one stream grows by with each token, 0 if it is bounded; begins new streams."""
         self._read_one_token(1, device)
         found = bytes_per_token(self.cache)
         self.reset()

@@ -1,6 +1,5 @@
 """Loading a model as the command line names it, and what is said when it cannot be loaded."""
 
-import importlib.util
 import json
 import shutil
 import sys
@@ -266,11 +265,21 @@ class TestBadInput:
 
 
 class TestMachineCannot:
-    def test_4bit_without_its_package(self, tiny_llama_dir, monkeypatch):
-        monkeypatch.setitem(sys.modules, "bitsandbytes", None)
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-        message = refusal(ModelSpec(str(tiny_llama_dir), load_in_4bit=True))
-        assert message.startswith("--load_in_4bit") and "bitsandbytes" in message
+    @pytest.mark.parametrize(
+        "flag, package, options",
+        [
+            ("--load_in_4bit", "bitsandbytes", {"load_in_4bit": True}),
+            ("--device_map", "accelerate", {"device_map": "auto"}),
+        ],
+    )
+    def test_a_flag_without_its_package(self, tiny_llama_dir, monkeypatch, flag, package, options):
+        monkeypatch.setitem(sys.modules, package, None)
+        message = refusal(ModelSpec(str(tiny_llama_dir), **options))
+        assert message == f"{flag} needs the {package} package, which is missing here: pip install {package}"
+
+    def test_a_gguf_file_without_its_package(self, gguf_file, monkeypatch):
+        monkeypatch.setitem(sys.modules, "gguf", None)
+        assert refusal(ModelSpec(str(gguf_file))).startswith(f"--model {gguf_file}: a GGUF file needs the gguf package")
 
     def test_4bit_is_passed_on(self):
         options = get_model_module._loading_options(ModelSpec(load_in_4bit=True))

@@ -100,7 +100,7 @@ class LambdaLayer(CacheLayerMixin):
             self.history_values = _grown(self.history_values, needed)
 
     def begin(self, key: Tensor, value: Tensor) -> None:
-        """Before n new tokens are attended: store the first tokens, and the history where it is kept.
+        """Store the first tokens, and the history where it is kept, before n new tokens are attended.
 
         key, value: `[B, Hkv, n, d]` as projected.
         """
@@ -140,7 +140,7 @@ class LambdaLayer(CacheLayerMixin):
                 ring[torch.arange(slot.numel(), device=slot.device), :, slot] = new[:, :, 0]
 
     def expect(self, new_tokens: int) -> None:
-        """Before a forward over so many columns. A static step reads no number that a step changes."""
+        """Prepare for a forward over so many columns. A static step reads no number that a step changes."""
         if self.step is None:
             self.due = self.columns + new_tokens
         else:
@@ -152,7 +152,7 @@ class LambdaLayer(CacheLayerMixin):
         return self.columns == self.due if self.step is None else self.stepped
 
     def count(self, new_tokens: int) -> None:
-        """So many more tokens, none of them padding, have been read in every row."""
+        """Count so many more tokens, none of them padding, as read in every row."""
         self.seen = [position + new_tokens for position in self.seen]
         self.columns += new_tokens
 

@@ -1,4 +1,4 @@
-"""What a cache holds as named tensors, and back, for checkpoints of a stream; and branches of a cache."""
+"""A cache as named tensors, and back, for checkpoints of a stream; and branches of a cache."""
 
 import copy
 
@@ -42,7 +42,7 @@ def cache_bytes(cache: Cache) -> int:
 
 
 def bytes_per_token(cache: Cache) -> int:
-    """What a cache that has read some token grows by with each, for good: nothing, unless it keeps all tokens."""
+    """The bytes that a cache which has read some token grows by with each: none, unless it keeps all tokens."""
     return sum(
         tensor[:, :, :1].nbytes
         for layer in cache.layers

@@ -89,7 +89,7 @@ def _window(near: Tensor, layer: AttentionLayer, past: LambdaLayer, step: Decode
 
 
 def _first(far: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep) -> Columns:
-    """In float32: so few columns take longer in half precision, on the CPU three times."""
+    """The first tokens' columns, in float32: so few take longer in half precision, on the CPU three times."""
     keys, values = (x.narrow(2, 0, step.sinks).float() for x in (past.sink_keys, past.sink_values))
     if step.first is not None:
         keys = layer.positions.rotate(keys, step.first)
@@ -124,7 +124,7 @@ class _Middle:
         return query.reshape(query.shape[0], self.heads.key, -1, self.heads.width)
 
     def _slope_bias(self, distance: int) -> Tensor | float:
-        """That of ALiBi, `[Hkv, g, 1]`."""
+        """ALiBi's bias, `[Hkv, g, 1]`."""
         slopes = self.layer.positions.slopes
         if slopes is None:
             return 0.0
@@ -149,7 +149,7 @@ class _Middle:
         return scores.masked_fill(~attended[:, None, None], float("-inf")), values
 
     def _best(self) -> Columns:
-        """Per query head the k that score highest at distance `insert_at`, with those scores."""
+        """The k keys of each query head that score highest at distance `insert_at`, with those scores."""
         top_k, device = self.config.top_k, self.query.device
         keys, values, attended = self._kept()
         scores, chosen = _search(self._felt_at(top_k.insert_at).to(keys.device), keys, attended, top_k.k)

@@ -1,8 +1,8 @@
-"""What decoding one token per row does in every layer alike: it follows from the rows' positions.
+"""The part of decoding one token per row that all layers share: it follows from the rows' positions.
 
 The positions are a tensor on the device, and no shape and no Python number depends on what they are: with all slots of
 the ring and all first tokens as columns, torch.compile and CUDA graphs take a whole step (`models/decode_graph.py`).
-What it is made of are tuples: torch 2.11's compiler loses the fields of a frozen dataclass that it saw being made.
+It is made of tuples: torch 2.11's compiler loses the fields of a frozen dataclass that it saw being made.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from ..sinks import felt_distance
 
 @dataclass(frozen=True)
 class Heads:
-    """Of one attention layer, which scores `scale * query . key`."""
+    """The heads of one attention layer, which scores `scale * query . key`."""
 
     query: int
     key: int
@@ -48,7 +48,7 @@ class Turn(NamedTuple):
 
 
 class DecodeStep(NamedTuple):
-    """What a layer's tensors meet on their way through `models.attention.decode.one_token`.
+    """One decoding step, as a layer's tensors meet it in `models.attention.decode.one_token`.
 
     position, slot: int64 `[B or 1]`, where the token stands, and where in the ring it goes.
     slots, sinks: the columns that are scored, as many slots of the ring and first tokens.

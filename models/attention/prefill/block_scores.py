@@ -3,6 +3,7 @@
 from functools import cached_property, lru_cache
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from .matrix_products import multiply
@@ -41,7 +42,7 @@ class Block:
 
     def rows_of(self, tensor: Tensor) -> Tensor:
         """The block's rows of a tensor `[B * Hkv, g, m, .]`, `[B * Hkv, rows, .]`."""
-        return tensor[:, :, self.first : self.last].flatten(1, 2)
+        return rearrange(tensor[:, :, self.first : self.last], "heads g m x -> heads (g m) x")
 
     def scores(self, part: int, whole: bool = False) -> list[Tensor]:
         """`[heads, rows, columns]` of each kind of columns: the window and, where it is attended, the middle.
@@ -114,7 +115,7 @@ class Block:
         return scores.masked_fill_(~attended, float("-inf")).flatten(1, 2)
 
     def _far_scores(self, part: int, keys: Tensor) -> Tensor:
-        """Of keys `[B * Hkv, k, d]`, all at the limit, `[heads, g, size, k]`."""
+        """Scores `[heads, g, size, k]` of keys `[B * Hkv, k, d]`, all at the limit."""
         rows, keys = self._far[part], self.parts(keys.transpose(1, 2))[part].to(self.shared.dtype)
         scores = rows.new_empty(*rows.shape[:2], keys.shape[-1])
         multiply(rows, keys, scores)

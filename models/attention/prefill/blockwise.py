@@ -6,6 +6,7 @@ weight that counts is lost is a block done again with the largest score of each 
 """
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ..config import AttentionLayer
@@ -20,7 +21,7 @@ SCORE_COLUMN_BYTES = 1536
 SCORE_BUFFER_BYTES = 2 * 2**20
 """Key heads are scored together up to this size, so that the softmax and both products find their scores in cache."""
 SAFE_SUMS = 2.0**-60, 2.0**60
-"""Of weights `2^score`: within, float32 and bfloat16 lose no weight that counts and overflow in no product."""
+"""Bounds of sums of weights `2^score`: within, float32 and bfloat16 lose no weight that counts, and none overflows."""
 
 
 def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
@@ -34,14 +35,15 @@ def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) ->
 
 
 def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
-    """Of the first tokens: values weighted, `[B * Hkv, g, m, d_v]`, and the sums of weights, `[B * Hkv, g, m, 1]`."""
+    """The first tokens' weighted values, `[B * Hkv, g, m, d_v]`, and sums of weights, `[B * Hkv, g, m, 1]`."""
     shape, wide = (shared.heads, shared.group, shared.segment.query.shape[-2]), _wide(shared.dtype)
     if not shared.sinks or shared.values.is_cuda:  # on a GPU every block weighs its own, shifted
         widths = (shared.values.shape[-1], shared.dtype), (1, wide)
         return tuple(shared.values.new_zeros(*shape, width, dtype=dtype) for width, dtype in widths)
-    weights = shared.score_sinks().exp2_().flatten(1, 2)
+    weights = rearrange(shared.score_sinks().exp2_(), "heads g m sinks -> heads (g m) sinks")
     total = weights.sum(-1, keepdim=True).to(wide)
-    return (weights @ shared.sink_values).view(*shape, -1), total.view(*shape, 1)
+    rows = "heads (g m) x -> heads g m x"
+    return tuple(rearrange(x, rows, g=shared.group) for x in (weights @ shared.sink_values, total))
 
 
 def _block_size(shared: SegmentScores) -> int:
@@ -104,5 +106,5 @@ def _weigh(weights: list[Tensor], values: list[Tensor], weighted: Tensor) -> Non
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
-    """What sums of weights are kept in."""
+    """The dtype of sums of weights."""
     return torch.promote_types(dtype, torch.float32)

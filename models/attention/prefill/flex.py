@@ -7,6 +7,7 @@ Compiled on CUDA, where it is the default; elsewhere it runs uncompiled and dens
 from functools import lru_cache
 
 import torch
+from einops import rearrange
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
@@ -86,7 +87,7 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
 
 
 def block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Per row of blocks how many are chosen, int32 `[1, 1, R]`, and their columns first, int32 `[1, 1, R, C]`."""
+    """The number of chosen blocks in each row, int32 `[1, 1, R]`, and columns, theirs first, int32 `[1, 1, R, C]`."""
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)
     return chosen.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
 
@@ -107,11 +108,10 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
 def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
     """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing."""
     config, positions, query = layer.config, layer.positions, segment.query
-    rows, heads, size, width = query.shape
-    key_heads, count = segment.sink_key.shape[1:3]
+    size, (key_heads, count) = query.shape[-2], segment.sink_key.shape[1:3]
 
     def fold(query: Tensor) -> Tensor:
-        return (query * layer.scale).reshape(rows, key_heads, -1, width)
+        return rearrange(query * layer.scale, "b (h g) m d -> b h (g m) d", h=key_heads)
 
     scores = score_sinks(
         layer,
@@ -124,4 +124,5 @@ def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
     lse = scores.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)
     output = weights.to(segment.sink_value.dtype) @ segment.sink_value
-    return output.view(rows, heads, size, -1), lse.view(rows, heads, size)
+    output = rearrange(output, "b h (g m) d -> b (h g) m d", m=size)
+    return output, rearrange(lse, "b h (g m) -> b (h g) m", m=size)

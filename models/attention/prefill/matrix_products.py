@@ -45,7 +45,7 @@ def _takes_onednn(rows: Tensor, columns: Tensor) -> bool:
 
 
 def _onednn_product(rows: Tensor, columns: Tensor) -> Tensor:
-    """By the operator that torch.compile multiplies with, for there is no public one."""
+    """Multiply by torch.compile's operator, for there is no public one."""
     return torch.ops.mkldnn._linear_pointwise(rows, columns.t(), None, "none", [], "")
 
 

@@ -57,7 +57,7 @@ def attend_prefill(
 
 
 def _parts(query: Tensor, start: int, layer: AttentionLayer) -> list[tuple[slice, Attend]]:
-    """Which queries to attend at once, in turn, and how."""
+    """The parts of the queries that are attended at once, in turn, and how."""
     backend, new_tokens = choose_backend(layer, query), query.shape[-2]
     within = tokens_within_window(query, start, layer)
     parts = [(slice(0, within), attend_within_window)] if within else []

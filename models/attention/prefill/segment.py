@@ -1,4 +1,4 @@
-"""What a backend gets to attend: consecutive queries and all the keys that they may reach."""
+"""A backend's work at once: consecutive queries and all the keys that they may reach."""
 
 from dataclasses import dataclass
 from functools import lru_cache

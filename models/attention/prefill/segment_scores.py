@@ -1,4 +1,4 @@
-"""What the blocks of a segment share on their way to scores, per key head and in the dtype of scores.
+"""The tensors that a segment's blocks share, per key head and in the dtype of scores.
 
 Scores are in bits, `log2(e)` times the scaled products, so that a weight is `2^score`. Query heads that share a key
 head are folded into rows, so that grouped-query keys are never copied.
@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import torch
+from einops import rearrange, repeat
 from torch import Tensor
 
 from ..config import AttentionLayer
@@ -44,13 +45,13 @@ class SegmentScores:
         self.dtype = torch.float32 if wide else segment.query.dtype
         self.heads = segment.window_key.shape[:2].numel()
         self.group = segment.query.shape[1] // segment.window_key.shape[1]
-        self.keys, self.values = segment.window_key.flatten(0, 1), segment.window_value.flatten(0, 1)
+        self.keys, self.values = _by_key_head(segment.window_key), _by_key_head(segment.window_value)
         self._query = segment.query.to(self.dtype)
         self._scale = layer.scale * BITS_PER_NAT
         self._storage, self._views = segment.query.new_empty(0, dtype=self.dtype), {}
 
     def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
-        """To be written over, the same at each call: fresh memory can cost as much as the product."""
+        """Memory to be written over, the same at each call: fresh memory can cost as much as the product."""
         shape = heads, size, columns
         if shape not in self._views:
             self._views[shape] = self._new_views(*shape)
@@ -67,42 +68,42 @@ class SegmentScores:
     @cached_property
     def raw_keys(self) -> Tensor:
         """The window's, not encoded: where the limit falls inside the window."""
-        return self.segment.window_raw.flatten(0, 1)
+        return _by_key_head(self.segment.window_raw)
 
     @cached_property
     def history(self) -> tuple[Tensor, Tensor]:
         """All keys, not encoded, and values: where the middle is attended."""
-        return tuple(x.flatten(0, 1) for x in self.segment.history)
+        return tuple(_by_key_head(x) for x in self.segment.history)
 
     @cached_property
     def near(self) -> Tensor:
-        """As keys at their true distance feel them."""
+        """The queries as keys at their true distance feel them."""
         return self._fold(self.layer.positions.at(self._query, self.segment.start, scale=self._scale))
 
     @cached_property
     def far(self) -> Tensor:
-        """As keys at the limit feel them."""
+        """The queries as keys at the limit feel them."""
         limit = self.layer.config.limit_distance
         return self._fold(self.layer.positions.at_distance(self._query, limit, self._scale))
 
     @cached_property
     def slopes(self) -> Tensor | None:
-        """Those of ALiBi, per query head, in bits, `[heads, g, 1, 1]`."""
+        """ALiBi's slopes per query head, in bits, `[heads, g, 1, 1]`."""
         if self.layer.positions.slopes is None:
             return None
         slopes = self.layer.positions.slopes_on(self.segment.query.device) * BITS_PER_NAT
-        return slopes.view(-1, self.group, 1, 1).repeat(self.segment.query.shape[0], 1, 1, 1)
+        return repeat(slopes, "(h g) -> (b h) g 1 1", g=self.group, b=self.segment.query.shape[0])
 
     @cached_property
     def sinks(self) -> int:
-        """How many of the first tokens lie before the window of the last query."""
+        """The number of first tokens that lie before the window of the last query."""
         config, last_position = self.layer.config, self.segment.start + self.segment.query.shape[-2] - 1
         reached = max(0, last_position - config.local_branch + 1)
         return min(config.global_branch, self.segment.sink_key.shape[-2], reached)
 
     @cached_property
     def sink_values(self) -> Tensor:
-        return self.segment.sink_value[:, :, : self.sinks].flatten(0, 1).to(self.dtype)
+        return _by_key_head(self.segment.sink_value[:, :, : self.sinks]).to(self.dtype)
 
     @cached_property
     def sink_scores(self) -> Tensor:
@@ -110,28 +111,36 @@ class SegmentScores:
 
     def score_sinks(self) -> Tensor:
         """Scores of the first tokens, `[heads, g, m, sinks]`, to be written over; -inf where a window holds them."""
-        key = self.segment.sink_key[:, :, : self.sinks].flatten(0, 1).to(self.dtype)
+        key = _by_key_head(self.segment.sink_key[:, :, : self.sinks]).to(self.dtype)
         count = self.segment.query.shape[-2]
         scores = score_sinks(
             self.layer,
             key,
             distances(count, self.sinks, self.segment.start, key.device),
-            near=lambda: self._for_sinks().flatten(1, 2),
-            far=lambda: self._fold(self._query).flatten(1, 2),
+            near=lambda: _by_row(self._for_sinks()),
+            far=lambda: _by_row(self._fold(self._query)),
             # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
             far_key=lambda: self.layer.positions.at_distance(key, -self.layer.config.limit_distance, self._scale),
             slopes=self.slopes,
             beyond_window=self.segment.start - self.sinks + 1 >= self.layer.config.local_branch,
         )
-        return scores.unflatten(1, (-1, count))
+        return rearrange(scores, "heads (g m) sinks -> heads g m sinks", m=count)
 
     def _for_sinks(self) -> Tensor:
-        """As the first tokens feel them before any limit."""
+        """The queries as the first tokens feel them before any limit."""
         latest = self.layer.config.latest_position
         if latest is None:
             return self.near
         return self._fold(self.layer.positions.at(self._query, self.segment.start, latest, self._scale))
 
     def _fold(self, queries: Tensor) -> Tensor:
-        """`[B, Hq, m, d]` to `[heads, g, m, d]`."""
-        return queries.reshape(self.heads, self.group, *queries.shape[-2:])
+        """Queries with the heads that share a key head side by side, `[heads, g, m, d]`."""
+        return rearrange(queries, "b (h g) m d -> (b h) g m d", g=self.group)
+
+
+def _by_key_head(x: Tensor) -> Tensor:
+    return rearrange(x, "b h n d -> (b h) n d")
+
+
+def _by_row(queries: Tensor) -> Tensor:
+    return rearrange(queries, "heads g m d -> heads (g m) d")

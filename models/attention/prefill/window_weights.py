@@ -1,10 +1,11 @@
-"""What turns the scores of a block's window into weights: bfloat16 in one pass of C++ where `make` has built it.
+"""The weights of a block's window from its scores: bfloat16 in one pass of C++ where `make` or pip has built it.
 
 Between the two products of a block stand an exponential, a mask and a sum. In bfloat16 torch's passes for them take
 nearly as long as one of the products, since they convert to float32 and back; `window_weights.cpp` takes a third of it.
 """
 
 import ctypes
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +15,9 @@ from torch import Tensor
 
 from .segment_scores import WindowScores
 
-SOURCE = Path(__file__).with_suffix(".cpp")
+logger = logging.getLogger(__name__)
+
+SOURCE = Path(__file__).with_suffix(".cpp")  # in a clone; a wheel has the library alone
 LIBRARY = Path(__file__).with_name("libwindow_weights.so")
 MEMORY_MAP = Path("/proc/self/maps")
 
@@ -31,6 +34,8 @@ def weigh_window(scores: WindowScores, oldest: int) -> Tensor:
         sums = weights.new_empty(*weights.shape[:-1], 1, dtype=torch.float32)
         built(weights.data_ptr(), sums.data_ptr(), sums.numel(), weights.shape[-1], queries, oldest)
         return sums
+    if weights.dtype == torch.bfloat16 and weights.device.type == "cpu":
+        _say_not_built()
     weights.exp2_()
     scores.newest.tril_()
     if oldest + queries > 1:
@@ -39,12 +44,19 @@ def weigh_window(scores: WindowScores, oldest: int) -> Tensor:
 
 
 @lru_cache(maxsize=1)
+def _say_not_built() -> None:
+    logger.warning(
+        "%s is not there for this machine: torch does the same for bfloat16 on the CPU, more slowly", LIBRARY.name
+    )
+
+
+@lru_cache(maxsize=1)
 def built_pass() -> Callable[..., None] | None:
     """The compiled pass; None where it is not built from this source for this machine.
 
     None, too, where it would load another OpenMP than torch has: threads of two wait for each other. So on Linux only.
     """
-    if not LIBRARY.is_file() or not MEMORY_MAP.is_file() or LIBRARY.stat().st_mtime < SOURCE.stat().st_mtime:
+    if not LIBRARY.is_file() or not MEMORY_MAP.is_file() or _is_outdated():
         return None
     runtimes = _openmp_runtimes()
     try:
@@ -53,6 +65,10 @@ def built_pass() -> Callable[..., None] | None:
         return None
     built.argtypes, built.restype = [ctypes.c_void_p] * 2 + [ctypes.c_int64] * 4, None
     return built if _openmp_runtimes() == runtimes else None
+
+
+def _is_outdated() -> bool:
+    return SOURCE.is_file() and LIBRARY.stat().st_mtime < SOURCE.stat().st_mtime
 
 
 def _openmp_runtimes() -> set[str]:

@@ -9,7 +9,7 @@ from .segment import Segment
 
 
 def tokens_within_window(query: Tensor, start: int, layer: AttentionLayer) -> int:
-    """How many of the queries, which stand from position `start` on, `attend_within_window` is to be given.
+    """The number of queries, which stand from position `start` on, to give to `attend_within_window`.
 
     On the CPU torch's kernel is the faster one in float32 only.
     """

@@ -1,5 +1,7 @@
 """Llama 2's sentencepiece tokenizer in Transformers: the same ids, the same texts."""
 
+import sys
+
 import pytest
 from sentencepiece import SentencePieceProcessor
 from transformers import AutoTokenizer
@@ -100,3 +102,10 @@ def test_no_sentencepiece_model(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"tokenizer\.model is (not )?a sentencepiece model"):
         read_tokenizer(path, chat=False)
+
+
+@pytest.mark.parametrize("package, module", [("sentencepiece", "sentencepiece"), ("protobuf", "google.protobuf")])
+def test_without_a_package_that_only_this_needs(tokenizer_model, monkeypatch, package, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"needs the {package} package, which is missing here: pip install {package}"):
+        read_tokenizer(tokenizer_model, chat=False)

@@ -119,6 +119,16 @@ class TestWhetherItIsTaken:
         monkeypatch.setattr(window_weights, "LIBRARY", tmp_path / "none.so")
         assert window_weights.built_pass() is None
 
+    def test_bfloat16_without_it_says_so_once(self, taken, caplog):
+        taken(False)
+        window_weights._say_not_built.cache_clear()
+        weigh_window(window_scores(torch.zeros(1, 4, 8), 4), 0)
+        assert not caplog.messages
+        for _ in range(2):
+            weigh_window(window_scores(torch.zeros(1, 4, 8, dtype=torch.bfloat16), 4), 0)
+        (said,) = caplog.messages
+        assert said.startswith("libwindow_weights.so is not there for this machine: torch does the same")
+
     @pytest.mark.skipif(not window_weights.LIBRARY.is_file(), reason="needs a C++ compiler")
     def test_where_make_has_built_it_beside_the_OpenMP_of_torch(self):
         own = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
