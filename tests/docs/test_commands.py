@@ -11,7 +11,7 @@ import shlex
 import pytest
 
 from tests.docs.pages import Block, Page, read_pages
-from tests.docs.stand_ins import LATER, NOT_RUN, PARSED_ONLY
+from tests.docs.stand_ins import ELSEWHERE, NOT_RUN, PARSED_ONLY
 from tests.docs.workspace import Desk
 
 PAGES = {page.path: page for page in read_pages()}
@@ -27,7 +27,7 @@ def desk(tmp_path_factory):
 
 def runnable(page: Page) -> list[Block]:
     """The Python blocks of a page that are run."""
-    return [block for block in page.blocks("python") if not any(words in block.code for words in LATER)]
+    return [block for block in page.blocks("python") if not any(words in block.code for words in ELSEWHERE)]
 
 
 def bash_session(page: Page) -> str:
@@ -85,4 +85,4 @@ def test_exceptions_are_needed():
     assert [script for script in PARSED_ONLY if script not in bash + suite] == []
     assert [program for program in NOT_RUN if program not in named] == []
     python = "\n".join(block.code for page in PAGES.values() for block in page.blocks("python"))
-    assert [words for words in LATER if words not in python] == []
+    assert [words for words in ELSEWHERE if words not in python] == []

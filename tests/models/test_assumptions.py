@@ -113,7 +113,6 @@ class TestCacheArgument:
         parts = [logits(model, part, **{name: cache}) for part in IDS.split(11, dim=1)]
         close(torch.cat(parts, 1), logits(model))
 
-
     @EVERY_TYPE
     def test_outputs_have_the_fields_of_the_unconverted_model(self, model_type):
         model, options = tiny_model(model_type), {"use_cache": True, "output_hidden_states": True}
