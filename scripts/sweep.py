@@ -40,9 +40,9 @@ from utils.arguments import HarnessParser, whole_number
 from utils.errors import UserError
 from utils.files import replace_json
 from utils.program import run_main
+from utils.trials.files import RESULTS
 from utils.trials.methods import METHODS
 
-RESULTS = "results.json"
 RECORD = "sweep.json"
 """In the root: the arguments that each cell was last begun with."""
 AXES = {"models": "model", "tasks": "dataset", "lengths": "max_length", "methods": "method"}

@@ -11,8 +11,8 @@ from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.files import replace_file
 from utils.trials.examples import read_trial
+from utils.trials.files import OWN_FILES
 from utils.trials.methods import method_name
-from utils.trials.trial import OWN_FILES
 from utils.trials.versions import describe, differ, environments
 
 ENDINGS = {".md": "markdown", ".csv": "csv", ".json": "json"}

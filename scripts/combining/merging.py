@@ -14,9 +14,10 @@ from scripts.harness.journal import ExampleJournal
 from utils.errors import UserError
 from utils.files import TEMPORARY_SUFFIX
 from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY
+from utils.trials.files import ARRAYS
 from utils.trials.nll_by_position import NllStatistics
 from utils.trials.reading import read_position_arrays
-from utils.trials.trial import ARRAYS, Trial
+from utils.trials.trial import Trial
 from utils.trials.versions import CONTINUED, environments
 
 Results = dict[str, Any]

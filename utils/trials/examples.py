@@ -34,8 +34,8 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.trials.files import CONFIG, RESULTS, SAMPLES
 from utils.trials.reading import DAMAGED, read_json
-from utils.trials.trial import CONFIG, RESULTS, SAMPLES
 
 DOWNSTREAM, GENERATION = "eval_downstream_tasks", "eval_generation"
 PERPLEXITY, STREAMS = "eval_ppl_deepspeed", "eval_infinite_ppl"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
+from utils.trials.files import ARRAYS, CONFIG, RESULTS, STREAM_ARRAYS
 from utils.trials.nll_by_position import window_sums
 from utils.trials.reading import read_json, read_position_arrays, read_stream_arrays
 
@@ -102,8 +103,8 @@ class Kind:
 
 
 SCRIPTS = {
-    "eval_ppl_deepspeed": Kind(DocumentTrial, "nll.npz", read_position_arrays),
-    "eval_infinite_ppl": Kind(StreamTrial, "stats.npz", read_stream_arrays),
+    "eval_ppl_deepspeed": Kind(DocumentTrial, ARRAYS, read_position_arrays),
+    "eval_infinite_ppl": Kind(StreamTrial, STREAM_ARRAYS, read_stream_arrays),
 }
 
 
@@ -150,19 +151,19 @@ def read_log_dir(log_dir: str | Path, label: str | None, kinds: dict[str, Kind],
     folder = Path(log_dir)
     if not folder.is_dir():
         raise UserError(f"log dir {folder} is not a folder: give the --log_dir of a finished trial")
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     if not isinstance(config.get("arguments"), dict):
-        raise UserError(f"{folder / 'config.json'} holds no arguments: it is damaged, or no trial's config")
+        raise UserError(f"{folder / CONFIG} holds no arguments: it is damaged, or no trial's config")
     script = str(config.get("script"))
     if script not in kinds:
         raise UserError(
-            f"{folder / 'config.json'} is of the script {script!r}, which {fault}: give a trial of {' or '.join(kinds)}"
+            f"{folder / CONFIG} is of the script {script!r}, which {fault}: give a trial of {' or '.join(kinds)}"
         )
     kind = kinds[script]
     return kind.trial(
         log_dir=folder,
         label=folder.resolve().name if label is None else label,
         config=config,
-        results=read_json(folder / "results.json"),
+        results=read_json(folder / RESULTS),
         arrays=kind.read_arrays(folder / kind.arrays_file),
     )

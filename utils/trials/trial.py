@@ -21,15 +21,19 @@ from utils.files import (
     replace_json,
     writing_to,
 )
+from utils.trials.files import (
+    ARRAYS,
+    CONFIG,
+    LOG,
+    OUTCOMES,
+    OWN_FILES,
+    RESULTS,
+    RUNNING_FILES,
+    SAMPLES,
+)
+from utils.trials.files import STREAM_ARRAYS as STREAM_ARRAYS
 from utils.trials.versions import CONTINUED, Environment, changes, environment_of, environments
 
-CONFIG, RESULTS, SAMPLES, LOG = "config.json", "results.json", "samples.jsonl", "log.txt"
-ARRAYS, STREAM_ARRAYS = "nll.npz", "stats.npz"
-OUTCOMES = (RESULTS, ARRAYS, STREAM_ARRAYS, SAMPLES)
-OWN_FILES = (*OUTCOMES, CONFIG, LOG)
-"""In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
-RUNNING_FILES = ("checkpoint-" + 9 * "[0-9]" + "*", "checkpoint-document-*.npz", "token_nll_*.f32")
-"""Patterns of what streams and diagnoses leave besides, removed first."""
 FREE_ARGUMENTS = frozenset(
     {
         "log_dir",

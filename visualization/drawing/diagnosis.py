@@ -8,6 +8,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.trials.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS
+from utils.trials.files import STREAM_ARRAYS
 from utils.trials.finished import Kind, LoadedTrial, label_trials, read_log_dir
 from utils.trials.reading import DAMAGED, read_numbers
 
@@ -151,7 +152,7 @@ def _shapes(arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-KINDS = {"diagnose": Kind(Diagnosis, "stats.npz", read_diagnosis_arrays)}
+KINDS = {"diagnose": Kind(Diagnosis, STREAM_ARRAYS, read_diagnosis_arrays)}
 
 
 def _numbered(name: str, numbers: Sequence[int]) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from utils.trials.examples import read_trial
+from utils.trials.files import RESULTS
 from utils.trials.reading import DAMAGED
 from utils.trials.summary import summarise_nll
-from utils.trials.trial import RESULTS
 from visualization.reporting.words import fixed, large, percent, whole
 
 Numbers = dict[str, Any]

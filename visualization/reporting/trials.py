@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
+from utils.trials.files import CONFIG, RESULTS
 from utils.trials.finished import label_trials
 from utils.trials.reading import DAMAGED, read_json
-from utils.trials.trial import CONFIG, RESULTS
 from visualization.reporting.kinds import KINDS, Kind
 from visualization.reporting.numbers import Headline, Table
 
