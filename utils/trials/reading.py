@@ -1,6 +1,7 @@
 """Reading the files of a log dir: one sentence for each that is missing, damaged or of something else."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,17 @@ from utils.trials.nll_of_stream import SUMS
 
 DAMAGED = "it is damaged, run the trial again with --overwrite"
 STREAM_BUCKETS = ("linear", "log")
+NUMBER = int | float
+TYPE_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    NUMBER: "a number",
+    str: "a text",
+    list[str]: "a list of texts",
+    NUMBER | None: "a number or null",
+    int | None: "a whole number or null",
+    str | None: "a text or null",
+}
+"""Types of values in JSON, in words."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -24,6 +36,15 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no JSON object: {DAMAGED}")
     return content
+
+
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON is of a type of TYPE_WORDS; numbers must be finite, and true is none."""
+    if kind == list[str]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def read_position_arrays(path: Path) -> dict[str, np.ndarray]:

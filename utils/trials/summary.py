@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.bootstrap import weighted_mean
-from utils.trials.examples import Sample
+from utils.trials.samples import Sample
 
 Summary = dict[str, Any]
 

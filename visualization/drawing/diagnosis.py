@@ -2,15 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.trials.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS
-from utils.trials.files import STREAM_ARRAYS
-from utils.trials.finished import Kind, LoadedTrial, label_trials, read_log_dir
-from utils.trials.reading import DAMAGED, read_numbers
+from utils.trials.experiments import DIAGNOSIS
+from utils.trials.finished import LoadedTrial, label_trials, read_log_dir
 
 
 @dataclass(frozen=True)
@@ -96,63 +93,11 @@ class Diagnosis(LoadedTrial):
 
 def load_diagnoses(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[Diagnosis]:
     """Read several trials; UserError names the file that is missing, damaged or of another script."""
-    fault = "measures neither logits nor entropy"
+    fault = "which measures neither logits nor entropy"
     return [
-        read_log_dir(log_dir, label, KINDS, fault) for log_dir, label in zip(log_dirs, label_trials(log_dirs, labels))
+        Diagnosis.of(read_log_dir(log_dir, (DIAGNOSIS,), fault), label)
+        for log_dir, label in zip(log_dirs, label_trials(log_dirs, labels))
     ]
-
-
-def read_diagnosis_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What stats.npz of a diagnosis holds, see `utils/trials/diagnosis_arrays.py`, with axes that fit together."""
-    arrays = read_numbers(path, (*AXES, *(f"{name}_{moment}" for name in STATISTICS for moment in MOMENTS)))
-    shapes = _shapes(arrays) if arrays["entropy_mean"].ndim == 3 and arrays["hidden_coordinates"].ndim == 3 else None
-    if shapes is None or any(arrays[name].shape != shape for name, shape in shapes.items()):
-        raise UserError(f"{path} holds arrays that do not fit together: {DAMAGED}")
-    if any(np.isinf(arrays[name]).any() for name in shapes) or not np.isfinite(arrays["hidden_coordinates"]).all():
-        raise UserError(f"{path} holds numbers that are not finite: it is damaged, or the model gave infinity")
-    if not arrays["attended"].any() or not np.isfinite(arrays["entropy_mean"]).any():
-        raise UserError(f"{path} holds no measured document: there is nothing to show of this trial")
-    return arrays
-
-
-AXES = (
-    "layers",
-    "distance_edges",
-    "positions",
-    "attended",
-    "first_tokens",
-    "window",
-    "hidden_coordinates",
-    "hidden_position",
-    "hidden_document",
-    "explained_variance_ratio",
-)
-"""What stats.npz holds besides the moments of STATISTICS, as far as pictures need it."""
-
-
-def _shapes(arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """What the shape of each array must be, given the axes of a few."""
-    layers, heads, positions = arrays["entropy_mean"].shape
-    states, bins = arrays["hidden_coordinates"].shape[1], len(np.atleast_1d(arrays["distance_edges"])) - 1
-    shapes = {
-        "layers": (layers,),
-        "distance_edges": (bins + 1,),
-        "positions": (positions,),
-        "attended": (layers, positions),
-        "first_tokens": (),
-        "window": (),
-        "hidden_coordinates": (layers, states, COMPONENTS),
-        "hidden_position": (states,),
-        "hidden_document": (states,),
-        "explained_variance_ratio": (layers, COMPONENTS),
-    }
-    for name in STATISTICS:
-        places = bins if name.startswith("logit") else positions
-        shapes |= {f"{name}_{moment}": (layers, heads, places) for moment in MOMENTS}
-    return shapes
-
-
-KINDS = {"diagnose": Kind(Diagnosis, STREAM_ARRAYS, read_diagnosis_arrays)}
 
 
 def _numbered(name: str, numbers: Sequence[int]) -> str:

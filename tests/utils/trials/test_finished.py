@@ -7,7 +7,9 @@ import pytest
 
 from tests.utils.trials.trial_files import long_sums, token_sums, write_stream_trial, write_trial
 from utils.errors import UserError
-from utils.trials.finished import DocumentTrial, StreamTrial, lengths_to_mark, load_trial, load_trials
+from utils.trials.examples import read_trial
+from utils.trials.finished import lengths_to_mark, read_log_dir
+from utils.trials.nll_trials import DocumentTrial, StreamTrial, load_trial, load_trials
 
 
 @pytest.fixture
@@ -132,6 +134,24 @@ def test_a_trial_of_another_script(log_dir, script):
     (log_dir / "config.json").write_text(json.dumps({"script": script, "arguments": {}}))
     with pytest.raises(UserError, match="config.json is of the script .* which measures no NLL by position"):
         load_trial(log_dir)
+
+
+@pytest.mark.parametrize("script", ["train", None, ["eval_infinite_ppl"], {}])
+@pytest.mark.parametrize("read", [read_log_dir, read_trial, load_trial])
+def test_every_view_of_a_log_dir_refuses_a_foreign_one_in_the_same_words(log_dir, read, script):
+    (log_dir / "config.json").write_text(json.dumps({"script": script, "arguments": {}}))
+    with pytest.raises(UserError) as error:
+        read(log_dir)
+    assert str(error.value).startswith(f"{log_dir / 'config.json'} is of the script {script!r}")
+    assert ": give trials of eval_" in str(error.value)
+
+
+def test_samples_and_arrays_are_read_when_they_are_asked_for(log_dir):
+    (log_dir / "nll.npz").unlink()
+    trial = read_log_dir(log_dir)
+    assert (trial.script, trial.results["documents"], trial.pretraining_length) == ("eval_ppl_deepspeed", 2, 2)
+    with pytest.raises(UserError, match="has no nll.npz"):
+        trial.read_arrays()
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import pytest
 from tests.utils.trials.trial_files import token_sums, write_stream_trial, write_trial
 from tests.visualization.diagnosis_files import write_diagnosis
 from utils.errors import UserError
-from utils.trials.finished import lengths_to_mark, load_trial
+from utils.trials.finished import lengths_to_mark
+from utils.trials.nll_trials import load_trial
 from visualization.drawing.diagnosis import Diagnosis, HeadChoice, load_diagnoses
 from visualization.drawing.head_curves import HeadCurve, in_short_runs
 
@@ -136,7 +137,7 @@ def test_a_trial_of_perplexity_is_no_diagnosis_nor_the_other_way_round(tmp_path,
         other = write_stream_trial(tmp_path / kind, [token_sums(np.ones(99))])
     else:
         other = write_trial(tmp_path / kind, [np.ones(9)])
-    with pytest.raises(UserError, match="measures neither logits nor entropy: give a trial of diagnose"):
+    with pytest.raises(UserError, match="measures neither logits nor entropy: give trials of diagnose"):
         load(other)
     with pytest.raises(UserError, match="'diagnose', which measures no NLL"):
         load_trial(log_dir)
