@@ -44,12 +44,13 @@ from models.lambda_attention import lambda_attention
 from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import as_text
+from visualization.drawing.benchmark_results import FLOOR
 
 LENGTHS = {"cpu": [4096, 16_384, 65_536, 262_144], "cuda": [4096, 32_768, 131_072, 262_144, 1_048_576]}
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 BUDGET = {"cpu": 20.0, "cuda": 1.0}
 LIMIT = {"cpu": 60.0, "cuda": 1.5}
-OURS, PUBLISHED, FLOOR = "Λ-attention", "published", "floor"
+OURS, PUBLISHED = "Λ-attention", "published"
 MEMORY_SHARE = 0.5
 """Of the device's memory, that the tensors of a length may take: the methods need room beside them."""
 QUADRATIC = ("dense causal",)

@@ -19,19 +19,13 @@ import numpy as np
 
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.stream_readings import Order, load_order
-from data.arguments import CORPUS_ARGUMENTS
+from scripts.compare_ppl import SAME_STREAM_ARGUMENTS
 from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main
 
 LIMIT = 0.15
-SAME_ARGUMENTS = (
-    "model",
-    "tokenizer_path",
-    "dataset",
-    *(name for name in CORPUS_ARGUMENTS if name != "seed"),
-    "document_separator",
-)
+SAME_ARGUMENTS = tuple(name for name in SAME_STREAM_ARGUMENTS if name != "streaming_length")
 
 
 def refuse_differences(first: dict[str, Any], second: dict[str, Any], log_dirs: list[str]) -> None:

@@ -25,6 +25,7 @@ from utils.program import run_main
 from utils.text_tables import Row, as_markdown, as_text
 from utils.trials.arguments import trial_parser
 from utils.trials.finished import lengths_to_mark
+from utils.trials.nll_by_position import BUCKET_SIZE
 from utils.trials.nll_of_stream import TABLE_ROWS, round_bucket
 from utils.trials.nll_trials import DocumentTrial, NllTrial, StreamTrial, load_trials
 from utils.trials.versions import describe, differ, environments
@@ -33,7 +34,6 @@ SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_
 CORPUS = tuple(name for name in CORPUS_ARGUMENTS if name != "seed")
 SAME_STREAM_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS, "streaming_length", "document_separator")
 """Not the seed: another order of the same documents is what one compares. Nor the chunk, which changes no number."""
-DOCUMENT_BUCKET = 1024
 UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank", "save_steps", "save_token_nll")
 """These differ, and say nothing about the numbers."""
 NOTHING = "-"
@@ -45,7 +45,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--bucket",
         type=whole_number(1),
         metavar="TOKENS",
-        help=f"positions in a row of the table (default: {DOCUMENT_BUCKET}; for streams a round number that gives at "
+        help=f"positions in a row of the table (default: {BUCKET_SIZE}; for streams a round number that gives at "
         f"most {TABLE_ROWS} rows)",
     )
     parser.add_argument("--format", choices=("text", "markdown"), default="text", help="(default: text)")
@@ -103,7 +103,7 @@ def choose_bucket(trials: Sequence[NllTrial], wanted: int | None) -> int:
     """Positions in a row: as wanted, else as --help tells. UserError where the trials' sums cannot give them."""
     streams = [trial for trial in trials if isinstance(trial, StreamTrial)]
     if not streams:
-        return wanted or DOCUMENT_BUCKET
+        return wanted or BUCKET_SIZE
     bucket = wanted or round_bucket(max(trial.length for trial in streams), TABLE_ROWS)
     for trial in streams:
         if bucket % trial.bucket and bucket < trial.length:

@@ -14,7 +14,7 @@ from scripts.harness.journal import ExampleJournal
 from utils.errors import UserError
 from utils.files import TEMPORARY_SUFFIX
 from utils.trials.experiments import DOWNSTREAM, GENERATION, PERPLEXITY
-from utils.trials.nll_by_position import NllStatistics
+from utils.trials.nll_by_position import SUMS, NllStatistics
 from utils.trials.trial import Trial
 from utils.trials.versions import CONTINUED, environments
 
@@ -112,10 +112,7 @@ def _nll_results(trial: Trial, joined: JoinedTrial) -> Results:
     }
     arrays = [shard.read_arrays() for shard in joined.shards]
     length = max(len(array["count"]) for array in arrays)
-    sums = {
-        name: sum(np.pad(array[name], (0, length - len(array[name]))) for array in arrays)
-        for name in ("count", "sum", "sum_squares")
-    }
+    sums = {name: sum(np.pad(array[name], (0, length - len(array[name]))) for array in arrays) for name in SUMS}
     trial.replace_arrays(NllStatistics(sums).arrays() | {"state": np.array(json.dumps(state))})
     return summarise(NllJournal(trial), totals["device"])
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.trials.nll_of_stream import SUMS
+from utils.trials.nll_by_position import SUMS
 
 DAMAGED = "it is damaged, run the trial again with --overwrite"
 STREAM_BUCKETS = ("linear", "log")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.generation_metrics import METRICS
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from utils.trials.examples import example_trial
@@ -57,7 +58,7 @@ QUANTITIES = {
     "seconds": Quantity("Time (s)", "that the trial took", fixed(1)),
 }
 """In the order of the table's columns."""
-TEXT_SCORES = ("bleu", "rouge1", "rouge2", "rougeL")
+TEXT_SCORES = tuple(name for name in METRICS if name in QUANTITIES)
 
 Headline = dict[str, Value]
 """Values by names of QUANTITIES."""
@@ -170,7 +171,7 @@ def generation_table(results: Numbers, path: Path) -> Table:
         "prefill_seconds": fixed(2),
         "tokens_per_second": large,
         "cache_bytes": whole,
-    } | dict.fromkeys((*TEXT_SCORES, "rougeLsum"), fixed(4))
+    } | dict.fromkeys(METRICS, fixed(4))
     rows = [_cells(position, columns, path) for position in _records(results, "positions", path)]
     return _table("By position", tuple(columns), rows)
 
