@@ -1,4 +1,4 @@
-"""Where a trial of scripts/eval_infinite_ppl.py stands, running or not: tokens, speed and memory, in one line.
+"""The standing of a trial of scripts/eval_infinite_ppl.py, running or not: tokens, speed and memory, in one line.
 
 python benchmarks/stream_standing.py LOG_DIR
 """

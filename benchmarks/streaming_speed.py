@@ -99,7 +99,7 @@ def table(rows: list[Case]) -> str:
 
 
 def times_faster(rows: list[Case]) -> dict[str, float]:
-    """How many times faster chunks are read than single tokens, by panel where both were measured."""
+    """Factors by which chunks are read faster than single tokens, by panel where both were measured."""
     methods = {(row["panel"], row["method"]) for row in rows}
     return {
         panel: settled(rows, panel, method) / settled(rows, panel, ONE_AT_A_TIME)
@@ -109,7 +109,7 @@ def times_faster(rows: list[Case]) -> dict[str, float]:
 
 
 def results_of(arguments: Namespace, rows: list[Case]) -> Case:
-    """What is saved."""
+    """Results to save."""
     return {
         "title": "Reading a stream for its perplexity",
         "quantities": {SPEED: "tokens/s"},

@@ -93,7 +93,7 @@ def table_rows(trials: Sequence[NllTrial], bucket: int, pretraining_length: int 
 
 
 def _trials_to_count(trials: Sequence[NllTrial]) -> Sequence[DocumentTrial]:
-    """Those whose documents per bucket are a column: one where all are alike; a stream has no number of them."""
+    """Trials whose documents per bucket are a column: one where all are alike; a stream has no number of them."""
     if isinstance(trials[0], StreamTrial):
         return []
     return trials[:1] if all(_same_tokens(trials[0], trial) for trial in trials) else trials
@@ -135,7 +135,7 @@ def bucket_spread(trial: NllTrial, edges: np.ndarray) -> np.ndarray:
 
 
 def bucket_documents(trial: DocumentTrial, edges: np.ndarray) -> np.ndarray:
-    """How many documents reach into each bucket. Shape (buckets,), int64."""
+    """Number of documents that reach into each bucket. Shape (buckets,), int64."""
     count = trial.arrays["count"]
     return np.array([count[start:end].max(initial=0) for start, end in pairwise(edges)])
 

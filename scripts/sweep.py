@@ -45,7 +45,7 @@ from utils.trials.files import RESULTS
 from utils.trials.methods import METHODS
 
 RECORD = "sweep.json"
-"""In the root: the arguments that each cell was last begun with."""
+"""File in the root, with the arguments that each cell was last begun with."""
 AXES = {"models": "model", "tasks": "dataset", "lengths": "max_length", "methods": "method"}
 """The flag that each of them sets; of lengths, where its experiment names no other."""
 VALUES = (str, int, float, bool, type(None))

@@ -52,7 +52,7 @@ PERCENTILES = (50, 10, 90)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one panel shows: of an example, `None` where it has no such number. peak: of the run so far."""
+    """One panel. of: the cost of an example, `None` where it has no such number. peak: it is that of the run so far."""
 
     title: str
     label: str

@@ -126,7 +126,7 @@ def make_curves(trials: Sequence[NllTrial], smoothing: int | None, scale: Scale)
 
 
 def band_label(trials: Sequence[NllTrial], band: str) -> str:
-    """What the band shows of these trials, for the legend."""
+    """Words for the band of these trials, for the legend."""
     name = {"sem": "± 1 standard error", "std": "± 1 s.d."}[band]
     if not _of_streams(trials):
         return name if band == "sem" else f"{name} over documents"

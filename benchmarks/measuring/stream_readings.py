@@ -52,7 +52,7 @@ class Order:
         return nll
 
     def longest_readings(self) -> dict[str, Reading]:
-        """By document, the first of those that hold most of it."""
+        """The first of the readings that hold most of a document, by document."""
         longest: dict[str, Reading] = {}
         for reading in self.readings:
             best = longest.setdefault(reading.document, reading)

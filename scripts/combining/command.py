@@ -1,4 +1,4 @@
-"""What the scripts that combine trials have in common: their arguments, reading log dirs, and giving out a table."""
+"""The frame of the scripts that combine trials: their arguments, reading log dirs, and giving out a table."""
 
 import argparse
 from argparse import Namespace
@@ -49,7 +49,7 @@ def load_joined(arguments: Namespace) -> list[JoinedTrial]:
 
 
 def describe_trials(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[Record]:
-    """For each trial the columns that every table begins with: trial (its label), method and model.
+    """The columns that every table begins with, for each trial: trial (its label), method and model.
 
     Where versions differ, one more tells what computed each trial.
     """

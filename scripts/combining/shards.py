@@ -79,7 +79,7 @@ def refuse_different(trials: Sequence[ExampleTrial]) -> None:
 
 
 def _identity(trial: ExampleTrial) -> dict[str, Any]:
-    """By the name that a message gives it, all that shards of one trial have in common."""
+    """All that shards of one trial have in common, by the name that a message gives it."""
     arguments = {
         f"--{name}": value
         for name, value in trial.arguments.items()

@@ -1,4 +1,4 @@
-"""What stats.npz of a diagnosis holds; `scripts/diagnose.py` writes it and the pictures of `visualization/` read it.
+"""Arrays in stats.npz of a diagnosis; `scripts/diagnose.py` writes them and the pictures of `visualization/` read them.
 
 Plain arrays without pickle. Axes: l measured layers, h query heads, b bins of distance, p positions, s hidden states,
 c components. Every statistic X of STATISTICS was first taken per document; over the documents that reach a place there

@@ -44,9 +44,9 @@ DOWNSTREAM, GENERATION = "eval_downstream_tasks", "eval_generation"
 PERPLEXITY, STREAMS = "eval_ppl_deepspeed", "eval_infinite_ppl"
 DIAGNOSIS = "diagnose"
 LAST_TOKENS = "--local_branch"
-"""As a flag's value: as many tokens as the window would hold."""
+"""Value of a flag: as many tokens as the window would hold."""
 Fields = Mapping[str, Any]
-"""By name the type of a field, a key of `reading.TYPE_WORDS`."""
+"""Types of fields by name, keys of `reading.TYPE_WORDS`."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Methods by name, as values of arguments: what a name stands for, and which name a trial's arguments have."""
+"""Methods by name, as values of arguments, and the name that a trial's arguments have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Any
 from utils.trials.experiments import EXPERIMENTS, LAST_TOKENS, Experiment
 
 NO_CAP = "none"
-"""As --limit_distance: distances are not capped."""
+"""Value of --limit_distance: distances are not capped."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a name stands for, as values of arguments.
+    """A method, as the values of arguments that its name stands for.
 
     fixed: what makes it this method; another value contradicts it. defaults: what counts unless it is given.
     never: values that would make it another method.

@@ -102,7 +102,7 @@ class StreamStatistics:
 
 
 def merge(streams: list[dict[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
-    """What stats.npz holds: both kinds' edges, and each sum of every stream, [streams, buckets]."""
+    """Arrays of stats.npz: both kinds' edges, and each sum of every stream, [streams, buckets]."""
     edges = {"linear_edges": linear_edges(length), "log_edges": log_edges(length)}
     return edges | {name: np.stack([stream[name] for stream in streams]) for name in streams[0]}
 

@@ -20,7 +20,7 @@ class NllTrial(LoadedTrial):
 
     @property
     def tokens(self) -> int:
-        """How many tokens were scored."""
+        """Number of tokens that were scored."""
         return int(self.totals(np.array([0, self.length]))[0].sum())
 
     @abstractmethod
@@ -36,7 +36,7 @@ class DocumentTrial(NllTrial):
         return len(self.arrays["count"])
 
     def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As the base class says; all documents together are one stream."""
+        """Sums as of the base class; all documents together are one stream."""
         edges = np.minimum(edges, self.length)
         tokens, nll = (window_sums(self.arrays[name], edges[:-1], edges[1:]) for name in ("count", "sum"))
         return tokens[None], nll[None]
@@ -59,7 +59,7 @@ class StreamTrial(NllTrial):
         return int(self.arrays["linear_edges"][1])
 
     def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As the base class says; edges are multiples of `bucket`, or beyond the last position."""
+        """Sums as of the base class; edges are multiples of `bucket`, or beyond the last position."""
         places = np.searchsorted(self.arrays["linear_edges"], np.minimum(edges, self.length))
         tokens, nll = (window_sums(self.arrays[f"linear_{name}"], places[:-1], places[1:]) for name in ("count", "sum"))
         return tokens, nll

@@ -48,7 +48,7 @@ def is_of(value: Any, kind: Any) -> bool:
 
 
 def read_position_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What a trial of documents keeps in nll.npz: each array of shape (positions,), at least those of SUMS."""
+    """Arrays in nll.npz of a trial of documents: each of shape (positions,), at least those of SUMS."""
     arrays = _read_sums(path, tuple(SUMS))
     if any(array.ndim != 1 or array.shape != arrays["count"].shape for array in arrays.values()):
         raise UserError(f"{path} holds arrays that are not of one length: {DAMAGED}")
@@ -58,7 +58,7 @@ def read_position_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_stream_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What a trial of streams keeps in stats.npz.
+    """Arrays in stats.npz of a trial of streams.
 
     For both of STREAM_BUCKETS: NAME_edges, int64 (buckets + 1,), from 0 to the streaming length, and NAME_count,
     NAME_sum, NAME_sum_squares, each (streams, buckets). Every token of a bucket but the first of all is counted.

@@ -87,12 +87,12 @@ class Trial:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What config.json holds, None before `begin`."""
+        """Content of config.json, None before `begin`."""
         return self._read_json(CONFIG)
 
     @property
     def results(self) -> dict[str, Any] | None:
-        """What results.json holds, None where the trial is not finished."""
+        """Content of results.json, None where the trial is not finished."""
         return self._read_json(RESULTS)
 
     def begin(self, config: dict[str, Any]) -> None:
@@ -157,7 +157,7 @@ class Trial:
             replace_file(self.folder / SAMPLES, lambda file: file.write(text.encode()))
 
     def arrays(self) -> dict[str, np.ndarray] | None:
-        """What nll.npz holds, None where there is none yet. Raises UserError on a damaged file."""
+        """Arrays of nll.npz, None where there is none yet. Raises UserError on a damaged file."""
         path = self.folder / ARRAYS
         if not path.exists():
             return None
@@ -240,7 +240,7 @@ class Trial:
 
 
 def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """Where two JSON values differ: (name, old, new), one level into objects."""
+    """Differences of two JSON values: (name, old, new), one level into objects."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         return [(f"{name} {key}", old.get(key), new.get(key)) for key in keys]

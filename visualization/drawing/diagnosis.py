@@ -1,4 +1,4 @@
-"""Diagnoses: what scripts/diagnose.py left in a log dir, read and checked, and the heads of a model that are drawn."""
+"""Diagnoses of scripts/diagnose.py, read and checked, and the heads of a model that are drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class HeadChoice:
 
     @classmethod
     def of(cls, layers: Sequence[int] | None, heads: Sequence[int] | None) -> "HeadChoice":
-        """From --layer and --head."""
+        """The choice that --layer and --head make."""
         return cls(*(None if numbers is None else tuple(dict.fromkeys(numbers)) for numbers in (layers, heads)))
 
     def __str__(self) -> str:
@@ -38,13 +38,13 @@ class Diagnosis(LoadedTrial):
 
     @property
     def length(self) -> int:
-        """Up to the last sampled position that a document reaches."""
+        """Tokens up to the last sampled position that a document reaches."""
         reached = np.flatnonzero(self.arrays["attended"].max(axis=0) > 0)
         return int(self.arrays["positions"][reached[-1]]) + 1
 
     @property
     def layers(self) -> list[int]:
-        """Those that were measured."""
+        """Numbers of the layers that were measured."""
         return self.arrays["layers"].tolist()
 
     @property
@@ -54,7 +54,7 @@ class Diagnosis(LoadedTrial):
 
     @property
     def documents(self) -> int:
-        """How many were measured."""
+        """Number of documents that were measured."""
         return len(np.unique(self.arrays["hidden_document"]))
 
     @property
@@ -70,13 +70,13 @@ class Diagnosis(LoadedTrial):
         return max(self.length - queries - int(self.arrays["first_tokens"]) + 1, 0)
 
     def rows(self, choice: HeadChoice = ALL_HEADS) -> list[int]:
-        """Where the chosen layers are along the axis of layers."""
+        """Places of the chosen layers along the axis of layers."""
         wanted = self.layers if choice.layers is None else choice.layers
         self._refuse_missing("layer", wanted, self.layers)
         return [self.layers.index(layer) for layer in wanted]
 
     def number_of_heads(self, choice: HeadChoice) -> int:
-        """How many heads of all layers are chosen."""
+        """Number of chosen heads of all layers."""
         return len(self.rows(choice)) * (self.heads if choice.heads is None else len(choice.heads))
 
     def of_heads(self, values: np.ndarray, choice: HeadChoice = ALL_HEADS) -> np.ndarray:

@@ -31,7 +31,7 @@ class Method:
 
     @property
     def samples(self) -> list[Sample]:
-        """Of all trials, the examples that did not fail."""
+        """Examples of all trials that did not fail."""
         return [sample for trial in self.trials for sample in finished(trial)]
 
     @property
@@ -41,7 +41,7 @@ class Method:
 
     @property
     def length(self) -> int:
-        """Of the longest text, tokens."""
+        """Tokens of the longest text."""
         return max(length_of(sample) for sample in self.samples)
 
 
@@ -108,7 +108,7 @@ def _method(trial: ExampleTrial) -> str:
 
 
 def _facts(trial: ExampleTrial) -> dict[str, object]:
-    """What trials of one label must have in common."""
+    """Facts that trials of one label must have in common."""
     config = trial.config
     return {"method": _method(trial), "Λ-attention": config.get("lambda_attention"), "model": config["model"]}
 

@@ -1,4 +1,4 @@
-"""What a report makes of the trials of each script: its numbers, and its pictures.
+"""Numbers and pictures that a report shows of the trials of each script.
 
 A picture more is one `Picture(heading, how to read it, draw)` more in the tuple of its script.
 """
@@ -43,7 +43,7 @@ from visualization.reporting.numbers import (
 )
 
 Evidence = Any
-"""What the pictures of a kind are drawn from, one for each trial: what its `Kind.load` gives."""
+"""A trial as the pictures of its kind are drawn from it, read by `Kind.load`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Kind:
-    """How the trials of one script are read and shown.
+    """Reading and showing of the trials of one script.
 
     measures: what they measure, in words. load: reads and checks, for a label, what pictures are drawn from. headline:
     the numbers of the comparison. breakdown: from results.json and its path, the numbers by position or the like.

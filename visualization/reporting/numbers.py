@@ -57,7 +57,7 @@ QUANTITIES = {
     "peak_memory_bytes": Quantity("Peak memory (GiB)", "of one process", lambda value: f"{value / 2**30:.2f}"),
     "seconds": Quantity("Time (s)", "that the trial took", fixed(1)),
 }
-"""In the order of the table's columns."""
+"""Quantities in the order of the table's columns."""
 TEXT_SCORES = tuple(name for name in METRICS if name in QUANTITIES)
 
 Headline = dict[str, Value]
