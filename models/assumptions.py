@@ -128,14 +128,35 @@ def cache_of(output: Mapping[str, Any]) -> Cache | None:
     return output.get(OUTPUT_CACHE)
 
 
+def attention_cache(inputs: Mapping[str, Any], who: str) -> Cache | None:
+    """The cache among what attention module `who` is given besides hidden states, in one pass for each of many layers.
+
+    Raises TypeError for an input that Λ-attention does not know, and ValueError for two caches.
+    """
+    cache = None
+    for name, value in inputs.items():
+        if value is None or name in UNUSED_BY_ATTENTION:
+            continue
+        if name not in LAYER_CACHE_NAMES:
+            raise unknown_argument(name, who)
+        if cache is not None and value is not cache:
+            find_cache(inputs, LAYER_CACHE_NAMES)  # which says that these are two
+        cache = value
+    return cache
+
+
 def refuse_unknown(inputs: Mapping[str, Any], known: frozenset[str], who: str) -> None:
     """Raise TypeError for an argument of `who` that is none of `known` and not None: it could change the result."""
     for name, value in inputs.items():
         if value is not None and name not in known:
-            raise TypeError(
-                f"{who} is given {name!r}, which Λ-attention does not know: leave it out, or if Transformers "
-                f"{VERSION} hands it over by itself, take one that is supported ({supported_range()})"
-            )
+            raise unknown_argument(name, who)
+
+
+def unknown_argument(name: str, who: str) -> TypeError:
+    return TypeError(
+        f"{who} is given {name!r}, which Λ-attention does not know: leave it out, or if Transformers "
+        f"{VERSION} hands it over by itself, take one that is supported ({supported_range()})"
+    )
 
 
 def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:

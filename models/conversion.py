@@ -18,11 +18,11 @@ from transformers.cache_utils import Cache
 from .assumptions import (
     ATTENTION_MASK,
     CACHE_NAMES,
-    LAYER_CACHE_NAMES,
     ROTARY,
     UNUSED_BY_ATTENTION,
     VERSION,
     WRAPPED_FORWARD,
+    attention_cache,
     cache_name,
     check_version,
     find_cache,
@@ -171,9 +171,6 @@ def _check_positions(position_ids: Tensor | None, mask: Tensor | None) -> None:
         raise ValueError("Λ-attention needs consecutive position_ids within a row: packed sequences are not supported")
 
 
-_KNOWN_BY_ATTENTION = UNUSED_BY_ATTENTION | set(LAYER_CACHE_NAMES)
-
-
 class _InferenceOnly(torch.autograd.Function):
     """Runs a function without recording it; differentiating it says why that is not possible."""
 
@@ -195,8 +192,7 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, **inputs) -> tupl
     inputs: what Transformers hands over besides. Raises TypeError for what Λ-attention does not know.
     """
     layer, conversion = self.lambda_layer, self.lambda_conversion
-    refuse_unknown(inputs, _KNOWN_BY_ATTENTION, type(self).__name__)
-    cache = find_cache(inputs, LAYER_CACHE_NAMES)
+    cache = attention_cache(inputs, type(self).__name__)
     past = None if cache is None else cache.layers[layer.layer_idx]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ def draw(trials: Sequence[Diagnosis], *, layers: Sequence[int] | None = None, ti
         for axes, layer in zip(row, layers):
             triangles = draw_projection(axes, trial, layer, last)
             axes.set_title(f"{trial.label}, layer {layer}" if len(trials) > 1 else f"Layer {layer}", parse_math=False)
-    add_position_bar(figure, list(panels.flat), last)
+    add_position_bar(figure, figure.axes, last)
     if title:
         figure.suptitle(title, parse_math=False)
     add_legend_below(figure, [triangles], [first_label(trials)])

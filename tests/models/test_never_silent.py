@@ -125,6 +125,17 @@ def test_two_caches_are_one_too_many():
         model.base_model(IDS, cache=LambdaCache(CONFIG, 2), past_key_values=LambdaCache(CONFIG, 2))
 
 
+@torch.no_grad()
+def test_nor_may_a_layer_hand_over_two(monkeypatch):
+    def twice(inputs):
+        name = next(name for name in LAYER_CACHE_NAMES if name in inputs)
+        return {**inputs, name: inputs[name], "layer_past": LambdaCache(CONFIG, 2)}
+
+    hand_over(monkeypatch, LlamaDecoderLayer, twice)
+    with pytest.raises(ValueError, match="two caches"):
+        convert_model(tiny_model(), CONFIG)(IDS, use_cache=True)
+
+
 def test_an_attention_module_with_a_new_part_is_refused():
     model = tiny_model()
     for layer in model.base_model.layers:

@@ -168,6 +168,11 @@ def test_first_tokens_are_triangles_and_later_ones_dots(trials):
     assert legend_labels(figure) == ["first 4 tokens"]
 
 
+def test_an_odd_number_of_layers_of_one_trial_is_drawn(trials):
+    figure = position_pca.draw(trials[:1], layers=[0, 1, 3])
+    assert [axes.get_title() for axes in figure.axes] == ["Layer 0", "Layer 1", "Layer 3", ""]
+
+
 def test_layers_are_spread_and_each_trial_has_a_row(trials):
     assert position_pca.spread_layers(trials[0]) == [0, 1, 3, 4]
     titles = [axes.get_title() for axes in position_pca.draw(trials, layers=[0, 4]).axes[:-1]]
