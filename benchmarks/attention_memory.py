@@ -48,7 +48,7 @@ class Method:
 
 
 def dense_attention(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
-    """Of torch; positions are left out."""
+    """Causal attention of torch; positions are left out."""
     grouped = query.shape[1] > key.shape[1]
     return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=layer.scale, enable_gqa=grouped)
 
@@ -80,7 +80,7 @@ def memory_rows(case: Case, lengths: Sequence[int], repeats: int, budget: float)
 
 
 def rows_of(method: str, case: Case, lengths: Sequence[int], repeats: int, budget: float) -> list[Case]:
-    """Up to the length at which one run would take too long, or memory runs out."""
+    """Rows up to the length at which one run would take too long, or memory runs out."""
     rows: list[Case] = []
     for length in lengths:
         if rows and _expected_seconds(rows[-1], length) > budget:
@@ -97,7 +97,7 @@ def rows_of(method: str, case: Case, lengths: Sequence[int], repeats: int, budge
 
 
 def _expected_seconds(row: Case, length: int) -> float:
-    """Of one run at this length, from a shorter one."""
+    """Seconds of one run at this length, from a shorter one."""
     return row["run_seconds"] * (length / row["length"]) ** METHODS[row["method"]].exponent
 
 

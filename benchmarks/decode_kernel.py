@@ -37,14 +37,15 @@ from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attenti
 from utils.arguments import finite_number
 from utils.program import run_main
 from utils.text_tables import as_text
+from visualization.drawing.benchmark_results import FLOOR
 
 LENGTHS = {device: [4096, 16_384, 65_536, 262_144, 1_048_576] for device in DEVICES}
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 BUDGET = {"cpu": 10.0, "cuda": 1.0}
 LAYERS = 8
 PUBLISHED_COPIES = 4
-"""What the published step holds at once, in times its keys and values: these, appended, rotated, and on the way."""
-OURS, WINDOW, DENSE, PUBLISHED, FLOOR = "Λ-attention", "window", "dense", "published", "floor"
+"""Copies that the published step holds at once of its keys and values: these, appended, rotated, and on the way."""
+OURS, WINDOW, DENSE, PUBLISHED = "Λ-attention", "window", "dense", "published"
 QUANTITIES = {"seconds": "seconds per token and layer"}
 
 Token = tuple[Tensor, Tensor, Tensor]
@@ -60,18 +61,18 @@ class Method:
 
 
 def stored_bytes(shape: Shape, tokens: int, dtype: torch.dtype) -> int:
-    """Of the keys and values of so many tokens in one layer."""
+    """Bytes of the keys and values of so many tokens in one layer."""
     return 2 * tokens * shape.key_heads * shape.head_dim * dtype.itemsize
 
 
 def kept_tokens(shape: Shape, length: int) -> int:
-    """Those that the token after `length` others attends to."""
+    """Number of tokens that the one after `length` others attends to."""
     window = min(length + 1, shape.local_branch)
     return window + min(shape.global_branch, length + 1 - window)
 
 
 def filled_cache(config: LambdaConfig, key: Tensor, value: Tensor, layer: AttentionLayer, length: int) -> LambdaLayer:
-    """As after `length` tokens, the last L and first G of which are those of key and value `[1, Hkv, <= G + L, d]`."""
+    """The cache after `length` tokens, whose last L and first G are those of key and value `[1, Hkv, <= G + L, d]`."""
     cache, first = LambdaLayer(config), min(config.global_branch, key.shape[-2])
     ring_key, ring_value = (x[:, :, -config.local_branch :] for x in (key, value))
     cache.begin(key[:, :, :first], value[:, :, :first])
@@ -163,7 +164,7 @@ def published_method(
 
 
 def methods(shape: Shape, length: int, device: str, dtype: torch.dtype, budget: int) -> dict[str, Method]:
-    """What is compared, by name, on random keys and values. budget: the bytes that one of them may take."""
+    """Methods to compare, by name, on random keys and values. budget: the bytes that one of them may take."""
     token = tuple(shape.inputs(1, device, dtype))
     needed, whole = kept_tokens(shape, length), stored_bytes(shape, length, dtype)
     keeps_all = whole <= budget

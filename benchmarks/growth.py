@@ -29,6 +29,7 @@ from benchmarks.measuring.timing import FLOOR_REPEATS, MM, product_cases, produc
 from utils.arguments import whole_number
 from utils.program import run_main
 from utils.text_tables import Row, as_text
+from visualization.drawing.benchmark_results import FLOOR
 
 LENGTHS = {
     "cpu": [4096, 8192, 16_384, 32_768, 65_536],
@@ -43,7 +44,6 @@ ENDLESS = 1e6
 FITTED = 4
 """Lengths in a fit at most, the longest."""
 TIMED = (OURS, DENSE)
-FLOOR = "floor"
 TITLE = "Growth of one attention layer with the length"
 QUANTITIES = {"seconds": "seconds per forward", "memory_mib": "working memory beyond input and output, MiB"}
 

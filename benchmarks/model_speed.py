@@ -48,7 +48,7 @@ VANILLA, OURS, GRAPH = "vanilla", "Λ-attention", "Λ-attention, CUDA graph"
 METHODS = {"cpu": (VANILLA, OURS), "cuda": (VANILLA, OURS, GRAPH)}
 OVERHEAD_LENGTH = 2048
 PAPER = {"tokens_per_second": 2.7, "memory_mib": 7.5}
-"""How many times better the paper finds LM-Infinite (arXiv 2308.16137): decoding and memory at 32K tokens."""
+"""Factors by which the paper finds LM-Infinite better (arXiv 2308.16137): decoding and memory at 32K tokens."""
 QUANTITIES = {
     "prefill_seconds": "seconds to the first token",
     "tokens_per_second": "tokens/s after it",
@@ -119,7 +119,7 @@ def measure_all(arguments: Namespace, rows: list[Case], overheads: list[Case]) -
 
 
 def _models_and_dtypes(arguments: Namespace) -> list[Case]:
-    """What the cases of a panel have in common."""
+    """Settings that the cases of a panel have in common."""
     config = LambdaConfig(arguments.local_branch, arguments.global_branch, arguments.limit_distance)
     settings = {name: getattr(arguments, name) for name in ("device", "tokens", "repeats", "budget")}
     return [
@@ -136,7 +136,7 @@ def _models_and_dtypes(arguments: Namespace) -> list[Case]:
 
 
 def ratios(rows: list[Case]) -> list[Case]:
-    """How many times better than vanilla each method is, where both were measured; None is not known."""
+    """Factors by which each method is better than vanilla, where both were measured; None is not known."""
     found = []
     vanilla = {(row["panel"], row["length"]): row for row in rows if row["method"] == VANILLA}
     for row in rows:
@@ -185,7 +185,7 @@ def overhead_lines(overheads: list[Case]) -> str:
 
 
 def results_of(arguments: Namespace, rows: list[Case], overheads: list[Case]) -> Case:
-    """What is saved."""
+    """Results to save."""
     return {
         "title": "A whole model: prefill and decode",
         "quantities": QUANTITIES,

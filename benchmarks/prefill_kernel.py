@@ -44,14 +44,15 @@ from models.lambda_attention import lambda_attention
 from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import as_text
+from visualization.drawing.benchmark_results import FLOOR
 
 LENGTHS = {"cpu": [4096, 16_384, 65_536, 262_144], "cuda": [4096, 32_768, 131_072, 262_144, 1_048_576]}
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 BUDGET = {"cpu": 20.0, "cuda": 1.0}
 LIMIT = {"cpu": 60.0, "cuda": 1.5}
-OURS, PUBLISHED, FLOOR = "Λ-attention", "published", "floor"
+OURS, PUBLISHED = "Λ-attention", "published"
 MEMORY_SHARE = 0.5
-"""Of the device's memory, that the tensors of a length may take: the methods need room beside them."""
+"""Share of the device's memory that the tensors of a length may take: the methods need room beside them."""
 QUADRATIC = ("dense causal",)
 QUANTITIES = {"seconds": "seconds per layer"}
 
@@ -59,7 +60,7 @@ Method = Callable[[], Tensor]
 
 
 def methods(shape: Shape, length: int, device: str, dtype: torch.dtype) -> dict[str, Method]:
-    """What is compared, by name, each ready to run on the same random tensors."""
+    """Methods to compare, by name, each ready to run on the same random tensors."""
     query, key, value = shape.inputs(length, device, dtype)
     layer = shape.layer()
     window = shape.layer(replace(shape.config, global_branch=0))
@@ -87,7 +88,7 @@ def _compiled_flex() -> Callable[..., Tensor]:
 
 
 class Expectation:
-    """Which methods would take a longer sequence more than `limit` seconds, from what a shorter one took."""
+    """Tells which methods would take more than `limit` seconds at a longer sequence, from what a shorter one took."""
 
     def __init__(self, limit: float) -> None:
         self.limit = limit
@@ -134,7 +135,7 @@ def measure_panel(
 
 
 def _tensor_bytes(shape: Shape, length: int, dtype: torch.dtype) -> int:
-    """Of the inputs, of query and key encoded, and of an output."""
+    """Bytes of the inputs, of query and key encoded, and of an output."""
     heads = 3 * (shape.query_heads + shape.key_heads)
     return heads * shape.head_dim * length * dtype.itemsize
 

@@ -23,6 +23,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.measuring.machine import save_results
+from utils.trials.files import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGINNING = "<s>"
@@ -65,7 +66,7 @@ def read_stream(folder: Path, length: int, device: str) -> list[dict[str, Any]]:
     line += ["--save_steps", SAVE_STEPS, "--save_token_nll", "--log_dir", folder / "logs"]
     hidden = {"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else {}
     subprocess.run([str(word) for word in line], cwd=ROOT, env={**os.environ, **hidden}, check=True)
-    return [json.loads(text) for text in (folder / "logs" / "samples.jsonl").read_text().splitlines()]
+    return [json.loads(text) for text in (folder / "logs" / SAMPLES).read_text().splitlines()]
 
 
 def memory_growth(chunks: list[dict[str, Any]]) -> dict[str, float]:

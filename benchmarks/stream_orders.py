@@ -19,19 +19,13 @@ import numpy as np
 
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.stream_readings import Order, load_order
-from data.arguments import CORPUS_ARGUMENTS
+from scripts.compare_ppl import SAME_STREAM_ARGUMENTS
 from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main
 
 LIMIT = 0.15
-SAME_ARGUMENTS = (
-    "model",
-    "tokenizer_path",
-    "dataset",
-    *(name for name in CORPUS_ARGUMENTS if name != "seed"),
-    "document_separator",
-)
+SAME_ARGUMENTS = tuple(name for name in SAME_STREAM_ARGUMENTS if name != "streaming_length")
 
 
 def refuse_differences(first: dict[str, Any], second: dict[str, Any], log_dirs: list[str]) -> None:
@@ -50,7 +44,7 @@ def refuse_differences(first: dict[str, Any], second: dict[str, Any], log_dirs: 
 
 
 def nll_elsewhere(here: Order, there: Order) -> np.ndarray:
-    """For every position of `here` the NLL that `there` gave to the same token of the same document, float32.
+    """NLL that `there` gave to the same token of the same document, for every position of `here`, float32.
 
     NaN where it read no such token, between documents, and in the warm-up of either.
     """
@@ -66,7 +60,7 @@ def nll_elsewhere(here: Order, there: Order) -> np.ndarray:
 
 
 def bucket_table(here: Order, there: Order, size: int) -> list[dict[str, Any]]:
-    """Per `size` positions of `here`: mean NLL, and over the tokens that `there` read too: share, NLL here and there.
+    """Rows per `size` positions of `here`: mean NLL, and over the tokens that `there` read too: share, both NLLs.
 
     unexplained: NLL here less there. excess: by how much that is over its value in the first bucket that has one.
     """
@@ -86,13 +80,13 @@ def bucket_table(here: Order, there: Order, size: int) -> list[dict[str, Any]]:
 
 
 def mean(nll: np.ndarray) -> float | None:
-    """Of the tokens that were scored; None without any."""
+    """Mean over the tokens that were scored; None without any."""
     scored = nll[~np.isnan(nll)]
     return float(scored.mean()) if len(scored) else None
 
 
 def document_table(first: Order, second: Order) -> list[dict[str, Any]]:
-    """Per document that both read completely: where it begins in either order, its mean NLL there, second less first.
+    """Rows per document that both read completely: its beginning and mean NLL in either order, second less first.
 
     What lies in the warm-up of one counts in neither.
     """
@@ -135,7 +129,7 @@ def trend(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def token_correlation(here: Order, there: Order) -> float | None:
-    """Of the NLL of all tokens that both read, here and there: near 1, or they are not the same tokens."""
+    """Correlation of the NLL, here and there, of all tokens that both read: near 1, or they are not the same tokens."""
     elsewhere = nll_elsewhere(here, there)
     shared = ~np.isnan(elsewhere)
     return float(np.corrcoef(here.nll[shared], elsewhere[shared])[0, 1]) if shared.sum() > 1 else None

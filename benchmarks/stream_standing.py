@@ -1,4 +1,4 @@
-"""Where a trial of scripts/eval_infinite_ppl.py stands, running or not: tokens, speed and memory, in one line.
+"""The standing of a trial of scripts/eval_infinite_ppl.py, running or not: tokens, speed and memory, in one line.
 
 python benchmarks/stream_standing.py LOG_DIR
 """
@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.errors import UserError
 from utils.program import run_main
+from utils.trials.files import CHECKPOINT
 from utils.trials.trial import Trial
 
 NEWEST_CHUNKS = 20
@@ -38,7 +39,7 @@ def standing(log_dir: Path) -> str:
 
 def checkpointed(log_dir: Path, chunks: list[dict]) -> int:
     """The position of the newest checkpoint, whose folder is named by the number of chunks."""
-    numbers = [path.name.removeprefix("checkpoint-") for path in log_dir.glob("checkpoint-*")]
+    numbers = [path.name.removeprefix(CHECKPOINT) for path in log_dir.glob(f"{CHECKPOINT}*")]
     done = max((int(number) for number in numbers if number.isdecimal()), default=0)
     return chunks[min(done, len(chunks)) - 1]["end"] if done and chunks else 0
 

@@ -27,6 +27,7 @@ from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import Row, as_text
+from utils.trials.files import SAMPLES
 from utils.trials.methods import NO_CAP
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,7 +55,7 @@ def read_stream(arguments: Namespace, dtype: str, length: int, chunk: int) -> li
         run = run_child([str(word) for word in line], cwd=ROOT, env={**os.environ, **hidden})
         if run.returncode:
             raise UserError(f"memory ran out over chunks of {chunk:,} tokens: give a smaller --chunk or --local_branch")
-        return [json.loads(text) for text in (Path(folder) / "samples.jsonl").read_text().splitlines()]
+        return [json.loads(text) for text in (Path(folder) / SAMPLES).read_text().splitlines()]
 
 
 def speeds(chunks: list[Case], most: int = MOST_ROWS) -> list[tuple[int, float]]:
@@ -98,7 +99,7 @@ def table(rows: list[Case]) -> str:
 
 
 def times_faster(rows: list[Case]) -> dict[str, float]:
-    """How many times faster chunks are read than single tokens, by panel where both were measured."""
+    """Factors by which chunks are read faster than single tokens, by panel where both were measured."""
     methods = {(row["panel"], row["method"]) for row in rows}
     return {
         panel: settled(rows, panel, method) / settled(rows, panel, ONE_AT_A_TIME)
@@ -108,7 +109,7 @@ def times_faster(rows: list[Case]) -> dict[str, float]:
 
 
 def results_of(arguments: Namespace, rows: list[Case]) -> Case:
-    """What is saved."""
+    """Results to save."""
     return {
         "title": "Reading a stream for its perplexity",
         "quantities": {SPEED: "tokens/s"},

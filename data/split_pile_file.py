@@ -30,7 +30,7 @@ from utils.program import run_main
 
 @dataclass
 class Group:
-    """Where the documents of one group lie in the temporary file, in the order of the input."""
+    """Places in the temporary file of one group's documents, in the order of the input."""
 
     lengths: array = field(default_factory=lambda: array("q"))  # characters
     starts: array = field(default_factory=lambda: array("q"))  # bytes

@@ -16,7 +16,7 @@ Encode = Callable[[Document], list[int]]
 
 @dataclass(frozen=True)
 class Cursor:
-    """Where a stream stands: `offset` tokens into the piece of the document at `place` in the order of a pass.
+    """Standing of a stream: `offset` tokens into the piece of the document at `place` in the order of a pass.
 
     A document's piece is the separator before it and its own tokens. begun: whether an earlier document had any. The
     order is drawn from the seed and the number of the pass, so this is all the random state there is.

@@ -1,4 +1,4 @@
-"""From a document's text to token ids, and how many bytes of text the scored tokens stand for."""
+"""Encoding of a document's text as token ids, and the bytes of text that the scored tokens stand for."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -20,7 +20,7 @@ from scripts.combining.shards import JoinedTrial
 from scripts.combining.tables import Record
 from utils.errors import UserError
 from utils.program import run_main
-from utils.trials.examples import GENERATION
+from utils.trials.experiments import GENERATION
 
 
 def parse_arguments() -> Namespace:

@@ -28,7 +28,7 @@ from scripts.combining.tables import Record
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from utils.program import run_main
-from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
+from utils.trials.experiments import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
 from utils.trials.summary import summarise_nll, summarise_task
 
 

@@ -24,15 +24,16 @@ from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import Row, as_markdown, as_text
 from utils.trials.arguments import trial_parser
-from utils.trials.finished import DocumentTrial, FinishedTrial, StreamTrial, lengths_to_mark, load_trials
+from utils.trials.finished import lengths_to_mark
+from utils.trials.nll_by_position import BUCKET_SIZE
 from utils.trials.nll_of_stream import TABLE_ROWS, round_bucket
+from utils.trials.nll_trials import DocumentTrial, NllTrial, StreamTrial, load_trials
 from utils.trials.versions import describe, differ, environments
 
 SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
 CORPUS = tuple(name for name in CORPUS_ARGUMENTS if name != "seed")
 SAME_STREAM_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS, "streaming_length", "document_separator")
 """Not the seed: another order of the same documents is what one compares. Nor the chunk, which changes no number."""
-DOCUMENT_BUCKET = 1024
 UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank", "save_steps", "save_token_nll")
 """These differ, and say nothing about the numbers."""
 NOTHING = "-"
@@ -44,7 +45,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--bucket",
         type=whole_number(1),
         metavar="TOKENS",
-        help=f"positions in a row of the table (default: {DOCUMENT_BUCKET}; for streams a round number that gives at "
+        help=f"positions in a row of the table (default: {BUCKET_SIZE}; for streams a round number that gives at "
         f"most {TABLE_ROWS} rows)",
     )
     parser.add_argument("--format", choices=("text", "markdown"), default="text", help="(default: text)")
@@ -54,7 +55,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def check_comparable(trials: Sequence[FinishedTrial]) -> None:
+def check_comparable(trials: Sequence[NllTrial]) -> None:
     """UserError that tells the differences where a trial had another model or text than the first."""
     first = trials[0]
     for other in trials[1:]:
@@ -72,7 +73,7 @@ def check_comparable(trials: Sequence[FinishedTrial]) -> None:
             )
 
 
-def table_rows(trials: Sequence[FinishedTrial], bucket: int, pretraining_length: int | None = None) -> list[Row | str]:
+def table_rows(trials: Sequence[NllTrial], bucket: int, pretraining_length: int | None = None) -> list[Row | str]:
     """Header, one row for each bucket, then the totals; a str in the list is a line across the table."""
     labels = [trial.label for trial in trials]
     counted = _trials_to_count(trials)
@@ -91,18 +92,18 @@ def table_rows(trials: Sequence[FinishedTrial], bucket: int, pretraining_length:
     return [*rows, "", *_summary_rows(trials, counted)]
 
 
-def _trials_to_count(trials: Sequence[FinishedTrial]) -> Sequence[DocumentTrial]:
-    """Those whose documents per bucket are a column: one where all are alike; a stream has no number of them."""
+def _trials_to_count(trials: Sequence[NllTrial]) -> Sequence[DocumentTrial]:
+    """Trials whose documents per bucket are a column: one where all are alike; a stream has no number of them."""
     if isinstance(trials[0], StreamTrial):
         return []
     return trials[:1] if all(_same_tokens(trials[0], trial) for trial in trials) else trials
 
 
-def choose_bucket(trials: Sequence[FinishedTrial], wanted: int | None) -> int:
+def choose_bucket(trials: Sequence[NllTrial], wanted: int | None) -> int:
     """Positions in a row: as wanted, else as --help tells. UserError where the trials' sums cannot give them."""
     streams = [trial for trial in trials if isinstance(trial, StreamTrial)]
     if not streams:
-        return wanted or DOCUMENT_BUCKET
+        return wanted or BUCKET_SIZE
     bucket = wanted or round_bucket(max(trial.length for trial in streams), TABLE_ROWS)
     for trial in streams:
         if bucket % trial.bucket and bucket < trial.length:
@@ -118,13 +119,13 @@ def bucket_edges(length: int, bucket: int) -> np.ndarray:
     return np.append(np.arange(0, length, bucket), length)
 
 
-def bucket_nll(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
+def bucket_nll(trial: NllTrial, edges: np.ndarray) -> np.ndarray:
     """Mean NLL of the tokens in each bucket, in nats; NaN where there are none. Shape (buckets,)."""
     tokens, total = (sums.sum(axis=0) for sums in trial.totals(edges))
     return np.where(tokens > 0, total / np.maximum(tokens, 1), np.nan)
 
 
-def bucket_spread(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
+def bucket_spread(trial: NllTrial, edges: np.ndarray) -> np.ndarray:
     """Standard deviation over streams of their mean NLL in each bucket; NaN where there are not two. (buckets,)"""
     tokens, total = trial.totals(edges)
     if len(tokens) < 2:
@@ -134,18 +135,18 @@ def bucket_spread(trial: FinishedTrial, edges: np.ndarray) -> np.ndarray:
 
 
 def bucket_documents(trial: DocumentTrial, edges: np.ndarray) -> np.ndarray:
-    """How many documents reach into each bucket. Shape (buckets,), int64."""
+    """Number of documents that reach into each bucket. Shape (buckets,), int64."""
     count = trial.arrays["count"]
     return np.array([count[start:end].max(initial=0) for start, end in pairwise(edges)])
 
 
-def nll_cells(trial: FinishedTrial, edges: np.ndarray) -> Row:
+def nll_cells(trial: NllTrial, edges: np.ndarray) -> Row:
     """Mean NLL in each bucket, with the spread over streams where there is one."""
     pairs = zip(bucket_nll(trial, edges), bucket_spread(trial, edges))
     return [_number(nll, "{:.4f}") + ("" if np.isnan(spread) else f" ± {spread:.4f}") for nll, spread in pairs]
 
 
-def _summary_rows(trials: Sequence[FinishedTrial], counted: Sequence[DocumentTrial]) -> list[Row]:
+def _summary_rows(trials: Sequence[NllTrial], counted: Sequence[DocumentTrial]) -> list[Row]:
     whole = [np.array([0, trial.length]) for trial in trials]
     nll = [nll_cells(trial, edges)[0] for trial, edges in zip(trials, whole)]
     perplexity = [np.exp(bucket_nll(trial, edges)[0]) for trial, edges in zip(trials, whole)]
@@ -165,7 +166,7 @@ def _summary_rows(trials: Sequence[FinishedTrial], counted: Sequence[DocumentTri
     ]
 
 
-def differing_arguments(trials: Sequence[FinishedTrial]) -> list[str]:
+def differing_arguments(trials: Sequence[NllTrial]) -> list[str]:
     """One line for each trial with those arguments in which the trials differ; no line if none do."""
     names = {name: None for trial in trials for name in trial.arguments if name not in UNTOLD_ARGUMENTS}
     differing = [name for name in names if len({_shown(trial, name) for trial in trials}) > 1]
@@ -174,7 +175,7 @@ def differing_arguments(trials: Sequence[FinishedTrial]) -> list[str]:
     return [f"{trial.label}: " + ", ".join(f"{name} {_shown(trial, name)}" for name in differing) for trial in trials]
 
 
-def differing_versions(trials: Sequence[FinishedTrial]) -> list[str]:
+def differing_versions(trials: Sequence[NllTrial]) -> list[str]:
     """One line for each trial with the versions that computed it; no line if they are the same throughout."""
     took_part = [environments(trial.config) for trial in trials]
     if not differ(took_part):
@@ -182,12 +183,12 @@ def differing_versions(trials: Sequence[FinishedTrial]) -> list[str]:
     return [f"{trial.label}: computed with {describe(one)}" for trial, one in zip(trials, took_part)]
 
 
-def _same_tokens(one: FinishedTrial, other: FinishedTrial) -> bool:
+def _same_tokens(one: NllTrial, other: NllTrial) -> bool:
     """Whether as many tokens were scored at each position; of streams that follows from their lengths."""
     return isinstance(one, StreamTrial) or np.array_equal(one.arrays["count"], other.arrays["count"])
 
 
-def _shown(trial: FinishedTrial, name: str) -> str:
+def _shown(trial: NllTrial, name: str) -> str:
     return json.dumps(trial.arguments.get(name), ensure_ascii=False)
 
 

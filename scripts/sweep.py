@@ -40,15 +40,14 @@ from utils.arguments import HarnessParser, whole_number
 from utils.errors import UserError
 from utils.files import replace_json
 from utils.program import run_main
+from utils.trials.experiments import EXPERIMENTS, SCORED
+from utils.trials.files import RESULTS
 from utils.trials.methods import METHODS
 
-RESULTS = "results.json"
 RECORD = "sweep.json"
-"""In the root: the arguments that each cell was last begun with."""
+"""File in the root, with the arguments that each cell was last begun with."""
 AXES = {"models": "model", "tasks": "dataset", "lengths": "max_length", "methods": "method"}
-"""The flag of a script that each of them sets."""
-LENGTH_FLAGS = {"eval_infinite_ppl": "streaming_length"}
-SCRIPTS = ("eval_downstream_tasks", "eval_generation", "eval_ppl_deepspeed", "eval_infinite_ppl")
+"""The flag that each of them sets; of lengths, where its experiment names no other."""
 VALUES = (str, int, float, bool, type(None))
 KEYS = ("script", *AXES, "arguments", "where")
 
@@ -70,8 +69,8 @@ def read_sweep(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"sweep {path} is not valid JSON: {error}") from None
     _check_object(sweep, KEYS, f"sweep {path}")
-    if "script" in sweep and sweep["script"] not in SCRIPTS:
-        raise UserError(f"sweep {path}: script must be one of {', '.join(SCRIPTS)}, not {sweep['script']!r}")
+    if "script" in sweep and sweep["script"] not in SCORED:
+        raise UserError(f"sweep {path}: script must be one of {', '.join(SCORED)}, not {sweep['script']!r}")
     rules = sweep.get("where", [])
     if not isinstance(rules, list):
         raise UserError(f"sweep {path}: where must be a list of objects")
@@ -96,7 +95,7 @@ def _cell(sweep: Mapping[str, Any], place: Mapping[str, Any]) -> Cell:
     for rule in sweep.get("where", []):
         if all(place.get(axis) in rule[axis] for axis in AXES if axis in rule):
             arguments |= rule.get("arguments", {})
-    flags = AXES | {"lengths": LENGTH_FLAGS.get(sweep["script"], AXES["lengths"])}
+    flags = AXES | {"lengths": EXPERIMENTS[sweep["script"]].length}
     arguments |= {flags[axis]: value for axis, value in place.items()}
     name = "--".join(_short(axis, value) for axis, value in place.items()) or sweep["script"]
     return Cell(name, tuple(word for flag, value in arguments.items() for word in _words(flag, value)))
@@ -140,7 +139,7 @@ def parse_arguments() -> Namespace:
     parser = HarnessParser(__doc__)
     parser.formatter_class = RawDescriptionHelpFormatter
     parser.add_argument("sweep", nargs="?", type=Path, metavar="FILE", help="a sweep, as JSON (default: the flags say)")
-    parser.add_argument("--script", choices=SCRIPTS, help=f"what every cell runs (default: {SCRIPTS[0]})")
+    parser.add_argument("--script", choices=SCORED, help=f"what every cell runs (default: {SCORED[0]})")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="values of --model")
     parser.add_argument("--tasks", nargs="+", metavar="NAME", help="values of --dataset")
     parser.add_argument(
@@ -178,7 +177,7 @@ def main() -> None:
 
 def requested(arguments: Namespace) -> dict[str, Any]:
     """The sweep of the file, with the flags that are given."""
-    sweep = {"script": SCRIPTS[0], **(read_sweep(arguments.sweep) if arguments.sweep else {})}
+    sweep = {"script": SCORED[0], **(read_sweep(arguments.sweep) if arguments.sweep else {})}
     return sweep | {name: value for name in ("script", *AXES) if (value := getattr(arguments, name)) is not None}
 
 

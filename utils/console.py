@@ -1,4 +1,4 @@
-"""What the user sees: lines, mirrored into a log file, and one status line that is overwritten."""
+"""Lines that the user sees, mirrored into a log file, and one status line that is overwritten."""
 
 import shutil
 import sys

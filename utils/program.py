@@ -1,4 +1,4 @@
-"""How a script runs: what is set before torch is imported, and how it ends, errors included."""
+"""The frame of a script: settings from before torch is imported, and its end, errors included."""
 
 import ctypes
 import errno

@@ -23,7 +23,7 @@ def describe_run(
     corpus: str,
     documents: int,
 ) -> dict[str, Any]:
-    """What config.json says of any trial; `corpus` is the name of what `documents` are read from.
+    """Facts of a run for config.json, of any experiment; `corpus` is the name of what `documents` are read from.
 
     model: what identifies it. lambda_attention: its settings, None of a vanilla model.
     """

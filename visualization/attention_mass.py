@@ -87,7 +87,7 @@ def _make_panels(trials: int) -> tuple[Figure, np.ndarray]:
 
 
 def _share_names(trials: Sequence[Diagnosis]) -> list[str]:
-    """What first, window and middle are, with their sizes where all trials have the same."""
+    """Names of first, window and middle, with their sizes where all trials have the same."""
     sizes = {tuple(int(trial.arrays[name]) for name in ("first_tokens", "window")) for trial in trials}
     if len(sizes) > 1:
         return ["first tokens", "window", "middle"]
@@ -96,7 +96,7 @@ def _share_names(trials: Sequence[Diagnosis]) -> list[str]:
 
 
 def shares(trial: Diagnosis, choice: HeadChoice) -> dict[str, np.ndarray]:
-    """By key of LOOKS, the chosen heads' shares of the mass, `[l, h, p]`, mean over documents."""
+    """The chosen heads' shares of the mass by key of LOOKS, `[l, h, p]`, mean over documents."""
     return {name: trial.of_heads(trial.arrays[f"mass_{name}_mean"], choice) for name in LOOKS}
 
 

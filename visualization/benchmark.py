@@ -53,9 +53,9 @@ LETTERS_PER_INCH = 15
 LETTERS_BESIDE_PANEL = 19
 TICKS_PER_INCH = 3
 LEAST_RANGE = 4.0
-"""Of an axis of quantities, highest over lowest: what hardly changes must look as if it hardly did."""
+"""Highest over lowest of an axis of quantities: what hardly changes must look as if it hardly did."""
 ROOM = 0.05
-"""Of the height that the quantities span, above and below them: whole markers."""
+"""Share of the height that the quantities span, kept free above and below them for whole markers."""
 MOST_DECADES_WRITTEN_OUT = 1.7
 FLOOR_LOOK = {"color": "0.55", "linestyle": (0, (4, 2)), "linewidth": 1.1, "marker": "", "zorder": 1}
 
@@ -147,7 +147,7 @@ def _label_columns(grid: np.ndarray, panels: Sequence[Panel], width: float) -> N
 
 
 def _set_length_ticks(axis: Axis, lengths: Sequence[float], most: int) -> None:
-    """At most so many powers of two; a single length stands in the middle."""
+    """Set ticks at powers of two, at most so many; a single length stands in the middle."""
     if len(set(lengths)) == 1:
         axis.axes.set_xlim(lengths[0] / 2, lengths[0] * 2)
     axis.set_major_locator(LogLocator(2, numticks=most))

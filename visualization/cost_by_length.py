@@ -23,8 +23,10 @@ from matplotlib.figure import Figure
 
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
-from utils.trials.examples import DOWNSTREAM, GENERATION, ExampleTrial, Sample
+from utils.trials.examples import ExampleTrial
+from utils.trials.experiments import DOWNSTREAM, GENERATION
 from utils.trials.finished import lengths_to_mark
+from utils.trials.samples import Sample
 from visualization.drawing.arguments import add_picture_arguments
 from visualization.drawing.methods import (
     LABELS,
@@ -50,7 +52,7 @@ PERCENTILES = (50, 10, 90)
 
 @dataclass(frozen=True)
 class Cost:
-    """What one panel shows: of an example, `None` where it has no such number. peak: of the run so far."""
+    """One panel. of: the cost of an example, `None` where it has no such number. peak: it is that of the run so far."""
 
     title: str
     label: str

@@ -26,7 +26,8 @@ from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
-from utils.trials.finished import FinishedTrial, StreamTrial, lengths_to_mark, load_trials
+from utils.trials.finished import lengths_to_mark
+from utils.trials.nll_trials import NllTrial, StreamTrial, load_trials
 from visualization.drawing.arguments import add_picture_arguments
 from visualization.drawing.curves import MAX_POINTS, Curve, Scale, position_curve
 from visualization.drawing.stream_curves import FEWEST_TOKENS, stream_curve
@@ -77,7 +78,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def draw(
-    trials: Sequence[FinishedTrial],
+    trials: Sequence[NllTrial],
     *,
     smoothing: int | None = None,
     scale: Scale | None = None,
@@ -114,7 +115,7 @@ def draw(
     return figure
 
 
-def make_curves(trials: Sequence[FinishedTrial], smoothing: int | None, scale: Scale) -> list[Curve]:
+def make_curves(trials: Sequence[NllTrial], smoothing: int | None, scale: Scale) -> list[Curve]:
     """The trials' curves; smoothing None is the default that --help tells."""
     if not _of_streams(trials):
         return [position_curve(trial.arrays, smoothing=smoothing or SMOOTHING, scale=scale) for trial in trials]
@@ -124,8 +125,8 @@ def make_curves(trials: Sequence[FinishedTrial], smoothing: int | None, scale: S
     return [stream_curve(trial.arrays, smoothing=smoothing, scale=scale) for trial in trials]
 
 
-def band_label(trials: Sequence[FinishedTrial], band: str) -> str:
-    """What the band shows of these trials, for the legend."""
+def band_label(trials: Sequence[NllTrial], band: str) -> str:
+    """Words for the band of these trials, for the legend."""
     name = {"sem": "± 1 standard error", "std": "± 1 s.d."}[band]
     if not _of_streams(trials):
         return name if band == "sem" else f"{name} over documents"
@@ -133,7 +134,7 @@ def band_label(trials: Sequence[FinishedTrial], band: str) -> str:
     return f"{name} over {' or '.join(sorted(samples))}"
 
 
-def _of_streams(trials: Sequence[FinishedTrial]) -> bool:
+def _of_streams(trials: Sequence[NllTrial]) -> bool:
     return isinstance(trials[0], StreamTrial)
 
 
@@ -177,7 +178,7 @@ def _draw_band(axes: Axes, curves: Sequence[Curve], spread_name: str) -> bool:
     return drawn
 
 
-def _label_axes(panels: Sequence[Axes], trials: Sequence[FinishedTrial], scale: Scale) -> None:
+def _label_axes(panels: Sequence[Axes], trials: Sequence[NllTrial], scale: Scale) -> None:
     longest = max(trial.length for trial in trials)
     streams = _of_streams(trials)
     lowest = panels[-1]

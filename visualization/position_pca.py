@@ -102,7 +102,7 @@ def draw_projection(axes: Axes, trial: Diagnosis, layer: int, last: int) -> Arti
 
 
 def first_label(trials: Sequence[Diagnosis]) -> str:
-    """What the triangles of these trials are."""
+    """Words for the triangles of these trials."""
     counts = {int(trial.arrays["first_tokens"]) for trial in trials}
     return f"first {counts.pop():,} tokens" if len(counts) == 1 else "first tokens"
 

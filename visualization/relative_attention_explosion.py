@@ -118,7 +118,7 @@ def growing_head(trial: Diagnosis, choice: HeadChoice, pretraining_length: int |
 
 
 def _largest(values: np.ndarray) -> np.ndarray:
-    """Over the last axis, NaN where there is none."""
+    """The largest value over the last axis, NaN where there is none."""
     return np.fmax.reduce(values, axis=-1, initial=np.nan)
 
 

@@ -1,4 +1,4 @@
-"""What Λ-attention is compared with, written for that: the published code's way, and its mask for torch's kernels.
+"""Alternatives to Λ-attention, written to be compared: the published code's way, and its mask for torch's kernels.
 
 An alternative more is a function of query, key and value here, named among the cases of the benchmarks that time it.
 """

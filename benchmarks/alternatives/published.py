@@ -17,7 +17,7 @@ AT_ONCE_BYTES = 4 * 2**30
 
 
 def published_attention(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Tensor:
-    """What `lambda_attention` computes for a whole sequence. Shapes as there; RoPE, the window as the limit."""
+    """The result of `lambda_attention` for a whole sequence. Shapes as there; RoPE, the window as the limit."""
     group, positions, limit = query.shape[1] // key.shape[1], layer.positions, layer.config.limit_distance
     key, value = (x.repeat_interleave(group, dim=1) for x in (key, value))
     tensors = positions.at(query, 0), positions.at_distance(query, limit), positions.at(key, 0), key, value

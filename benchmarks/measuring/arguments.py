@@ -14,7 +14,7 @@ DEVICES = ("cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 BOTH_DTYPES = {device: ["float32", "bfloat16"] for device in DEVICES}
 ByDevice = Mapping[str, Any]
-"""What is given on each of DEVICES."""
+"""A value for each of DEVICES."""
 
 
 def benchmark_parser(description: str) -> HarnessParser:

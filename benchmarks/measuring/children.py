@@ -14,7 +14,7 @@ from utils.program import USER_ERROR_STATUS
 from utils.ranks.runtime import is_out_of_memory
 
 Case = dict[str, Any]
-"""What to measure, or what came out: JSON."""
+"""A case to measure, or its outcome, as JSON."""
 
 
 def add_case_argument(parser: HarnessParser) -> None:
@@ -23,7 +23,7 @@ def add_case_argument(parser: HarnessParser) -> None:
 
 
 def measure_apart(script: str, case: Case) -> Case | None:
-    """What `answer` of that script finds for the case, in a process of its own; None where memory ran out."""
+    """Measure the case by `answer` of that script, in a process of its own; None where memory ran out."""
     run = run_child([sys.executable, script, "--case", json.dumps(case)])
     if run.returncode == -signal.SIGKILL:  # as Linux ends a process when no memory is left
         return None
@@ -50,7 +50,7 @@ def answer(measure: Callable[[Case], Case], case: Case) -> None:
 
 
 def attempt(measure: Callable[[Case], Case], case: Case) -> Case | None:
-    """What `measure` finds in this process; None where memory ran out."""
+    """Measure in this process; None where memory ran out."""
     try:
         return measure(case)
     except RuntimeError as error:

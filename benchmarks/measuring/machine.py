@@ -1,4 +1,4 @@
-"""What every benchmark needs: the machine in words, and its results on disk."""
+"""The machine in words, and a benchmark's results on disk."""
 
 import json
 import platform

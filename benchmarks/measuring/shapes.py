@@ -47,7 +47,7 @@ class Shape:
         return window + ramp * (ramp + 1) // 2 + (beyond - ramp) * self.global_branch
 
     def flops(self, length: int) -> int:
-        """Of the two products over exactly the attended pairs, all heads."""
+        """Operations of the two products over exactly the attended pairs, all heads."""
         return 4 * self.head_dim * self.query_heads * self.attended_pairs(length)
 
 

@@ -14,6 +14,7 @@ from data.tokenization import encode_plain, encode_separator
 from models.loading.pretrained import load_tokenizer
 from models.loading.source import find_source
 from utils.errors import UserError
+from utils.trials.files import RESULTS, token_nll_name
 from utils.trials.token_nll import DTYPE
 from utils.trials.trial import Trial
 
@@ -51,7 +52,7 @@ class Order:
         return nll
 
     def longest_readings(self) -> dict[str, Reading]:
-        """By document, the first of those that hold most of it."""
+        """The first of the readings that hold most of a document, by document."""
         longest: dict[str, Reading] = {}
         for reading in self.readings:
             best = longest.setdefault(reading.document, reading)
@@ -79,7 +80,7 @@ def load_order(log_dir: str) -> tuple[Order, dict[str, Any]]:
     trial = Trial(folder)
     config, results = trial.config, trial.results
     if config is None or results is None:
-        raise UserError(f"{folder} holds no finished trial: give the --log_dir of one that has its results.json")
+        raise UserError(f"{folder} holds no finished trial: give the --log_dir of one that has its {RESULTS}")
     nll = read_nll(folder, config["arguments"])
     seed = config["arguments"]["seed"]
     encoded, first, separator = read_again(config["arguments"], len(nll))
@@ -95,7 +96,7 @@ def load_order(log_dir: str) -> tuple[Order, dict[str, Any]]:
 
 def read_nll(folder: Path, arguments: dict[str, Any]) -> np.ndarray:
     """The NLL by position, float32 [streaming_length], NaN at 0. Raises UserError where it is not all there."""
-    path = folder / "token_nll_0000.f32"
+    path = folder / token_nll_name(0)
     if not path.is_file():
         raise UserError(f"{folder} has no {path.name}: run the trial with --save_token_nll")
     nll = np.fromfile(path, dtype=DTYPE)

@@ -1,4 +1,4 @@
-"""How a benchmark measures: cases in turn within one process, medians with their spread, and floors of this machine."""
+"""Measuring of a benchmark: cases in turn within one process, medians with their spread, and floors of this machine."""
 
 import gc
 import time
@@ -13,7 +13,7 @@ from utils.ranks.runtime import is_out_of_memory
 
 FLOOR_SIZE = 2048
 FLOOR_PRODUCTS = 4
-"""Of that size, in one run of a case: one alone would not be much longer than the clock's noise on a GPU."""
+"""Products of that size in one run of a case: one alone would not be much longer than the clock's noise on a GPU."""
 FLOOR_REPEATS = 15
 MM, OWN_PRODUCTS = "torch.mm", "Λ's products"
 COPY_BYTES = 2**28

@@ -41,7 +41,7 @@ class Bleu(OfflineMetric):
 def bleu_counts(
     predictions: Sequence[str], references: Sequence[str] | Sequence[Sequence[str]], max_order: int = MAX_ORDER
 ) -> np.ndarray:
-    """What BLEU sums over the texts: int64 [texts, 2 + 2 * max_order].
+    """Counts that BLEU sums over the texts: int64 [texts, 2 + 2 * max_order].
 
     Columns: tokens of the prediction and of its shortest reference, then for each order the n-grams of the prediction
     that a reference has too (each as often as one reference has it), then for each order all n-grams of the prediction.

@@ -9,7 +9,7 @@ from utils.bootstrap import standard_error, weighted_mean
 
 
 def generation_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
-    """For NAME in METRICS, NAME (0 to 1) and NAME_standard_error (by bootstrap over texts; None for one text).
+    """Scores of texts: NAME (0 to 1) for NAME in METRICS, and NAME_standard_error (by bootstrap; None for one text).
 
     None for each of them where there is no text.
     """

@@ -1,4 +1,4 @@
-"""Whether a prediction contains its reference answers."""
+"""Metrics that ask whether a prediction contains its reference answers."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ _CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 def clean(prediction: str) -> str:
-    """What RULER compares: lower case, control characters as newlines, no space at the ends."""
+    """The text as RULER compares it: lower case, control characters as newlines, no space at the ends."""
     return _CONTROL.sub("\n", prediction.strip()).strip().lower()
 
 

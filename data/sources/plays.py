@@ -31,7 +31,7 @@ def open_plays(request: DataRequest) -> TextFiles:
 
 
 def plays_folder() -> Path:
-    """Where the installed package keeps its plays. Raises UserError if it is not installed."""
+    """The folder in which the installed package keeps its plays. Raises UserError if it is not installed."""
     # Only looked up: importing the package would need its own dependencies, which are not installed.
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:

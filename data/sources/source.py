@@ -1,4 +1,4 @@
-"""What a data source is given and what it must be: the contract between the registry and its entries."""
+"""The contract between the registry of data sources and its entries: what each is given, and what it must be."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From bytes to checked text, with errors that say where. `where` is a file, or "FILE line N"."""
+"""Bytes decoded to checked text, with errors that say where. `where` is a file, or "FILE line N"."""
 
 import json
 from collections.abc import Iterator
@@ -64,6 +64,6 @@ def check_text(value: Any, where: str) -> str:
 
 
 def json_type(value: Any) -> str:
-    """What a reader of JSON calls this value."""
+    """The type of a value, as a reader of JSON calls it."""
     names = {dict: "an object", list: "a list", bool: "true or false", type(None): "null", str: "a string"}
     return names.get(type(value), "a number")

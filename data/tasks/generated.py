@@ -72,7 +72,7 @@ def generator(request: TaskRequest, index: int, purpose: str = "") -> random.Ran
 
 
 def depth_of(needle: str, context: str) -> float:
-    """Where `needle` is in `context`, in characters: 0 at its beginning, 1 at its end."""
+    """Depth of `needle` in `context`, in characters: 0 at its beginning, 1 at its end."""
     return context.index(needle) / max(1, len(context) - len(needle))
 
 

@@ -58,7 +58,7 @@ TokenCounter = Callable[[Prompt], int]
 
 @dataclass(frozen=True)
 class PromptEncoder:
-    """From a Prompt to its token ids, special ones included.
+    """Encodes a Prompt as its token ids, special ones included.
 
     structured: see `Prompt.parts`. chat: in the tokenizer's own chat template instead, the reply opened.
     """
@@ -89,5 +89,5 @@ class PromptEncoder:
         return encoding["input_ids"]
 
     def count(self, prompt: Prompt) -> int:
-        """How many tokens the prompt has."""
+        """Number of tokens of the prompt."""
         return len(self.encode(prompt))

@@ -1,4 +1,4 @@
-"""What the published code says to a model that is asked about a document, and how it reads the answer."""
+"""Prompts of the published code for a question about a document, and its way to read the answer."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ def question_prompt(instruction: str, document: str, question: str) -> Prompt:
 
 
 def tagged_answer(output: str) -> str:
-    """What stands between the answer's tags; a tag that is missing is taken to be at the text's end."""
+    """The text between the answer's tags; a tag that is missing is taken to be at the text's end."""
     return output.rpartition(OPENING)[2].partition(CLOSING)[0].strip()
 
 

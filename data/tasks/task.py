@@ -1,4 +1,4 @@
-"""What a downstream task is, and how a script uses one.
+"""Downstream tasks: their record, and what a script needs of one.
 
     task = get_task(arguments.dataset, arguments.dataset_group)           # data/tasks/registry.py
     encoder = PromptEncoder(tokenizer, structured=task.structured or arguments.structured_prompt, chat=...)
@@ -83,7 +83,7 @@ class TaskRequest:
 
     @property
     def samples(self) -> int:
-        """How many examples to generate."""
+        """Number of examples to generate."""
         return NUM_SAMPLES if self.num_samples is None else self.num_samples
 
     def need_files(self, what: str) -> Path:

@@ -34,7 +34,7 @@ METRICS: dict[str, tuple[Metric, str, int]] = {
     "space_digest": (exponential_similarity, "exponential_similarity", 32),
     "book_sum_sort": (concordance_index, "concordance_index", 256),
 }
-"""Per task: metric, its name, tokens of an answer at most."""
+"""Metric, its name, and tokens of an answer at most, by task."""
 
 
 class ZeroScrolls:

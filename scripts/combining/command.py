@@ -1,4 +1,4 @@
-"""What the scripts that combine trials have in common: their arguments, reading log dirs, and giving out a table."""
+"""The frame of the scripts that combine trials: their arguments, reading log dirs, and giving out a table."""
 
 import argparse
 from argparse import Namespace
@@ -11,8 +11,9 @@ from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.files import replace_file
 from utils.trials.examples import read_trial
+from utils.trials.files import OWN_FILES
+from utils.trials.finished import label_trials, refuse_repeated
 from utils.trials.methods import method_name
-from utils.trials.trial import OWN_FILES
 from utils.trials.versions import describe, differ, environments
 
 ENDINGS = {".md": "markdown", ".csv": "csv", ".json": "json"}
@@ -42,16 +43,13 @@ def combining_parser(description: str) -> HarnessParser:
 
 def load_joined(arguments: Namespace) -> list[JoinedTrial]:
     """The trials of --log_dirs, shards joined unless --no_join is given."""
-    folders = [Path(log_dir).resolve() for log_dir in arguments.log_dirs]
-    for folder, log_dir in zip(folders, arguments.log_dirs):
-        if folders.count(folder) > 1:
-            raise UserError(f"log dir {log_dir} is given twice: give each once")
+    refuse_repeated(arguments.log_dirs)
     trials = [read_trial(log_dir) for log_dir in arguments.log_dirs]
     return [JoinedTrial((trial,)) for trial in trials] if arguments.no_join else join_shards(trials)
 
 
 def describe_trials(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[Record]:
-    """For each trial the columns that every table begins with: trial (its label), method and model.
+    """The columns that every table begins with, for each trial: trial (its label), method and model.
 
     Where versions differ, one more tells what computed each trial.
     """
@@ -97,9 +95,6 @@ def _check_out(arguments: Namespace) -> None:
 
 def _default_labels(joined: Sequence[JoinedTrial]) -> list[str]:
     """The names of the first shards' folders, or their paths where two names are alike, and how many shards follow."""
-    folders = [trial.first.log_dir for trial in joined]
-    names = [folder.resolve().name for folder in folders]
-    if len(set(names)) < len(names):
-        names = [str(folder) for folder in folders]
+    names = label_trials([str(trial.first.log_dir) for trial in joined])
     more = [len(trial.shards) - 1 for trial in joined]
     return [f"{name} (+{count})" if count else name for name, count in zip(names, more)]

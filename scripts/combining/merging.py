@@ -13,10 +13,9 @@ from scripts.combining.shards import JoinedTrial
 from scripts.harness.journal import ExampleJournal
 from utils.errors import UserError
 from utils.files import TEMPORARY_SUFFIX
-from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY
-from utils.trials.nll_by_position import NllStatistics
-from utils.trials.reading import read_position_arrays
-from utils.trials.trial import ARRAYS, Trial
+from utils.trials.experiments import DOWNSTREAM, GENERATION, PERPLEXITY
+from utils.trials.nll_by_position import SUMS, NllStatistics
+from utils.trials.trial import Trial
 from utils.trials.versions import CONTINUED, environments
 
 Results = dict[str, Any]
@@ -28,9 +27,9 @@ def write_merged(joined: JoinedTrial, log_dir: Path) -> None:
     config.json is the first shard's, with the arguments that the whole trial would have had, and tells under `shards`
     where each came from. Raises UserError where `log_dir` holds something or cannot be written.
     """
-    script = joined.first.script
-    if script not in RESULTS_OF:
-        raise UserError(f"--merge: {joined.first.log_dir} is of {script}, which has no shards: leave it out")
+    first = joined.first
+    if not first.experiment.shards:
+        raise UserError(f"--merge: {first.log_dir} is of {first.script}, which has no shards: leave it out")
     if log_dir.exists() and not (log_dir.is_dir() and not any(log_dir.iterdir())):
         raise UserError(f"--merge {log_dir} holds something already: give a new folder")
     partial = log_dir.with_name(log_dir.name + TEMPORARY_SUFFIX)
@@ -111,12 +110,9 @@ def _nll_results(trial: Trial, joined: JoinedTrial) -> Results:
         "seconds": totals["seconds"],
         "peak_memory_bytes": totals["peak_memory_bytes"],
     }
-    arrays = [read_position_arrays(shard.log_dir / ARRAYS) for shard in joined.shards]
+    arrays = [shard.read_arrays() for shard in joined.shards]
     length = max(len(array["count"]) for array in arrays)
-    sums = {
-        name: sum(np.pad(array[name], (0, length - len(array[name]))) for array in arrays)
-        for name in ("count", "sum", "sum_squares")
-    }
+    sums = {name: sum(np.pad(array[name], (0, length - len(array[name]))) for array in arrays) for name in SUMS}
     trial.replace_arrays(NllStatistics(sums).arrays() | {"state": np.array(json.dumps(state))})
     return summarise(NllJournal(trial), totals["device"])
 

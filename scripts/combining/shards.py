@@ -7,7 +7,8 @@ from itertools import pairwise
 from typing import Any
 
 from utils.errors import UserError
-from utils.trials.examples import STREAMS, ExampleTrial, Sample
+from utils.trials.examples import ExampleTrial
+from utils.trials.samples import Sample
 from utils.trials.trial import FIXED_FACTS, FREE_ARGUMENTS
 
 SHARD_ARGUMENTS = frozenset({"start_data_from", "max_data_num"})
@@ -39,7 +40,7 @@ def join_shards(trials: Sequence[ExampleTrial]) -> list[JoinedTrial]:
     """
     groups: dict[str, list[ExampleTrial]] = {}
     for place, trial in enumerate(trials):
-        own = place if trial.script == STREAMS else None  # each holds the whole of its text
+        own = None if trial.experiment.shards else place
         groups.setdefault(json.dumps([own, _identity(trial)], sort_keys=True), []).append(trial)
     return [join(group) for group in groups.values()]
 
@@ -78,7 +79,7 @@ def refuse_different(trials: Sequence[ExampleTrial]) -> None:
 
 
 def _identity(trial: ExampleTrial) -> dict[str, Any]:
-    """By the name that a message gives it, all that shards of one trial have in common."""
+    """All that shards of one trial have in common, by the name that a message gives it."""
     arguments = {
         f"--{name}": value
         for name, value in trial.arguments.items()

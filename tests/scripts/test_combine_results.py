@@ -11,7 +11,7 @@ from scripts import combine_results
 from tests.scripts import example_trials as trials
 from tests.scripts.running import run_script
 from utils.errors import UserError
-from utils.trials.finished import load_trial
+from utils.trials.nll_trials import load_trial
 
 LAMBDA = {"local_branch": 8, "global_branch": 2, "limit_distance": 8, "top_k": None}
 
@@ -301,7 +301,7 @@ def test_missing_fields_and_lines_are_named(combine, tmp_path):
         ("results.json", None, "has no results.json: the trial is not finished"),
         ("config.json", None, "has no config.json"),
         ("config.json", {"script": "eval_downstream_tasks"}, "holds no arguments"),
-        ("config.json", {"script": "other", "arguments": {}}, "is of script 'other': give trials of eval_downstream"),
+        ("config.json", {"script": "other", "arguments": {}}, "is of the script 'other': give trials of eval_down"),
         ("config.json", {"script": "eval_generation", "arguments": {}, "model": None}, "holds no name of a model"),
         (
             "config.json",

@@ -11,7 +11,7 @@ import pytest
 from scripts import compare_ppl
 from tests.utils.trials.trial_files import long_sums, token_sums, write_stream_trial, write_trial
 from utils.errors import UserError
-from utils.trials.finished import load_trial, load_trials
+from utils.trials.nll_trials import load_trial, load_trials
 
 # Positions 1..5 and 1..2: the buckets of 2 positions hold {1}, {2, 3}, {4, 5}.
 VANILLA = [np.array([1.0, 2.0, 4.0, 6.0, 8.0]), np.array([3.0, 6.0])]

@@ -176,7 +176,9 @@ def test_a_damaged_or_empty_trial_is_one_sentence(script, monkeypatch, log_dirs,
     with pytest.raises(UserError, match="nowhere is not a folder"):
         run_in_process(monkeypatch, script, tmp_path / "nowhere", "--out", out)
     other = write_nll_trial(tmp_path / "nll", [[1.0, 2.0]])
-    with pytest.raises(UserError, match="nll is of eval_ppl_deepspeed: give trials of eval_downstream_tasks"):
+    with pytest.raises(
+        UserError, match="nll/config.json is of the script 'eval_ppl_deepspeed': give trials of eval_down"
+    ):
         run_in_process(monkeypatch, script, other, "--out", out)
     assert not out.exists()
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.utils.trials.trial_files import long_sums, write_stream_trial, write_trial
 from utils.errors import UserError
-from utils.trials.finished import load_trial
+from utils.trials.nll_trials import load_trial
 from visualization import plot_nll
 from visualization.drawing.curves import position_curve
 from visualization.drawing.stream_curves import stream_curve

@@ -1,31 +1,40 @@
-"""Finished trials: what an evaluation script left in its log dir, read and checked."""
+"""Finished trials read back from their log dirs: the one reader, whose trials others show in their own way."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.trials.nll_by_position import window_sums
-from utils.trials.reading import read_json, read_position_arrays, read_stream_arrays
+from utils.trials.experiments import EXPERIMENTS, Experiment
+from utils.trials.files import CONFIG, RESULTS, SAMPLES
+from utils.trials.reading import read_json
+from utils.trials.samples import Sample, read_samples
 
 
 @dataclass(frozen=True)
-class LoadedTrial(ABC):
-    """One finished trial of any script that leaves arrays, and the label that pictures give it."""
+class FinishedTrial:
+    """A finished trial of any experiment. Its samples and arrays are read when they are asked for, and not kept."""
 
     log_dir: Path
-    label: str
     config: dict[str, Any]
     results: dict[str, Any]
-    arrays: dict[str, np.ndarray]
+
+    @property
+    def script(self) -> str:
+        """A key of EXPERIMENTS."""
+        return self.config["script"]
+
+    @property
+    def experiment(self) -> Experiment:
+        return EXPERIMENTS[self.script]
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments the trial was run with, by flag name without dashes."""
+        """The arguments it was run with, by flag name without dashes."""
         return self.config["arguments"]
 
     @property
@@ -34,90 +43,64 @@ class LoadedTrial(ABC):
         return (self.config.get("model") or {}).get("pretraining_length")
 
     @property
-    @abstractmethod
-    def length(self) -> int:
-        """Positions of the longest text."""
+    def indices(self) -> range:
+        """The documents of the corpus that it selected."""
+        start = self.arguments.get("start_data_from") or 0
+        return range(start, start + self.config["corpus"]["documents"])
+
+    def read_samples(self) -> list[Sample]:
+        """The lines of samples.jsonl, checked; none of an experiment whose lines are its own."""
+        lines = self.experiment.lines
+        return [] if lines is None else read_samples(self.log_dir / SAMPLES, lines, self.indices, self.results)
+
+    def read_arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of an experiment that leaves any, checked."""
+        arrays = self.experiment.arrays
+        return arrays.read(self.log_dir / arrays.name)
 
 
-class FinishedTrial(LoadedTrial):
-    """A trial of perplexity.
+def read_log_dir(log_dir: str | Path, scripts: Iterable[str] = tuple(EXPERIMENTS), fault: str = "") -> FinishedTrial:
+    """Read one trial; UserError names the file where the folder is missing, unfinished, damaged or foreign.
 
-    arrays: sums of the NLL, in nats, by position, in tokens from 0, of the predicted token.
+    scripts: those that will do, of EXPERIMENTS. fault: why others will not, as "which measures no NLL".
     """
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens were scored."""
-        return int(self.totals(np.array([0, self.length]))[0].sum())
-
-    @abstractmethod
-    def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Number of tokens and their NLL between neighbouring edges (int64), each of shape (streams, edges - 1)."""
-
-
-class DocumentTrial(FinishedTrial):
-    """Many documents. arrays: count (documents that reach a position), sum, sum_squares, each (positions,)."""
-
-    @property
-    def length(self) -> int:
-        return len(self.arrays["count"])
-
-    def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As the base class says; all documents together are one stream."""
-        edges = np.minimum(edges, self.length)
-        tokens, nll = (window_sums(self.arrays[name], edges[:-1], edges[1:]) for name in ("count", "sum"))
-        return tokens[None], nll[None]
+    folder = Path(log_dir)
+    if not folder.is_dir():
+        raise UserError(f"log dir {folder} is not a folder: give the --log_dir of a finished trial")
+    config, scripts = read_json(folder / CONFIG), tuple(scripts)
+    if not isinstance(config.get("arguments"), dict):
+        raise UserError(f"{folder / CONFIG} holds no arguments: it is damaged, or no trial's config")
+    if config.get("script") not in scripts:
+        script, reason = config.get("script"), f", {fault}" if fault else ""
+        raise UserError(f"{folder / CONFIG} is of the script {script!r}{reason}: give trials of {' or '.join(scripts)}")
+    return FinishedTrial(folder, config, read_json(folder / RESULTS))
 
 
-class StreamTrial(FinishedTrial):
-    """One or more endless streams. arrays: as `read_stream_arrays` tells."""
-
-    @property
-    def length(self) -> int:
-        return int(self.arrays["linear_edges"][-1])
-
-    @property
-    def streams(self) -> int:
-        return len(self.arrays["linear_count"])
-
-    @property
-    def bucket(self) -> int:
-        """Positions in a linear bucket, of which only the last may hold fewer."""
-        return int(self.arrays["linear_edges"][1])
-
-    def totals(self, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As the base class says; edges are multiples of `bucket`, or beyond the last position."""
-        places = np.searchsorted(self.arrays["linear_edges"], np.minimum(edges, self.length))
-        tokens, nll = (window_sums(self.arrays[f"linear_{name}"], places[:-1], places[1:]) for name in ("count", "sum"))
-        return tokens, nll
+def refuse_repeated(log_dirs: Sequence[str]) -> None:
+    """Raise UserError where one folder is given twice."""
+    folders = [Path(log_dir).resolve() for log_dir in log_dirs]
+    for folder, log_dir in zip(folders, log_dirs):
+        if folders.count(folder) > 1:
+            raise UserError(f"log dir {log_dir} is given twice: give each once")
 
 
 @dataclass(frozen=True)
-class Kind:
-    """How the trials of one script are read: into which class, and its arrays from which file."""
+class LoadedTrial(FinishedTrial, ABC):
+    """A finished trial with its arrays, and the label that pictures give it."""
 
-    trial: type[LoadedTrial]
-    arrays_file: str
-    read_arrays: Callable[[Path], dict[str, np.ndarray]]
+    label: str
+    arrays: dict[str, np.ndarray]
 
+    @classmethod
+    def of(cls, trial: FinishedTrial, label: str | None = None) -> Self:
+        """The trial with its arrays, read and checked; without a label it has its folder's name."""
+        name = trial.log_dir.resolve().name if label is None else label
+        return cls(**vars(trial), label=name, arrays=trial.read_arrays())
 
-SCRIPTS = {
-    "eval_ppl_deepspeed": Kind(DocumentTrial, "nll.npz", read_position_arrays),
-    "eval_infinite_ppl": Kind(StreamTrial, "stats.npz", read_stream_arrays),
-}
-
-
-def load_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[FinishedTrial]:
-    """Read several trials, all of documents or all of streams; labels as `label_trials` gives them."""
-    trials = [load_trial(log_dir, label) for log_dir, label in zip(log_dirs, label_trials(log_dirs, labels))]
-    for other in trials[1:]:
-        if type(other) is not type(trials[0]):
-            documents, stream = sorted((trials[0], other), key=lambda trial: isinstance(trial, StreamTrial))
-            raise UserError(
-                f"{documents.log_dir} counts positions within documents and {stream.log_dir} within a stream of "
-                "many: give trials of one kind"
-            )
-    return trials
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """Positions of the longest text."""
 
 
 def label_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> Sequence[str]:
@@ -130,39 +113,18 @@ def label_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -
     return labels
 
 
-def lengths_to_mark(trials: Sequence[LoadedTrial], override: int | None = None) -> list[int]:
+class Drawn(Protocol):
+    """Anything with texts that pictures draw against length."""
+
+    @property
+    def length(self) -> int: ...
+
+    @property
+    def pretraining_length(self) -> int | None: ...
+
+
+def lengths_to_mark(trials: Sequence[Drawn], override: int | None = None) -> list[int]:
     """The trials' pre-training lengths, ascending, or the override; only those that a text reaches past."""
     longest = max(trial.length for trial in trials)
     lengths = {override} if override else {trial.pretraining_length for trial in trials}
     return sorted(length for length in lengths if length and length < longest)
-
-
-def load_trial(log_dir: str | Path, label: str | None = None) -> FinishedTrial:
-    """Read one trial of perplexity; UserError as `read_log_dir` raises it."""
-    return read_log_dir(log_dir, label, SCRIPTS, "measures no NLL by position")
-
-
-def read_log_dir(log_dir: str | Path, label: str | None, kinds: dict[str, Kind], fault: str) -> LoadedTrial:
-    """Read one trial; UserError names the file where the folder is missing, unfinished, damaged or foreign.
-
-    kinds: by script. fault: what a script that is none of these does wrong.
-    """
-    folder = Path(log_dir)
-    if not folder.is_dir():
-        raise UserError(f"log dir {folder} is not a folder: give the --log_dir of a finished trial")
-    config = read_json(folder / "config.json")
-    if not isinstance(config.get("arguments"), dict):
-        raise UserError(f"{folder / 'config.json'} holds no arguments: it is damaged, or no trial's config")
-    script = str(config.get("script"))
-    if script not in kinds:
-        raise UserError(
-            f"{folder / 'config.json'} is of the script {script!r}, which {fault}: give a trial of {' or '.join(kinds)}"
-        )
-    kind = kinds[script]
-    return kind.trial(
-        log_dir=folder,
-        label=folder.resolve().name if label is None else label,
-        config=config,
-        results=read_json(folder / "results.json"),
-        arrays=kind.read_arrays(folder / kind.arrays_file),
-    )

@@ -1,18 +1,18 @@
-"""Methods by name, as values of arguments: what a name stands for, and which name a trial's arguments have."""
+"""Methods by name, as values of arguments, and the name that a trial's arguments have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from utils.trials.experiments import EXPERIMENTS, LAST_TOKENS, Experiment
+
 NO_CAP = "none"
-"""As --limit_distance: distances are not capped."""
-LAST_TOKENS = "--local_branch"
-"""As a flag's value: as many tokens as the window would hold."""
+"""Value of --limit_distance: distances are not capped."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """What a name stands for, as values of arguments.
+    """A method, as the values of arguments that its name stands for.
 
     fixed: what makes it this method; another value contradicts it. defaults: what counts unless it is given.
     never: values that would make it another method.
@@ -21,18 +21,6 @@ class Method:
     fixed: Mapping[str, Any]
     defaults: Mapping[str, Any] = field(default_factory=dict)
     never: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Script:
-    """What is special about one evaluation script.
-
-    truncation: the flags by which it reads the last tokens only; None where it cannot.
-    refused: methods and arguments that make no sense there, with the reason.
-    """
-
-    truncation: Mapping[str, Any] | None
-    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 _VANILLA = {"use_lambda_attention": False, "rope_scaling": None}
@@ -53,31 +41,7 @@ METHODS = {
     "lm_infinite_top_k": Method(_LAMBDA, {"top_k_attention": 5, "top_k_from_layer": 4}, never=_NO_SINKS | _NO_LIMIT),
 }
 """4 first tokens are those of StreamingLLM's paper, the top 5 from layer 4 on those of LM-Infinite's own commands."""
-_NO_TOP_K_HERE = dict.fromkeys(
-    ("lm_infinite_top_k", "top_k_attention"),
-    "only the last token of a forward takes the top k, and here every token is scored",
-)
-_DOCUMENTS = {"max_length": LAST_TOKENS, "truncation_side": "left"}
-SCRIPTS = {
-    "eval_ppl_deepspeed": Script(_DOCUMENTS, _NO_TOP_K_HERE),
-    "diagnose": Script(
-        _DOCUMENTS,
-        dict.fromkeys(
-            ("lm_infinite_top_k", "top_k_attention"),
-            "only the last token of a forward takes the top k, and a diagnosis reads a text in one",
-        ),
-    ),
-    "eval_infinite_ppl": Script(
-        None,
-        {
-            **_NO_TOP_K_HERE,
-            "truncate": "a stream has no last tokens, take window",
-            "dynamic_ntk": "its frequencies would change along the stream, but not those of the keys in the cache",
-        },
-    ),
-    "eval_generation": Script({"runtime_truncation": LAST_TOKENS}),
-    "eval_downstream_tasks": Script({"runtime_truncation": LAST_TOKENS}),
-}
+SCRIPTS, Script = EXPERIMENTS, Experiment  # their names in scripts/harness/methods.py
 
 
 def method_name(script: str, arguments: Mapping[str, Any]) -> str:
@@ -96,7 +60,7 @@ def method_name(script: str, arguments: Mapping[str, Any]) -> str:
 
 
 def _reads_last_tokens(script: str, arguments: Mapping[str, Any]) -> bool:
-    flags = SCRIPTS[script].truncation
+    flags = EXPERIMENTS[script].truncation
     return flags is not None and all(
         arguments.get(flag) is not None if value == LAST_TOKENS else arguments.get(flag) == value
         for flag, value in flags.items()

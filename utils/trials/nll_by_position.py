@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 BUCKET_SIZE = 1024
-_SUMS = {"count": np.int64, "sum": np.float64, "sum_squares": np.float64}
+SUMS = {"count": np.int64, "sum": np.float64, "sum_squares": np.float64}
+"""Sums of the NLL by name, as every file of arrays has them, and their types."""
 
 
 class NllStatistics:
@@ -17,14 +18,14 @@ class NllStatistics:
     """
 
     def __init__(self, arrays: dict[str, np.ndarray] | None = None) -> None:
-        arrays = arrays or {name: np.zeros(0) for name in _SUMS}
-        self.count, self.sum, self.sum_squares = (arrays[name].astype(kind) for name, kind in _SUMS.items())
+        arrays = arrays or {name: np.zeros(0) for name in SUMS}
+        self.count, self.sum, self.sum_squares = (arrays[name].astype(kind) for name, kind in SUMS.items())
 
     def add(self, nll: np.ndarray) -> None:
         """Add one document's NLL [n - 1]: of its tokens 1 to n - 1, in nats."""
         length = len(nll) + 1
         if length > len(self.count):
-            for name in _SUMS:
+            for name in SUMS:
                 array = getattr(self, name)
                 setattr(self, name, np.pad(array, (0, length - len(array))))
         nll = nll.astype(np.float64)
@@ -37,7 +38,7 @@ class NllStatistics:
         with np.errstate(invalid="ignore"):
             mean = self.sum / self.count
             variance = np.maximum(self.sum_squares / self.count - mean**2, 0.0)
-        sums = {name: getattr(self, name) for name in _SUMS}
+        sums = {name: getattr(self, name) for name in SUMS}
         return {**sums, "mean": mean, "variance": variance}
 
     @property

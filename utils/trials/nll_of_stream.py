@@ -4,12 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from utils.trials.nll_by_position import perplexity
+from utils.trials.nll_by_position import SUMS, perplexity
 
 LINEAR_BUCKETS = 2000  # at most; 48 KB of sums
 TABLE_ROWS = 10  # at most
 LOG_BUCKETS_PER_DECADE = 24
-SUMS = {"count": np.int64, "sum": np.float64, "sum_squares": np.float64}
 
 
 def round_bucket(length: int, most: int) -> int:
@@ -103,7 +102,7 @@ class StreamStatistics:
 
 
 def merge(streams: list[dict[str, np.ndarray]], length: int) -> dict[str, np.ndarray]:
-    """What stats.npz holds: both kinds' edges, and each sum of every stream, [streams, buckets]."""
+    """Arrays of stats.npz: both kinds' edges, and each sum of every stream, [streams, buckets]."""
     edges = {"linear_edges": linear_edges(length), "log_edges": log_edges(length)}
     return edges | {name: np.stack([stream[name] for stream in streams]) for name in streams[0]}
 

@@ -1,6 +1,7 @@
 """Reading the files of a log dir: one sentence for each that is missing, damaged or of something else."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,21 @@ from typing import Any
 import numpy as np
 
 from utils.errors import UserError
-from utils.trials.nll_of_stream import SUMS
+from utils.trials.nll_by_position import SUMS
 
 DAMAGED = "it is damaged, run the trial again with --overwrite"
 STREAM_BUCKETS = ("linear", "log")
+NUMBER = int | float
+TYPE_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    NUMBER: "a number",
+    str: "a text",
+    list[str]: "a list of texts",
+    NUMBER | None: "a number or null",
+    int | None: "a whole number or null",
+    str | None: "a text or null",
+}
+"""Types of values in JSON, in words."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -26,8 +38,17 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def is_of(value: Any, kind: Any) -> bool:
+    """Whether a value from JSON is of a type of TYPE_WORDS; numbers must be finite, and true is none."""
+    if kind == list[str]:
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def read_position_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What a trial of documents keeps in nll.npz: each array of shape (positions,), at least those of SUMS."""
+    """Arrays in nll.npz of a trial of documents: each of shape (positions,), at least those of SUMS."""
     arrays = _read_sums(path, tuple(SUMS))
     if any(array.ndim != 1 or array.shape != arrays["count"].shape for array in arrays.values()):
         raise UserError(f"{path} holds arrays that are not of one length: {DAMAGED}")
@@ -37,7 +58,7 @@ def read_position_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_stream_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What a trial of streams keeps in stats.npz.
+    """Arrays in stats.npz of a trial of streams.
 
     For both of STREAM_BUCKETS: NAME_edges, int64 (buckets + 1,), from 0 to the streaming length, and NAME_count,
     NAME_sum, NAME_sum_squares, each (streams, buckets). Every token of a bucket but the first of all is counted.

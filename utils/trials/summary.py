@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from utils.bootstrap import weighted_mean
-from utils.trials.examples import Sample
+from utils.trials.samples import Sample
 
 Summary = dict[str, Any]
 
 
 def summarise_task(samples: Sequence[Sample]) -> Summary:
-    """What results.json holds of examples of one downstream task.
+    """Results of the examples of one downstream task, as results.json holds them.
 
     score (0 to 1) is the mean over the examples that did not fail; both kinds are counted. length is that of the
     longest prompt, in tokens. score, standard_error and length are None where there is nothing to take them from.

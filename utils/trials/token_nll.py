@@ -7,6 +7,7 @@ import numpy as np
 
 from utils.errors import UserError
 from utils.files import writing_to
+from utils.trials.files import token_nll_name
 
 DTYPE = np.dtype("<f4")
 
@@ -23,7 +24,7 @@ class TokenNllFile:
         Raises UserError where the file holds fewer, or cannot be written.
         """
         self.log_dir, self.tokens = log_dir, tokens
-        self.path = log_dir / f"token_nll_{index:04d}.f32"
+        self.path = log_dir / token_nll_name(index)
         with writing_to(log_dir):
             self.path.touch()
             held = self.path.stat().st_size // DTYPE.itemsize

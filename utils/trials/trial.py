@@ -21,15 +21,19 @@ from utils.files import (
     replace_json,
     writing_to,
 )
+from utils.trials.files import (
+    ARRAYS,
+    CONFIG,
+    LOG,
+    OUTCOMES,
+    OWN_FILES,
+    RESULTS,
+    RUNNING_FILES,
+    SAMPLES,
+)
+from utils.trials.files import STREAM_ARRAYS as STREAM_ARRAYS
 from utils.trials.versions import CONTINUED, Environment, changes, environment_of, environments
 
-CONFIG, RESULTS, SAMPLES, LOG = "config.json", "results.json", "samples.jsonl", "log.txt"
-ARRAYS, STREAM_ARRAYS = "nll.npz", "stats.npz"
-OUTCOMES = (RESULTS, ARRAYS, STREAM_ARRAYS, SAMPLES)
-OWN_FILES = (*OUTCOMES, CONFIG, LOG)
-"""In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
-RUNNING_FILES = ("checkpoint-" + 9 * "[0-9]" + "*", "checkpoint-document-*.npz", "token_nll_*.f32")
-"""Patterns of what streams and diagnoses leave besides, removed first."""
 FREE_ARGUMENTS = frozenset(
     {
         "log_dir",
@@ -83,12 +87,12 @@ class Trial:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """What config.json holds, None before `begin`."""
+        """Content of config.json, None before `begin`."""
         return self._read_json(CONFIG)
 
     @property
     def results(self) -> dict[str, Any] | None:
-        """What results.json holds, None where the trial is not finished."""
+        """Content of results.json, None where the trial is not finished."""
         return self._read_json(RESULTS)
 
     def begin(self, config: dict[str, Any]) -> None:
@@ -153,7 +157,7 @@ class Trial:
             replace_file(self.folder / SAMPLES, lambda file: file.write(text.encode()))
 
     def arrays(self) -> dict[str, np.ndarray] | None:
-        """What nll.npz holds, None where there is none yet. Raises UserError on a damaged file."""
+        """Arrays of nll.npz, None where there is none yet. Raises UserError on a damaged file."""
         path = self.folder / ARRAYS
         if not path.exists():
             return None
@@ -236,7 +240,7 @@ class Trial:
 
 
 def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """Where two JSON values differ: (name, old, new), one level into objects."""
+    """Differences of two JSON values: (name, old, new), one level into objects."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
         return [(f"{name} {key}", old.get(key), new.get(key)) for key in keys]

@@ -1,4 +1,4 @@
-"""Which versions computed a trial: those that it began with, and those that it went on with."""
+"""Versions that computed a trial: those that it began with, and those that it went on with."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 WATCHED = ("torch", "transformers", "tokenizers")
 """Packages of which another version may change a number."""
 CONTINUED = "continued"
-"""Where config.json lists, in their order, what a trial went on with that was other than before."""
+"""Key of config.json: a list, in their order, of environments other than before with which a trial went on."""
 
 Environment = dict[str, Any]
 """`versions` by package, and `git_commit` or None: as config.json has them."""
 
 
 def environment_of(config: Mapping[str, Any]) -> Environment:
-    """What a trial began with; what config.json does not tell is missing."""
+    """The environment that a trial began with; what config.json does not tell is missing."""
     versions = config.get("versions")
     return {"versions": versions if isinstance(versions, dict) else {}, "git_commit": config.get("git_commit")}
 
@@ -25,7 +25,7 @@ def environments(config: Mapping[str, Any]) -> list[Environment]:
 
 
 def changes(before: Environment, now: Environment) -> list[str]:
-    """What is another version or commit, as "transformers 5.24.0 (5.23.0 before)"; what is not known is no change."""
+    """Versions and commit that are others, as "transformers 5.24.0 (5.23.0 before)"; what is not known is no change."""
     old, new = _facts(before), _facts(now)
     return [f"{name} {new[name]} ({old[name]} before)" for name in new if old.get(name, new[name]) != new[name]]
 
@@ -36,12 +36,12 @@ def differ(trials: Iterable[Sequence[Environment]]) -> bool:
 
 
 def describe(trial: Sequence[Environment]) -> str:
-    """As "torch 2.13.0, transformers 5.23.0 then 5.24.0, tokenizers 0.23.3, commit 1a2b3c4d"."""
+    """A trial's versions: "torch 2.13.0, transformers 5.23.0 then 5.24.0, tokenizers 0.23.3, commit 1a2b3c4d"."""
     return ", ".join(f"{name} {' then '.join(values)}" for name, values in _values(trial).items())
 
 
 def _values(trial: Sequence[Environment]) -> dict[str, list[str]]:
-    """By fact its different values, in their order."""
+    """The different values of each fact, in their order."""
     values: dict[str, list[str]] = {}
     for environment in trial:
         for name, value in _facts(environment).items():
@@ -51,7 +51,7 @@ def _values(trial: Sequence[Environment]) -> dict[str, list[str]]:
 
 
 def _facts(environment: Environment) -> dict[str, str]:
-    """What is known of the watched packages and of the commit of this code, in this order."""
+    """Versions of the watched packages and commit of this code, as far as known, in this order."""
     versions, commit = environment["versions"], environment["git_commit"]
     facts = {name: str(versions[name]) for name in WATCHED if versions.get(name)}
     return facts | ({"commit": str(commit)[:8]} if commit else {})

@@ -1,4 +1,4 @@
-"""What a file of benchmarks/ saves, read for drawing: panels, methods and points."""
+"""Results of a file of benchmarks/, read for drawing: panels, methods and points."""
 
 import json
 import math
@@ -43,7 +43,7 @@ class Panel:
     rows: list[dict[str, Any]]
 
     def points(self, method: str, quantity: str) -> list[Point]:
-        """By length; without what cannot stand on a logarithmic axis."""
+        """Points by length, without what cannot stand on a logarithmic axis."""
         rows = [row for row in self.rows if row["method"] == method]
         points = (_point(row["length"], row.get(quantity)) for row in rows)
         return sorted((point for point in points if point), key=lambda point: point.length)

@@ -1,15 +1,13 @@
-"""Diagnoses: what scripts/diagnose.py left in a log dir, read and checked, and the heads of a model that are drawn."""
+"""Diagnoses of scripts/diagnose.py, read and checked, and the heads of a model that are drawn."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.trials.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS
-from utils.trials.finished import Kind, LoadedTrial, label_trials, read_log_dir
-from utils.trials.reading import DAMAGED, read_numbers
+from utils.trials.experiments import DIAGNOSIS
+from utils.trials.finished import LoadedTrial, label_trials, read_log_dir
 
 
 @dataclass(frozen=True)
@@ -21,7 +19,7 @@ class HeadChoice:
 
     @classmethod
     def of(cls, layers: Sequence[int] | None, heads: Sequence[int] | None) -> "HeadChoice":
-        """From --layer and --head."""
+        """The choice that --layer and --head make."""
         return cls(*(None if numbers is None else tuple(dict.fromkeys(numbers)) for numbers in (layers, heads)))
 
     def __str__(self) -> str:
@@ -40,13 +38,13 @@ class Diagnosis(LoadedTrial):
 
     @property
     def length(self) -> int:
-        """Up to the last sampled position that a document reaches."""
+        """Tokens up to the last sampled position that a document reaches."""
         reached = np.flatnonzero(self.arrays["attended"].max(axis=0) > 0)
         return int(self.arrays["positions"][reached[-1]]) + 1
 
     @property
     def layers(self) -> list[int]:
-        """Those that were measured."""
+        """Numbers of the layers that were measured."""
         return self.arrays["layers"].tolist()
 
     @property
@@ -56,7 +54,7 @@ class Diagnosis(LoadedTrial):
 
     @property
     def documents(self) -> int:
-        """How many were measured."""
+        """Number of documents that were measured."""
         return len(np.unique(self.arrays["hidden_document"]))
 
     @property
@@ -72,13 +70,13 @@ class Diagnosis(LoadedTrial):
         return max(self.length - queries - int(self.arrays["first_tokens"]) + 1, 0)
 
     def rows(self, choice: HeadChoice = ALL_HEADS) -> list[int]:
-        """Where the chosen layers are along the axis of layers."""
+        """Places of the chosen layers along the axis of layers."""
         wanted = self.layers if choice.layers is None else choice.layers
         self._refuse_missing("layer", wanted, self.layers)
         return [self.layers.index(layer) for layer in wanted]
 
     def number_of_heads(self, choice: HeadChoice) -> int:
-        """How many heads of all layers are chosen."""
+        """Number of chosen heads of all layers."""
         return len(self.rows(choice)) * (self.heads if choice.heads is None else len(choice.heads))
 
     def of_heads(self, values: np.ndarray, choice: HeadChoice = ALL_HEADS) -> np.ndarray:
@@ -95,63 +93,11 @@ class Diagnosis(LoadedTrial):
 
 def load_diagnoses(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[Diagnosis]:
     """Read several trials; UserError names the file that is missing, damaged or of another script."""
-    fault = "measures neither logits nor entropy"
+    fault = "which measures neither logits nor entropy"
     return [
-        read_log_dir(log_dir, label, KINDS, fault) for log_dir, label in zip(log_dirs, label_trials(log_dirs, labels))
+        Diagnosis.of(read_log_dir(log_dir, (DIAGNOSIS,), fault), label)
+        for log_dir, label in zip(log_dirs, label_trials(log_dirs, labels))
     ]
-
-
-def read_diagnosis_arrays(path: Path) -> dict[str, np.ndarray]:
-    """What stats.npz of a diagnosis holds, see `utils/trials/diagnosis_arrays.py`, with axes that fit together."""
-    arrays = read_numbers(path, (*AXES, *(f"{name}_{moment}" for name in STATISTICS for moment in MOMENTS)))
-    shapes = _shapes(arrays) if arrays["entropy_mean"].ndim == 3 and arrays["hidden_coordinates"].ndim == 3 else None
-    if shapes is None or any(arrays[name].shape != shape for name, shape in shapes.items()):
-        raise UserError(f"{path} holds arrays that do not fit together: {DAMAGED}")
-    if any(np.isinf(arrays[name]).any() for name in shapes) or not np.isfinite(arrays["hidden_coordinates"]).all():
-        raise UserError(f"{path} holds numbers that are not finite: it is damaged, or the model gave infinity")
-    if not arrays["attended"].any() or not np.isfinite(arrays["entropy_mean"]).any():
-        raise UserError(f"{path} holds no measured document: there is nothing to show of this trial")
-    return arrays
-
-
-AXES = (
-    "layers",
-    "distance_edges",
-    "positions",
-    "attended",
-    "first_tokens",
-    "window",
-    "hidden_coordinates",
-    "hidden_position",
-    "hidden_document",
-    "explained_variance_ratio",
-)
-"""What stats.npz holds besides the moments of STATISTICS, as far as pictures need it."""
-
-
-def _shapes(arrays: dict[str, np.ndarray]) -> dict[str, tuple[int, ...]]:
-    """What the shape of each array must be, given the axes of a few."""
-    layers, heads, positions = arrays["entropy_mean"].shape
-    states, bins = arrays["hidden_coordinates"].shape[1], len(np.atleast_1d(arrays["distance_edges"])) - 1
-    shapes = {
-        "layers": (layers,),
-        "distance_edges": (bins + 1,),
-        "positions": (positions,),
-        "attended": (layers, positions),
-        "first_tokens": (),
-        "window": (),
-        "hidden_coordinates": (layers, states, COMPONENTS),
-        "hidden_position": (states,),
-        "hidden_document": (states,),
-        "explained_variance_ratio": (layers, COMPONENTS),
-    }
-    for name in STATISTICS:
-        places = bins if name.startswith("logit") else positions
-        shapes |= {f"{name}_{moment}": (layers, heads, places) for moment in MOMENTS}
-    return shapes
-
-
-KINDS = {"diagnose": Kind(Diagnosis, "stats.npz", read_diagnosis_arrays)}
 
 
 def _numbered(name: str, numbers: Sequence[int]) -> str:

@@ -59,7 +59,7 @@ def draw_head_curves(axes: Axes, curves: Sequence[HeadCurve]) -> list[Artist]:
 
 
 def in_short_runs(values: np.ndarray) -> np.ndarray:
-    """Which values are numbers among at most SHORT_RUN in a row, with NaN or nothing around them."""
+    """Mask of the values that are numbers among at most SHORT_RUN in a row, with NaN or nothing around them."""
     there = np.isfinite(values)
     starts = np.flatnonzero(np.diff(there, prepend=False) & there)
     ends = np.flatnonzero(np.diff(there, append=False) & there) + 1
@@ -70,12 +70,12 @@ def in_short_runs(values: np.ndarray) -> np.ndarray:
 
 
 def band_patch() -> Patch:
-    """What stands for a band in a legend."""
+    """Patch that stands for a band in a legend."""
     return Patch(color="0.5", alpha=0.35, linewidth=0)
 
 
 def band_words(trials: Sequence[Diagnosis], choices: Sequence[HeadChoice]) -> list[str]:
-    """What the bands of these trials' curves show, in panels of these heads; a head in one document has none."""
+    """Words for the bands of these trials' curves, in panels of these heads; a head in one document has none."""
     single = {trials[0].number_of_heads(choice) == 1 for choice in choices}
     words = ["10–90% of heads"] if False in single else []
     if True in single and max(trial.documents for trial in trials) > 1:

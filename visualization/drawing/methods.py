@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from utils.errors import UserError
-from utils.trials.examples import DOWNSTREAM, ExampleTrial, Sample, read_trial
+from utils.trials.examples import ExampleTrial, read_trial
+from utils.trials.experiments import DOWNSTREAM
+from utils.trials.finished import label_trials, refuse_repeated
 from utils.trials.methods import method_name
+from utils.trials.samples import Sample
 from visualization.drawing.style import MARKERS, line_look
 
 LABELS = (
@@ -29,17 +31,17 @@ class Method:
 
     @property
     def samples(self) -> list[Sample]:
-        """Of all trials, the examples that did not fail."""
+        """Examples of all trials that did not fail."""
         return [sample for trial in self.trials for sample in finished(trial)]
 
     @property
     def pretraining_length(self) -> int | None:
         """Number of tokens the model was pre-trained on at once, where config.json tells it."""
-        return self.trials[0].config["model"].get("pretraining_length")
+        return self.trials[0].pretraining_length
 
     @property
     def length(self) -> int:
-        """Of the longest text, tokens."""
+        """Tokens of the longest text."""
         return max(length_of(sample) for sample in self.samples)
 
 
@@ -61,20 +63,18 @@ def method_look(index: int) -> dict[str, object]:
 def load_methods(
     log_dirs: Sequence[str], labels: Sequence[str] | None = None, scripts: Sequence[str] = (DOWNSTREAM,)
 ) -> list[Method]:
-    """Read trials of one of these scripts, of one task, and join those of one label, in the order of the labels.
+    """Read trials of one of these scripts and join those of one label; UserError as `join_trials` raises it."""
+    refuse_repeated(log_dirs)
+    trials = [read_trial(log_dir, scripts) for log_dir in log_dirs]
+    return join_trials(trials, label_trials(log_dirs, _default_labels(trials) if labels is None else labels))
 
-    Raises UserError, besides for damaged files, where the trials of one label differ in more than their examples.
+
+def join_trials(trials: Sequence[ExampleTrial], labels: Sequence[str]) -> list[Method]:
+    """Join trials of one task by their labels, in the order of these.
+
+    Raises UserError where they are not of one task, or those of one label differ in more than their examples.
     """
-    folders = [Path(log_dir).resolve() for log_dir in log_dirs]
-    for folder, log_dir in zip(folders, log_dirs):
-        if folders.count(folder) > 1:
-            raise UserError(f"log dir {log_dir} is given twice: give each once")
-    trials = [read_trial(log_dir) for log_dir in log_dirs]
-    _check_scripts(trials, scripts)
-    if labels is None:
-        labels = _default_labels(trials)
-    if len(labels) != len(trials):
-        raise UserError(f"--labels: {len(labels)} given for {len(trials)} log dirs, give one for each")
+    _check_topics(trials)
     joined: dict[str, list[ExampleTrial]] = {}
     for label, trial in zip(labels, trials):
         joined.setdefault(label, []).append(trial)
@@ -84,10 +84,8 @@ def load_methods(
     return methods
 
 
-def _check_scripts(trials: Sequence[ExampleTrial], scripts: Sequence[str]) -> None:
+def _check_topics(trials: Sequence[ExampleTrial]) -> None:
     for trial in trials:
-        if trial.script not in scripts:
-            raise UserError(f"log dir {trial.log_dir} is of {trial.script}: give trials of {' or '.join(scripts)}")
         if _topic(trial) != _topic(trials[0]):
             raise UserError(
                 f"{trials[0].log_dir} is of {_topic(trials[0])} and {trial.log_dir} of {_topic(trial)}: give trials of "
@@ -110,7 +108,7 @@ def _method(trial: ExampleTrial) -> str:
 
 
 def _facts(trial: ExampleTrial) -> dict[str, object]:
-    """What trials of one label must have in common."""
+    """Facts that trials of one label must have in common."""
     config = trial.config
     return {"method": _method(trial), "Λ-attention": config.get("lambda_attention"), "model": config["model"]}
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from utils.trials.nll_by_position import window_sums
+from utils.trials.nll_by_position import SUMS, window_sums
 from visualization.drawing.curves import Curve, Scale
 
 FEWEST_TOKENS = 32  # in the first point: single tokens scatter by some 3 nats, and the first of a text most
@@ -17,7 +17,7 @@ def stream_curve(arrays: dict[str, np.ndarray], *, smoothing: int = 1, scale: Sc
     min(FEWEST_TOKENS, smoothing) tokens, and a last one that was cut short joins the one before it.
     """
     edges = arrays[f"{scale}_edges"]
-    count, total, squares = (arrays[f"{scale}_{name}"] for name in ("count", "sum", "sum_squares"))
+    count, total, squares = (arrays[f"{scale}_{name}"] for name in SUMS)
     bounds = _point_bounds(edges, count.sum(axis=0), min(FEWEST_TOKENS, smoothing))
     starts, ends = edges[bounds[:-1]], edges[bounds[1:]]
     windows = _windows(edges, starts, ends, smoothing)

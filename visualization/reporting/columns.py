@@ -73,7 +73,7 @@ def _dtype(config: dict[str, Any]) -> Any:
 
 
 def _started(config: dict[str, Any]) -> str:
-    """As 2026-01-31 12:34, in the time zone it was written in, UTC."""
+    """Start of the trial, as 2026-01-31 12:34, in the time zone it was written in, UTC."""
     return str(config.get("started") or "")[:16].replace("T", " ")
 
 

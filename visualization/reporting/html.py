@@ -57,7 +57,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def _shared_arguments(trials: Sequence[ReportTrial], differing: Sequence[str]) -> list[tuple[str, str]]:
-    """What all trials were given alike, with a value."""
+    """Arguments that all trials were given alike, with a value."""
     first = trials[0].arguments
     names = [name for name, value in first.items() if value is not None and name not in (*differing, "log_dir")]
     everywhere = [name for name in names if all(trial.arguments.get(name) == first[name] for trial in trials)]
@@ -71,7 +71,7 @@ def _value(trial: ReportTrial, name: str) -> str:
 def _trial_section(
     trial: ReportTrial, place: int, columns: Sequence[Column], differing: Sequence[str]
 ) -> dict[str, Any]:
-    """What the template shows of one trial."""
+    """Values of the template for one trial."""
     config = trial.config
     facts = {
         "Log dir": str(trial.log_dir),

@@ -1,4 +1,4 @@
-"""What a report makes of the trials of each script: its numbers, and its pictures.
+"""Numbers and pictures that a report shows of the trials of each script.
 
 A picture more is one `Picture(heading, how to read it, draw)` more in the tuple of its script.
 """
@@ -10,8 +10,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from utils.trials.examples import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS, read_trial
-from utils.trials.finished import load_trial
+from utils.trials.examples import example_trial
+from utils.trials.experiments import DIAGNOSIS, DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
+from utils.trials.finished import FinishedTrial
+from utils.trials.nll_trials import nll_trial
 from visualization import (
     attention_entropy,
     attention_mass,
@@ -22,8 +24,8 @@ from visualization import (
     score_by_length,
     score_heatmap,
 )
-from visualization.drawing.diagnosis import Diagnosis, load_diagnoses
-from visualization.drawing.methods import Method, load_methods
+from visualization.drawing.diagnosis import Diagnosis
+from visualization.drawing.methods import Method, join_trials
 from visualization.reporting.numbers import (
     Headline,
     Numbers,
@@ -40,9 +42,8 @@ from visualization.reporting.numbers import (
     task_table,
 )
 
-DIAGNOSIS = "diagnose"
 Evidence = Any
-"""What the pictures of a kind are drawn from, one for each trial: what its `Kind.load` gives."""
+"""A trial as the pictures of its kind are drawn from it, read by `Kind.load`."""
 
 
 @dataclass(frozen=True)
@@ -61,33 +62,28 @@ class Picture:
 
 @dataclass(frozen=True)
 class Kind:
-    """How the trials of one script are read and shown.
+    """Reading and showing of the trials of one script.
 
-    measures: what they measure, in words. load: from a log dir and a label, checked. headline: from a log dir and its
-    results.json, the numbers of the comparison. breakdown: from results.json and its path, the numbers by position or
-    the like. topic: only trials of the same one share a picture.
+    measures: what they measure, in words. load: reads and checks, for a label, what pictures are drawn from. headline:
+    the numbers of the comparison. breakdown: from results.json and its path, the numbers by position or the like.
+    topic: only trials of the same one share a picture.
     """
 
     measures: str
-    load: Callable[[str, str], Evidence]
-    headline: Callable[[Path, Numbers], Headline]
+    load: Callable[[FinishedTrial, str], Evidence]
+    headline: Callable[[FinishedTrial], Headline]
     breakdown: Callable[[Numbers, Path], Table]
     pictures: tuple[Picture, ...]
     topic: Callable[[Evidence], str] = lambda trial: ""
 
 
-def _load_diagnosis(log_dir: str, label: str) -> Diagnosis:
-    return load_diagnoses([log_dir], [label])[0]
-
-
-def _load_examples(log_dir: str, label: str) -> Method:
-    return Method(label, (read_trial(log_dir),))
+def _load_examples(trial: FinishedTrial, label: str) -> Method:
+    return Method(label, (example_trial(trial),))
 
 
 def _joined(methods: Sequence[Method]) -> list[Method]:
-    """Those of one label as one; UserError where they are not of one method."""
-    folders = [str(method.trials[0].log_dir) for method in methods]
-    return load_methods(folders, [method.label for method in methods], (DOWNSTREAM, GENERATION))
+    """The methods with those of one label as one; UserError where they are not of one method."""
+    return join_trials([method.trials[0] for method in methods], [method.label for method in methods])
 
 
 def _has_depth(method: Method) -> bool:
@@ -158,9 +154,9 @@ MASS = Picture(
     lambda trials, length: attention_mass.draw(trials, pretraining_length=length),
 )
 
-KINDS = {
-    PERPLEXITY: Kind("perplexity of documents", load_trial, document_headline, document_table, (NLL_OF_DOCUMENTS,)),
-    STREAMS: Kind("NLL along a stream", load_trial, stream_headline, stream_table, (NLL_OF_STREAMS,)),
+KINDS: dict[str, Kind] = {
+    PERPLEXITY: Kind("perplexity of documents", nll_trial, document_headline, document_table, (NLL_OF_DOCUMENTS,)),
+    STREAMS: Kind("NLL along a stream", nll_trial, stream_headline, stream_table, (NLL_OF_STREAMS,)),
     DOWNSTREAM: Kind(
         "a downstream task",
         _load_examples,
@@ -172,7 +168,7 @@ KINDS = {
     GENERATION: Kind("generation", _load_examples, generation_headline, generation_table, (COST_BY_LENGTH,)),
     DIAGNOSIS: Kind(
         "a diagnosis of attention",
-        _load_diagnosis,
+        Diagnosis.of,
         diagnosis_headline,
         diagnosis_table,
         (LOGITS, ENTROPY, HIDDEN_STATES, MASS),

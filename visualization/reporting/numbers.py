@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.generation_metrics import METRICS
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
-from utils.trials.examples import read_trial
+from utils.trials.examples import example_trial
+from utils.trials.files import RESULTS
+from utils.trials.finished import FinishedTrial
 from utils.trials.reading import DAMAGED
 from utils.trials.summary import summarise_nll
-from utils.trials.trial import RESULTS
 from visualization.reporting.words import fixed, large, percent, whole
 
 Numbers = dict[str, Any]
@@ -55,11 +57,11 @@ QUANTITIES = {
     "peak_memory_bytes": Quantity("Peak memory (GiB)", "of one process", lambda value: f"{value / 2**30:.2f}"),
     "seconds": Quantity("Time (s)", "that the trial took", fixed(1)),
 }
-"""In the order of the table's columns."""
-TEXT_SCORES = ("bleu", "rouge1", "rouge2", "rougeL")
+"""Quantities in the order of the table's columns."""
+TEXT_SCORES = tuple(name for name in METRICS if name in QUANTITIES)
 
 Headline = dict[str, Value]
-"""By names of QUANTITIES."""
+"""Values by names of QUANTITIES."""
 
 
 @dataclass(frozen=True)
@@ -71,34 +73,34 @@ class Table:
     rows: list[list[str]]
 
 
-def document_headline(log_dir: Path, results: Numbers) -> Headline:
-    """Of eval_ppl_deepspeed; the standard error by bootstrap over documents."""
-    found = summarise_nll(read_trial(log_dir).samples)
-    return _plain(results, log_dir, "perplexity", "bits_per_byte") | {
+def document_headline(trial: FinishedTrial) -> Headline:
+    """Headline of documents; the standard error by bootstrap over them."""
+    found = summarise_nll(example_trial(trial).samples)
+    return _plain(trial, "perplexity", "bits_per_byte") | {
         "length": (found["length"], None),
         "texts": (found["documents"], None),
-        "nll": (_number(results, "nll", log_dir / RESULTS), found["standard_error"]),
+        "nll": (_number(trial.results, "nll", trial.log_dir / RESULTS), found["standard_error"]),
     }
 
 
-def stream_headline(log_dir: Path, results: Numbers) -> Headline:
-    """Of eval_infinite_ppl; the standard error by bootstrap over streams."""
-    streams = read_trial(log_dir).results["streams"]
+def stream_headline(trial: FinishedTrial) -> Headline:
+    """Headline of streams; the standard error by bootstrap over them."""
+    streams = example_trial(trial).results["streams"]
     _, error = weighted_mean([stream["nll"] for stream in streams], [stream["tokens"] for stream in streams])
-    return _plain(results, log_dir, "perplexity") | {
-        "length": (results["streaming_length"], None),
+    return _plain(trial, "perplexity") | {
+        "length": (trial.results["streaming_length"], None),
         "texts": (len(streams), None),
-        "nll": (_number(results, "nll", log_dir / RESULTS), error),
+        "nll": (_number(trial.results, "nll", trial.log_dir / RESULTS), error),
     }
 
 
-def generation_headline(log_dir: Path, results: Numbers) -> Headline:
-    """Of eval_generation, at its last position."""
-    path = log_dir / RESULTS
+def generation_headline(trial: FinishedTrial) -> Headline:
+    """Headline of generation, at its last position."""
+    results, path = trial.results, trial.log_dir / RESULTS
     last = _records(results, "positions", path)[-1]
     documents, failed = (_number(last, name, path) for name in ("documents", "failed"))
     return (
-        _plain(results, log_dir)
+        _plain(trial)
         | {name: _scored(last, name, path) for name in TEXT_SCORES}
         | {
             "length": (_number(last, "position", path), None),
@@ -109,12 +111,12 @@ def generation_headline(log_dir: Path, results: Numbers) -> Headline:
     )
 
 
-def task_headline(log_dir: Path, results: Numbers) -> Headline:
-    """Of eval_downstream_tasks."""
-    path = log_dir / RESULTS
+def task_headline(trial: FinishedTrial) -> Headline:
+    """Headline of a downstream task."""
+    results, path = trial.results, trial.log_dir / RESULTS
     examples, failed = (_number(results, name, path) for name in ("examples", "failed"))
     return (
-        _plain(results, log_dir, "length")
+        _plain(trial, "length")
         | {name: _scored(results, name, path) for name in TEXT_SCORES}
         | {
             "texts": ((examples or 0) - (failed or 0), None),
@@ -124,12 +126,12 @@ def task_headline(log_dir: Path, results: Numbers) -> Headline:
     )
 
 
-def diagnosis_headline(log_dir: Path, results: Numbers) -> Headline:
-    """Of scripts/diagnose.py."""
-    path = log_dir / RESULTS
+def diagnosis_headline(trial: FinishedTrial) -> Headline:
+    """Headline of a diagnosis, at the last position."""
+    results, path = trial.results, trial.log_dir / RESULTS
     logits, end = _record(results, "logits", path), "at_end"
     entropy, mass = (_record(_record(results, name, path), end, path) for name in ("entropy", "mass"))
-    return _plain(results, log_dir) | {
+    return _plain(trial) | {
         "length": (_number(results, "longest", path), None),
         "texts": (_number(results, "documents", path), None),
         "logits_within": (_number(logits, "within", path), None),
@@ -141,12 +143,12 @@ def diagnosis_headline(log_dir: Path, results: Numbers) -> Headline:
 
 
 def document_table(results: Numbers, path: Path) -> Table:
-    """By ranges of positions."""
+    """NLL of documents by ranges of positions."""
     return _buckets(results, path, {"documents": whole, "tokens": whole, "nll": fixed(4), "perplexity": large})
 
 
 def stream_table(results: Numbers, path: Path) -> Table:
-    """By ranges of positions; spread: over streams."""
+    """NLL of streams by ranges of positions; spread: over streams."""
     return _buckets(results, path, {"tokens": whole, "nll": fixed(4), "perplexity": large, "spread": fixed(4)})
 
 
@@ -161,7 +163,7 @@ def _buckets(results: Numbers, path: Path, columns: dict[str, Callable[[float], 
 
 
 def generation_table(results: Numbers, path: Path) -> Table:
-    """By position."""
+    """Scores and costs of generation by position."""
     columns = {
         "position": whole,
         "documents": whole,
@@ -169,7 +171,7 @@ def generation_table(results: Numbers, path: Path) -> Table:
         "prefill_seconds": fixed(2),
         "tokens_per_second": large,
         "cache_bytes": whole,
-    } | dict.fromkeys((*TEXT_SCORES, "rougeLsum"), fixed(4))
+    } | dict.fromkeys(METRICS, fixed(4))
     rows = [_cells(position, columns, path) for position in _records(results, "positions", path)]
     return _table("By position", tuple(columns), rows)
 
@@ -211,10 +213,10 @@ def _cells(record: Numbers, columns: dict[str, Callable[[float], str]], path: Pa
     return ["" if value is None else columns[name](value) for name, value in values.items()]
 
 
-def _plain(results: Numbers, log_dir: Path, *names: str) -> Headline:
+def _plain(trial: FinishedTrial, *names: str) -> Headline:
     """These and the costs that every script counts, without standard errors."""
     costs = ("tokens_per_second", "peak_memory_bytes", "seconds")
-    return {name: (_number(results, name, log_dir / RESULTS), None) for name in (*costs, *names)}
+    return {name: (_number(trial.results, name, trial.log_dir / RESULTS), None) for name in (*costs, *names)}
 
 
 def _scored(record: Numbers, name: str, path: Path) -> Value:

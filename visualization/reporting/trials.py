@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.trials.finished import label_trials
-from utils.trials.reading import DAMAGED, read_json
-from utils.trials.trial import CONFIG, RESULTS
+from utils.trials.files import CONFIG, RESULTS
+from utils.trials.finished import FinishedTrial, label_trials, read_log_dir, refuse_repeated
+from utils.trials.reading import DAMAGED
 from visualization.reporting.kinds import KINDS, Kind
 from visualization.reporting.numbers import Headline, Table
 
@@ -20,30 +19,18 @@ SHAPES: dict[str, tuple[type, ...]] = {
     "versions": (dict, type(None)),
     "command": (list, type(None)),
 }
-"""What config.json holds, as far as a page is made of it; what may be None may be missing."""
+"""Parts of config.json that a page is made of; what may be None may be missing."""
 
 
 @dataclass(frozen=True)
-class ReportTrial:
-    """One finished trial. evidence: what the pictures of its kind are drawn from."""
+class ReportTrial(FinishedTrial):
+    """One trial of a report. evidence: what the pictures of its kind are drawn from."""
 
-    log_dir: Path
     label: str
-    config: dict[str, Any]
     kind: Kind
     evidence: Any
     headline: Headline
     breakdown: Table
-
-    @property
-    def script(self) -> str:
-        """A key of KINDS."""
-        return self.config["script"]
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments it was run with, by flag name without dashes."""
-        return self.config["arguments"]
 
 
 def load_report_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[ReportTrial]:
@@ -51,41 +38,25 @@ def load_report_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = N
 
     labels: as `label_trials` takes them.
     """
-    folders = [Path(log_dir).resolve() for log_dir in log_dirs]
-    for folder, log_dir in zip(folders, log_dirs):
-        if folders.count(folder) > 1:
-            raise UserError(f"log dir {log_dir} is given twice: give each once")
+    refuse_repeated(log_dirs)
     labels = label_trials(log_dirs, labels)
     return [_load(log_dir, _visible(label)) for log_dir, label in zip(log_dirs, labels)]
 
 
 def _load(log_dir: str, label: str) -> ReportTrial:
-    folder = Path(log_dir)
-    if not folder.is_dir():
-        raise UserError(f"log dir {folder} is not a folder: give the --log_dir of a finished trial")
-    config = read_json(folder / CONFIG)
-    _check_config(config, folder / CONFIG)
-    results = read_json(folder / RESULTS)
-    kind = KINDS[config["script"]]
-    return ReportTrial(
-        log_dir=folder,
-        label=label,
-        config=config,
-        kind=kind,
-        evidence=kind.load(log_dir, label),
-        headline=kind.headline(folder, results),
-        breakdown=kind.breakdown(results, folder / RESULTS),
-    )
-
-
-def _check_config(config: dict[str, Any], path: Path) -> None:
-    if not isinstance(config.get("arguments"), dict):
-        raise UserError(f"{path} holds no arguments: it is damaged, or no trial's config")
-    if config.get("script") not in KINDS:
-        raise UserError(f"{path} is of the script {config.get('script')!r}: give trials of {', '.join(KINDS)}")
+    trial = read_log_dir(log_dir, KINDS)
     for name, types in SHAPES.items():
-        if not isinstance(config.get(name), types):
-            raise UserError(f"{path} holds no {name} as a trial's does: {DAMAGED}")
+        if not isinstance(trial.config.get(name), types):
+            raise UserError(f"{trial.log_dir / CONFIG} holds no {name} as a trial's does: {DAMAGED}")
+    kind = KINDS[trial.script]
+    return ReportTrial(
+        **vars(trial),
+        label=label,
+        kind=kind,
+        evidence=kind.load(trial, label),
+        headline=kind.headline(trial),
+        breakdown=kind.breakdown(trial.results, trial.log_dir / RESULTS),
+    )
 
 
 def _visible(label: str) -> str:

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from utils.files import json_text
-from utils.trials.examples import PERPLEXITY
-from utils.trials.methods import SCRIPTS, method_name
+from utils.trials.methods import method_name
 
 LARGE = 1e6
 
@@ -41,8 +40,7 @@ def method_words(config: dict[str, Any]) -> str:
     if arguments.get("method") == "truncate" or arguments.get("runtime_truncation"):
         kept = arguments.get("runtime_truncation") or arguments.get("max_length")
         parts.append(f"of the last {_text(kept)} tokens only")
-    script = config["script"] if config["script"] in SCRIPTS else PERPLEXITY  # a diagnosis reads documents as that does
-    return f"{method_name(script, arguments)}: {', '.join(parts)}"
+    return f"{method_name(config['script'], arguments)}: {', '.join(parts)}"
 
 
 def _attention_words(attention: dict[str, Any]) -> list[str]:

@@ -24,7 +24,7 @@ FEWEST_CODED = 120  # words from which the fourth coded word is rarer than the t
 
 @dataclass(frozen=True)
 class Repeats:
-    """How often a common and an uncommon word is in a list, and how many words the solved example has."""
+    """Number of times that a common and an uncommon word is in a list, and of words in the solved example."""
 
     common: int
     uncommon: int

@@ -5,9 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from tests.utils.trials.trial_files import long_sums, token_sums, write_stream_trial, write_trial
+from tests.utils.trials.trial_files import (
+    long_sums,
+    refusals_of_flipped_bytes,
+    token_sums,
+    write_stream_trial,
+    write_trial,
+)
 from utils.errors import UserError
-from utils.trials.finished import DocumentTrial, StreamTrial, lengths_to_mark, load_trial, load_trials
+from utils.trials.examples import read_trial
+from utils.trials.finished import lengths_to_mark, read_log_dir
+from utils.trials.nll_trials import DocumentTrial, StreamTrial, load_trial, load_trials
 
 
 @pytest.fixture
@@ -83,16 +91,7 @@ def test_json_of_another_kind(log_dir, name, content):
 
 
 def test_no_flipped_byte_gives_a_traceback(log_dir):
-    path = log_dir / "nll.npz"
-    whole = path.read_bytes()
-    refused = 0
-    for place in range(0, len(whole), 7):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        try:
-            load_trial(log_dir)
-        except UserError:
-            refused += 1
-    assert refused > 20
+    assert refusals_of_flipped_bytes(log_dir / "nll.npz", lambda: load_trial(log_dir), step=7) > 20
 
 
 def test_a_cut_file(log_dir):
@@ -132,6 +131,24 @@ def test_a_trial_of_another_script(log_dir, script):
     (log_dir / "config.json").write_text(json.dumps({"script": script, "arguments": {}}))
     with pytest.raises(UserError, match="config.json is of the script .* which measures no NLL by position"):
         load_trial(log_dir)
+
+
+@pytest.mark.parametrize("script", ["train", None, ["eval_infinite_ppl"], {}])
+@pytest.mark.parametrize("read", [read_log_dir, read_trial, load_trial])
+def test_every_view_of_a_log_dir_refuses_a_foreign_one_in_the_same_words(log_dir, read, script):
+    (log_dir / "config.json").write_text(json.dumps({"script": script, "arguments": {}}))
+    with pytest.raises(UserError) as error:
+        read(log_dir)
+    assert str(error.value).startswith(f"{log_dir / 'config.json'} is of the script {script!r}")
+    assert ": give trials of eval_" in str(error.value)
+
+
+def test_samples_and_arrays_are_read_when_they_are_asked_for(log_dir):
+    (log_dir / "nll.npz").unlink()
+    trial = read_log_dir(log_dir)
+    assert (trial.script, trial.results["documents"], trial.pretraining_length) == ("eval_ppl_deepspeed", 2, 2)
+    with pytest.raises(UserError, match="has no nll.npz"):
+        trial.read_arrays()
 
 
 @pytest.fixture
@@ -179,16 +196,7 @@ def test_a_file_of_a_stream_that_is_missing_or_damaged(stream_dir, name, content
 
 
 def test_no_flipped_byte_of_a_stream_gives_a_traceback(stream_dir):
-    path = stream_dir / "stats.npz"
-    whole = path.read_bytes()
-    refused = 0
-    for place in range(0, len(whole), 997):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        try:
-            load_trial(stream_dir)
-        except UserError:
-            refused += 1
-    assert refused > 20
+    assert refusals_of_flipped_bytes(stream_dir / "stats.npz", lambda: load_trial(stream_dir), step=997) > 20
 
 
 def changed(array, place, value):

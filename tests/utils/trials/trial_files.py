@@ -1,12 +1,13 @@
 """Synthetic trials: log dirs as the perplexity scripts leave them, from known NLL values."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from utils.errors import UserError
 from utils.trials.nll_of_stream import StreamStatistics, linear_edges, log_edges, merge
 
 
@@ -47,6 +48,18 @@ def write_trial(
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "results.json").write_text(json.dumps(results))
     return folder
+
+
+def refusals_of_flipped_bytes(path: Path, load: Callable[[], object], step: int) -> int:
+    """Flip a byte at every `step`-th place of a file, one at a time: how often `load` refuses it. Others must load."""
+    whole, refused = path.read_bytes(), 0
+    for place in range(0, len(whole), step):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
+        try:
+            load()
+        except UserError:
+            refused += 1
+    return refused
 
 
 def token_sums(nll: np.ndarray) -> dict[str, np.ndarray]:

@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from tests.utils.trials.trial_files import token_sums, write_stream_trial, write_trial
+from tests.utils.trials.trial_files import refusals_of_flipped_bytes, token_sums, write_stream_trial, write_trial
 from tests.visualization.diagnosis_files import write_diagnosis
 from utils.errors import UserError
-from utils.trials.finished import lengths_to_mark, load_trial
+from utils.trials.finished import lengths_to_mark
+from utils.trials.nll_trials import load_trial
 from visualization.drawing.diagnosis import Diagnosis, HeadChoice, load_diagnoses
 from visualization.drawing.head_curves import HeadCurve, in_short_runs
 
@@ -95,16 +96,7 @@ def test_a_file_that_is_missing_or_damaged(log_dir, name, content):
 
 
 def test_no_flipped_byte_gives_a_traceback(log_dir):
-    path = log_dir / "stats.npz"
-    whole = path.read_bytes()
-    refused = 0
-    for place in range(0, len(whole), 1997):
-        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x55]) + whole[place + 1 :])
-        try:
-            load(log_dir)
-        except UserError:
-            refused += 1
-    assert refused > 10
+    assert refusals_of_flipped_bytes(log_dir / "stats.npz", lambda: load(log_dir), step=1997) > 10
 
 
 @pytest.mark.parametrize(
@@ -136,7 +128,7 @@ def test_a_trial_of_perplexity_is_no_diagnosis_nor_the_other_way_round(tmp_path,
         other = write_stream_trial(tmp_path / kind, [token_sums(np.ones(99))])
     else:
         other = write_trial(tmp_path / kind, [np.ones(9)])
-    with pytest.raises(UserError, match="measures neither logits nor entropy: give a trial of diagnose"):
+    with pytest.raises(UserError, match="measures neither logits nor entropy: give trials of diagnose"):
         load(other)
     with pytest.raises(UserError, match="'diagnose', which measures no NLL"):
         load_trial(log_dir)

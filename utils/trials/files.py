@@ -1,0 +1,19 @@
+"""Names of the files in a log dir: the one place that says them."""
+
+CONFIG, RESULTS, SAMPLES, LOG = "config.json", "results.json", "samples.jsonl", "log.txt"
+ARRAYS, STREAM_ARRAYS = "nll.npz", "stats.npz"
+OUTCOMES = (RESULTS, ARRAYS, STREAM_ARRAYS, SAMPLES)
+OWN_FILES = (*OUTCOMES, CONFIG, LOG)
+"""In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
+
+CHECKPOINT = "checkpoint-"
+"""Begins the name of a stream's checkpoint, a folder; its number follows."""
+DOCUMENT_ARRAYS = "checkpoint-document-"
+"""Begins the name of a document's arrays in an unfinished diagnosis; its index follows."""
+RUNNING_FILES = (f"{CHECKPOINT}{9 * '[0-9]'}*", f"{DOCUMENT_ARRAYS}*.npz", "token_nll_*.f32")
+"""Patterns of files that streams and diagnoses leave besides OWN_FILES, removed first."""
+
+
+def token_nll_name(stream: int) -> str:
+    """Name of the file that holds the NLL of every token of a stream."""
+    return f"token_nll_{stream:04d}.f32"
