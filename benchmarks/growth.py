@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from benchmarks.attention_memory import DENSE, METHODS, OURS, cases, memory_rows, shares_of_published
+from benchmarks.alternatives.methods import DENSE, METHODS, OURS
 from benchmarks.measuring.arguments import add_benchmark_arguments, add_budget_argument, add_by_device, benchmark_parser
 from benchmarks.measuring.children import Case
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.shapes import SHAPES
 from benchmarks.measuring.timing import FLOOR_REPEATS, MM, product_cases, product_rate, time_in_turn
+from benchmarks.measuring.working_memory import cases, memory_rows, shares_of_published
 from utils.arguments import whole_number
 from utils.program import run_main
 from utils.text_tables import Row, as_text

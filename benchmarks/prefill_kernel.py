@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
 from benchmarks.alternatives.lambda_mask import lambda_mask
+from benchmarks.alternatives.methods import DENSE, OURS, PUBLISHED
 from benchmarks.alternatives.published import published_attention
 from benchmarks.measuring.arguments import (
     add_benchmark_arguments,
@@ -50,10 +51,9 @@ LENGTHS = {"cpu": [4096, 16_384, 65_536, 262_144], "cuda": [4096, 32_768, 131_07
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 BUDGET = {"cpu": 20.0, "cuda": 1.0}
 LIMIT = {"cpu": 60.0, "cuda": 1.5}
-OURS, PUBLISHED = "Λ-attention", "published"
 MEMORY_SHARE = 0.5
 """Share of the device's memory that the tensors of a length may take: the methods need room beside them."""
-QUADRATIC = ("dense causal",)
+QUADRATIC = (DENSE,)
 QUANTITIES = {"seconds": "seconds per layer"}
 
 Method = Callable[[], Tensor]
@@ -74,7 +74,7 @@ def methods(shape: Shape, length: int, device: str, dtype: torch.dtype) -> dict[
     return {
         OURS: lambda: lambda_attention(query, key, value, layer),
         "window": lambda: lambda_attention(query, key, value, window),
-        "dense causal": lambda: F.scaled_dot_product_attention(
+        DENSE: lambda: F.scaled_dot_product_attention(
             *encoded, value, is_causal=True, scale=layer.scale, enable_gqa=group > 1
         ),
         "flex_attention, no cap": flex,

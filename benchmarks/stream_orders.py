@@ -19,7 +19,7 @@ import numpy as np
 
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.stream_readings import Order, load_order
-from scripts.compare_ppl import SAME_STREAM_ARGUMENTS
+from data.arguments import SAME_STREAM_ARGUMENTS
 from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main

@@ -23,6 +23,18 @@ CORPUS_ARGUMENTS = (
     "seed",
 )
 """Which documents of --dataset are taken, and in which order."""
+SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
+"""What two trials of documents have alike that scored the same tokens with the same model."""
+SAME_STREAM_ARGUMENTS = (
+    "model",
+    "tokenizer_path",
+    "dataset",
+    *(name for name in CORPUS_ARGUMENTS if name != "seed"),
+    "streaming_length",
+    "document_separator",
+)
+"""Those of streams. Not the seed: another order of the same documents is what one compares. Nor the chunk, which
+changes no number."""
 
 
 def add_data_arguments(

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from data.arguments import CORPUS_ARGUMENTS
+from data.arguments import SAME_ARGUMENTS, SAME_STREAM_ARGUMENTS
 from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main
@@ -30,10 +30,6 @@ from utils.trials.nll_of_stream import TABLE_ROWS, round_bucket
 from utils.trials.nll_trials import DocumentTrial, NllTrial, StreamTrial, load_trials
 from utils.trials.versions import describe, differ, environments
 
-SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
-CORPUS = tuple(name for name in CORPUS_ARGUMENTS if name != "seed")
-SAME_STREAM_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS, "streaming_length", "document_separator")
-"""Not the seed: another order of the same documents is what one compares. Nor the chunk, which changes no number."""
 UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank", "save_steps", "save_token_nll")
 """These differ, and say nothing about the numbers."""
 NOTHING = "-"

@@ -1,4 +1,5 @@
 """Alternatives to Λ-attention, written to be compared: the published code's way, and its mask for torch's kernels.
 
-An alternative more is a function of query, key and value here, named among the cases of the benchmarks that time it.
+An alternative more is a function of query, key and value here, named in `methods.py` where it takes a whole sequence,
+or among the cases of the benchmark that times it.
 """

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import growth
-from benchmarks.attention_memory import DENSE, METHODS, OURS
+from benchmarks.alternatives.methods import DENSE, METHODS, OURS
 from benchmarks.growth import exponents, fit_exponent, time_rows
 from benchmarks.measuring import timing
 from benchmarks.measuring.shapes import Shape

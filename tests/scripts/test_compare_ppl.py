@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data.arguments import SAME_ARGUMENTS, SAME_STREAM_ARGUMENTS
 from scripts import compare_ppl
 from tests.utils.trials.trial_files import long_sums, token_sums, write_stream_trial, write_trial
 from utils.errors import UserError
@@ -114,7 +115,7 @@ def test_one_trial_is_a_table_too(monkeypatch, capsys, log_dirs):
     assert table.splitlines()[0].split() == ["position", "documents", "vanilla"]
 
 
-@pytest.mark.parametrize("name", compare_ppl.SAME_ARGUMENTS)
+@pytest.mark.parametrize("name", SAME_ARGUMENTS)
 def test_another_model_or_text_is_refused_by_name(tmp_path, log_dirs, name):
     other = write_trial(tmp_path / "other", LAMBDA, **{name: "another"})
     with pytest.raises(UserError, match=rf'differ in --{name} \(.* and "another"\)'):
@@ -211,7 +212,7 @@ def test_a_row_of_a_stream_is_whole_buckets(monkeypatch, capsys, tmp_path, bucke
             output_of(monkeypatch, capsys, log_dir, "--bucket", bucket)
 
 
-@pytest.mark.parametrize("name", compare_ppl.SAME_STREAM_ARGUMENTS)
+@pytest.mark.parametrize("name", SAME_STREAM_ARGUMENTS)
 def test_streams_of_another_model_or_text_are_refused_by_name(tmp_path, name):
     one, other = write_streams(tmp_path / "one"), write_streams(tmp_path / "other", **{name: "another"})
     with pytest.raises(UserError, match=rf'differ in --{name} \(.* and "another"\)'):
