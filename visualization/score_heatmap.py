@@ -10,33 +10,16 @@ beginning; it is grey where there is none. What failed does not count.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
-from matplotlib.figure import Figure
-
-from utils.errors import UserError
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
-from utils.trials.finished import lengths_to_mark
+from visualization.drawing import heatmap
 from visualization.drawing.arguments import add_picture_arguments
-from visualization.drawing.methods import LABELS, Method, group_of, group_starts, load_methods, mean_lengths
-from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH, add_legend_below, give_picture, mark_length
-
-COLOURS, SCALE = "cividis", Normalize(0, 1)
-MISSING = "0.88"
-MARK = {"color": "#D55E00", "linewidth": 1.5, "zorder": 3}
-MOST_DEPTHS, EVEN_DEPTHS = 11, 10
-PANELS_IN_A_ROW = 3
-MOST_NUMBERS = {1: 8, 2: 8, 3: 5}  # columns in which a number has room, by panels in a row
-DARK = 0.55  # a score below has so dark a colour that words on it are white
+from visualization.drawing.methods import LABELS, load_methods
+from visualization.drawing.style import give_picture
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -45,100 +28,11 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, title: str | None = None) -> Figure:
-    """The figure of these methods. Draw and save within paper_style()."""
-    starts, depths = group_starts(methods), depth_rows(methods)
-    lengths = mean_lengths(methods, starts)
-    figure, panels = _make_panels(len(methods))
-    for axes, method in zip(panels, methods):
-        _draw_cells(axes, scores_by_cell(method, starts, depths), len(methods))
-        axes.set_title(method.label, parse_math=False)
-        axes.set_xticks(range(len(starts)), [f"{length:,.0f}" for length in lengths], rotation=45, ha="right")
-        axes.set_yticks(range(len(depths.names)), depths.names)
-        axes.set(xlabel="prompt length (tokens)", ylabel="depth of the answer")
-    bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=panels, label="score", pad=0.02)
-    bar.outline.set_visible(False)
-    task = methods[0].samples[0]["task"]
-    figure.suptitle(title or f"{task}: score by length and depth", parse_math=False)
-    marks = []
-    for length in lengths_to_mark(methods, pretraining_length):
-        between = np.searchsorted(lengths, length, side="right") - 0.5
-        marks.append((mark_length(panels, between, **MARK), f"pre-training length {length:,}"))
-    if marks:
-        add_legend_below(figure, *zip(*marks))
-    return figure
-
-
-@dataclass(frozen=True)
-class DepthRows:
-    """The rows of a picture. edges: `[rows + 1]`, from 0 to 1; an answer at an edge is in the row that it begins."""
-
-    edges: np.ndarray
-    names: list[str]
-
-
-def depth_rows(methods: Sequence[Method]) -> DepthRows:
-    """A row for each depth where those are few, otherwise rows of even height."""
-    depths = [sample["depth"] for method in methods for sample in method.samples if sample["depth"] is not None]
-    if not depths:
-        raise UserError(
-            f"no example of {methods[0].trials[0].log_dir} has a depth, the place of its answer: draw the scores with "
-            "score_by_length.py"
-        )
-    depths = np.unique(np.round(depths, 2))
-    if len(depths) > MOST_DEPTHS:
-        edges = np.linspace(0, 1, EVEN_DEPTHS + 1)
-        return DepthRows(edges, [f"{low:.0%}–{high:.0%}" for low, high in pairwise(edges)])
-    edges = np.concatenate([[0.0], (depths[1:] + depths[:-1]) / 2, [1.0]])
-    return DepthRows(edges, [f"{depth:.0%}" for depth in depths])
-
-
-def scores_by_cell(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
-    """Mean scores `[depths, lengths]`, NaN where there is no example; starts: see `group_starts`."""
-    samples = [sample for sample in method.samples if sample["depth"] is not None]
-    columns = group_of(samples, starts)
-    depths = np.array([sample["depth"] for sample in samples], dtype=np.float64)
-    cells = np.searchsorted(rows.edges[1:-1], depths, side="right"), columns
-    total, count = np.zeros((2, len(rows.names), len(starts)))
-    np.add.at(total, cells, [sample["score"] for sample in samples])
-    np.add.at(count, cells, 1)
-    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
-
-
-def _make_panels(methods: int) -> tuple[Figure, list[Axes]]:
-    columns = min(methods, PANELS_IN_A_ROW)
-    rows = -(-methods // columns)
-    width = COLUMN_WIDTH if columns == 1 else TEXT_WIDTH
-    figure = Figure(figsize=(width, 2.4 * rows), layout="constrained")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes in panels[methods:]:
-        axes.remove()
-    return figure, panels[:methods]
-
-
-def _draw_cells(axes: Axes, scores: np.ndarray, panels: int) -> None:
-    """A rectangle for each cell, the first row at the top, and where there is room its number."""
-    axes.set_facecolor(MISSING)
-    axes.grid(False)
-    rows, columns = scores.shape
-    cells = np.ma.masked_invalid(scores)
-    axes.pcolormesh(
-        range(columns), range(rows), cells, shading="nearest", cmap=COLOURS, norm=SCALE, edgecolor="white", lw=0.4
-    )
-    axes.invert_yaxis()
-    if columns > MOST_NUMBERS[min(panels, PANELS_IN_A_ROW)]:
-        return
-    for (row, column), score in np.ndenumerate(scores):
-        if np.isfinite(score):
-            colour = "white" if score < DARK else "black"
-            axes.text(column, row, f"{score:.2f}", ha="center", va="center", fontsize=5.5, color=colour)
-
-
 def main() -> None:
     arguments = parse_arguments()
     give_picture(
         arguments.out,
-        lambda: draw(
+        lambda: heatmap.draw(
             load_methods(arguments.log_dirs, arguments.labels),
             pretraining_length=arguments.pretraining_length,
             title=arguments.title,

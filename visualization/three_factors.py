@@ -20,13 +20,13 @@ from matplotlib.figure import Figure
 from utils.arguments import whole_number
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
-from visualization.attention_entropy import draw_entropy, uniform_entry
 from visualization.drawing.arguments import add_head_arguments, add_picture_arguments
 from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
+from visualization.drawing.entropy import draw_entropy, uniform_entry
 from visualization.drawing.head_curves import band_words, finish_head_figure
+from visualization.drawing.logits import draw_logits, growing_head, shade_first_tokens
+from visualization.drawing.projection import add_position_bar, draw_projection, first_label
 from visualization.drawing.style import TEXT_WIDTH, give_picture
-from visualization.position_pca import add_position_bar, draw_projection, first_label
-from visualization.relative_attention_explosion import draw_logits, growing_head, shade_first_tokens
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -8,11 +8,10 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
 
-from utils.trials.finished import lengths_to_mark
 from visualization.drawing.diagnosis import Diagnosis, HeadChoice
-from visualization.drawing.style import add_legend_below, line_look, mark_length
+from visualization.drawing.legend import Entry, band_patch, finish_figure, mark_pretraining
+from visualization.drawing.style import line_look
 
 PERCENTILES = (10, 50, 90)
 SHORT_RUN = 4  # points: a line through so few of a picture's hundreds is hard to see
@@ -69,11 +68,6 @@ def in_short_runs(values: np.ndarray) -> np.ndarray:
     return short
 
 
-def band_patch() -> Patch:
-    """Patch that stands for a band in a legend."""
-    return Patch(color="0.5", alpha=0.35, linewidth=0)
-
-
 def band_words(trials: Sequence[Diagnosis], choices: Sequence[HeadChoice]) -> list[str]:
     """Words for the bands of these trials' curves, in panels of these heads; a head in one document has none."""
     single = {trials[0].number_of_heads(choice) == 1 for choice in choices}
@@ -90,7 +84,7 @@ def finish_head_figure(
     *,
     panels: Sequence[Axes],
     bands: Sequence[str],
-    more: Sequence[tuple[Artist, str]] = (),
+    more: Sequence[Entry] = (),
     pretraining_length: int | None = None,
     title: str | None = None,
 ) -> None:
@@ -100,8 +94,5 @@ def finish_head_figure(
     """
     entries = list(zip(lines, [trial.label for trial in trials]))
     entries += [(band_patch(), words) for words in bands] + list(more)
-    for length in lengths_to_mark(trials, pretraining_length):
-        entries.append((mark_length(panels, length), f"pre-training length {length:,}"))
-    if title:
-        figure.suptitle(title, parse_math=False)
-    add_legend_below(figure, *zip(*entries))
+    entries += mark_pretraining(panels, trials, pretraining_length)
+    finish_figure(figure, entries, title)

@@ -14,16 +14,7 @@ from utils.trials.examples import example_trial
 from utils.trials.experiments import DIAGNOSIS, DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
 from utils.trials.finished import FinishedTrial
 from utils.trials.nll_trials import nll_trial
-from visualization import (
-    attention_entropy,
-    attention_mass,
-    cost_by_length,
-    plot_nll,
-    position_pca,
-    relative_attention_explosion,
-    score_by_length,
-    score_heatmap,
-)
+from visualization.drawing import costs, entropy, heatmap, logits, mass, nll, projection, scores
 from visualization.drawing.diagnosis import Diagnosis
 from visualization.drawing.methods import Method, join_trials
 from visualization.reporting.numbers import (
@@ -93,23 +84,23 @@ def _has_depth(method: Method) -> bool:
 NLL_OF_DOCUMENTS = Picture(
     "NLL against position, over documents",
     "A line is the NLL of the token at a position, averaged over a trial's documents and smoothed over "
-    f"{plot_nll.SMOOTHING} positions; lower is better. Where a line stays level past the mark, the model goes on past "
+    f"{nll.SMOOTHING} positions; lower is better. Where a line stays level past the mark, the model goes on past "
     "its pre-training length; where it rises, it fails there. The lower panel counts the documents that are so long: "
     "where few are left, a line shows those few.",
-    lambda trials, length: plot_nll.draw(trials, pretraining_length=length),
+    lambda trials, length: nll.draw(trials, pretraining_length=length),
 )
 NLL_OF_STREAMS = Picture(
     "NLL against position, along a stream",
     "A line is the NLL of the tokens around a position, averaged over a trial's streams; lower is better, and level "
     "means that the model goes on however long the stream is. The axis of positions is logarithmic. What moves two "
     "lines of the same stream alike is the text, not the method.",
-    lambda trials, length: plot_nll.draw(trials, pretraining_length=length),
+    lambda trials, length: nll.draw(trials, pretraining_length=length),
 )
 SCORE_BY_LENGTH = Picture(
     "Score by length",
     "A point is the mean score of the examples of about that length, a bar is ± one standard error; higher is better. "
     "A line that falls past the mark, the pre-training length, is a method that does not carry on.",
-    lambda methods, length: score_by_length.draw(_joined(methods), pretraining_length=length),
+    lambda methods, length: scores.draw(_joined(methods), pretraining_length=length),
     shows=lambda method: bool(method.samples),
 )
 SCORE_BY_DEPTH = Picture(
@@ -117,14 +108,14 @@ SCORE_BY_DEPTH = Picture(
     "A cell is the mean score of the examples of one length whose answer stands at one depth, 0% being the start of "
     "the prompt. A column that is dark throughout is a length that the method fails at; dark rows are places "
     "that it does not see.",
-    lambda methods, length: score_heatmap.draw(_joined(methods), pretraining_length=length),
+    lambda methods, length: heatmap.draw(_joined(methods), pretraining_length=length),
     shows=_has_depth,
 )
 COST_BY_LENGTH = Picture(
     "Costs by length",
     "A point is the median over the texts of about that length, a bar reaches from the 10th to the 90th percentile; "
     "lower is better. What does not grow with the length costs the same however long the text is.",
-    lambda methods, length: cost_by_length.draw(_joined(methods), pretraining_length=length),
+    lambda methods, length: costs.draw(_joined(methods), pretraining_length=length),
     shows=lambda method: bool(method.samples),
 )
 LOGITS = Picture(
@@ -132,26 +123,26 @@ LOGITS = Picture(
     "A line is the median over heads of the largest logit at a distance, a band holds 8 heads of 10. Logits that grow "
     "past the mark are of distances that the model has not been trained on; Λ-attention caps the distance, so it has "
     "none.",
-    lambda trials, length: relative_attention_explosion.draw(trials, pretraining_length=length),
+    lambda trials, length: logits.draw(trials, pretraining_length=length),
 )
 ENTROPY = Picture(
     "Factor 2: entropy of attention against length",
     "A line is the median over heads of the entropy of a query's attention, in nats, as its context grows; a band "
     "holds 8 heads of 10, and log n is the entropy of attention to all tokens alike. Entropy that keeps growing is "
     "attention that is spread ever thinner.",
-    lambda trials, length: attention_entropy.draw(trials, pretraining_length=length),
+    lambda trials, length: entropy.draw(trials, pretraining_length=length),
 )
 HIDDEN_STATES = Picture(
     "Factor 3: hidden states by position",
     "A dot is the hidden state of one token, projected on the two directions in which they vary most. First tokens "
     "that lie apart from all others carry their position: a model that loses sight of them loses that.",
-    lambda trials, length: position_pca.draw(trials),
+    lambda trials, length: projection.draw(trials),
 )
 MASS = Picture(
     "Where attention falls",
     "The share of attention on the first tokens, on the window of nearest tokens and on the middle between them, "
     "against length and, at the last position, by layer. The middle is what Λ-attention does not attend to.",
-    lambda trials, length: attention_mass.draw(trials, pretraining_length=length),
+    lambda trials, length: mass.draw(trials, pretraining_length=length),
 )
 
 KINDS: dict[str, Kind] = {

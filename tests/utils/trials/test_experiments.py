@@ -10,7 +10,7 @@ from scripts.combining import merging
 from utils.trials.experiments import EXPERIMENTS, SCORED
 from utils.trials.nll_trials import NLL_TRIALS
 from utils.trials.reading import TYPE_WORDS
-from visualization import cost_by_length
+from visualization.drawing import costs
 from visualization.reporting import kinds
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -43,7 +43,7 @@ def test_a_table_has_every_experiment_that_belongs_into_it(table, expected):
 
 def test_costs_are_of_lines_that_tell_time_and_whether_they_failed():
     lines = {name: EXPERIMENTS[name].lines for name in named(lines=True)}
-    assert set(cost_by_length.COSTS) == {name for name, of in lines.items() if of.outcome is not None}
+    assert set(costs.COSTS) == {name for name, of in lines.items() if of.outcome is not None}
 
 
 def test_every_experiment_has_a_folder_and_a_command_of_its_name():

@@ -1,0 +1,33 @@
+"""The picture of costs by length."""
+
+import pytest
+
+from tests.visualization.example_files import lambda_flags, write_generation, write_lengths
+from tests.visualization.pictures import legend_labels
+from visualization.drawing import costs
+from visualization.drawing.methods import group_starts, load_methods
+
+
+def test_a_peak_counts_until_a_longer_text_was_met(tmp_path):
+    """The second time around, all lengths have seen the memory of the longest."""
+    (method,) = load_methods([str(write_lengths(tmp_path / "mixed", [1024, 2048, 4096], repeats=2))])
+    latency, memory = costs.COSTS["eval_downstream_tasks"]
+    starts = group_starts([method])
+    middle, low, high = costs.costs_by_length(method, starts, memory)
+    assert middle.tolist() == low.tolist() == high.tolist() == [1, 2, 4]
+    assert costs.costs_by_length(method, starts, latency)[0].tolist() == [1.024, 2.048, 4.096]
+
+
+def test_costs_of_generation(tmp_path):
+    folders = [
+        str(write_generation(tmp_path / "vanilla", [1000, 2000])),
+        str(write_generation(tmp_path / "lambda", [1000, 2000], cache=lambda _: 2**19, **lambda_flags(512))),
+    ]
+    methods = load_methods(folders, None, tuple(costs.COSTS))
+    figure = costs.draw(methods, scale="log")
+    prefill, decode, cache = figure.axes
+    assert prefill.containers[0].lines[0].get_ydata().tolist() == [1, 2]
+    assert decode.containers[0].lines[0].get_ydata() == pytest.approx([100, 100])
+    assert cache.containers[1].lines[0].get_ydata().tolist() == [0.5, 0.5]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["seconds", "ms per token", "MiB"]
+    assert legend_labels(figure) == ["vanilla", "lm_infinite"]

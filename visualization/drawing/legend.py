@@ -1,0 +1,44 @@
+"""The last strokes of a picture of trials: marks of the pre-training length, the title and the legend."""
+
+from collections.abc import Callable, Sequence
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from utils.trials.finished import Drawn, lengths_to_mark
+from visualization.drawing.style import add_legend_below, mark_length
+
+Entry = tuple[Artist, str]
+"""A line of the legend: what stands for it, and its words."""
+
+
+def band_patch() -> Patch:
+    """Patch that stands for a band in a legend."""
+    return Patch(color="0.5", alpha=0.35, linewidth=0)
+
+
+def mark_pretraining(
+    panels: Sequence[Axes],
+    trials: Sequence[Drawn],
+    pretraining_length: int | None,
+    place: Callable[[int], float] = lambda length: length,
+    **look: object,
+) -> list[Entry]:
+    """Mark the pre-training lengths of trials in all panels, or only the one given; returns them for the legend.
+
+    place: where a length lies on the axis. look: what is other than usual, as matplotlib's Line2D takes it.
+    """
+    return [
+        (mark_length(panels, place(length), **look), f"pre-training length {length:,}")
+        for length in lengths_to_mark(trials, pretraining_length)
+    ]
+
+
+def finish_figure(figure: Figure, entries: Sequence[Entry], title: str | None = None) -> None:
+    """Add the title and, where there are entries, the legend. A title is a name: "$5" is shown as it is."""
+    if title:
+        figure.suptitle(title, parse_math=False)
+    if entries:
+        add_legend_below(figure, *zip(*entries))
