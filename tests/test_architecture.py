@@ -146,6 +146,17 @@ def test_a_file_at_the_top_is_a_command_and_none_below_is(folder):
     refuse(broken, f"in {folder}/ a file at the top is a command, and what commands share lies in a folder below")
 
 
+def test_no_file_imports_a_command():
+    broken = dict.fromkeys(f"{found.where} imports {found.target}" for found in IMPORTS if is_command(found.target))
+    refuse(list(broken), "no file imports a command: what two commands share lies in a folder below")
+
+
+def is_command(name: str) -> bool:
+    """Whether a module is a file at the top of a folder of commands."""
+    path = MODULES.get(name)
+    return path is not None and path.name != "__init__.py" and name.rpartition(".")[0] in FOLDERS_OF_COMMANDS
+
+
 def test_utils_is_small():
     entries = [path.name for path in (ROOT / "utils").iterdir() if not path.name.startswith("__")]
     assert len(entries) <= MOST_ENTRIES_OF_UTILS, f"utils/ has {len(entries)} entries: {', '.join(sorted(entries))}"
