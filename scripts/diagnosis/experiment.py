@@ -24,12 +24,17 @@ from utils.utils import describe_run
 
 def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
     """Measure the corpus; the first rank gets its results."""
-    corpus = runtime.together(lambda: load_corpus(arguments))
+    with runtime.together():
+        corpus = load_corpus(arguments)
     model = load_model(arguments, runtime)
     layers = choose_layers(model, arguments)
     plan = make_plan(arguments)
     journal = measure_corpus(trial, corpus, model, layers, plan, arguments, runtime)
-    return runtime.on_main(lambda: finish(journal, model, layers, plan, runtime))
+    results = None
+    with runtime.together():
+        if runtime.is_main:
+            results = finish(journal, model, layers, plan, runtime)
+    return results
 
 
 def choose_layers(model: RunnableModel, arguments: Namespace) -> list[int]:
@@ -64,8 +69,11 @@ def measure_corpus(
 ) -> DiagnosisJournal | None:
     """Measure what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
     config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: DiagnosisJournal(trial))
+    journal = None
+    with runtime.together():
+        if runtime.is_main:
+            trial.begin(config)
+            journal = DiagnosisJournal(trial)
     done = set(runtime.broadcast(journal.done if journal else None))
     runtime.console.say(
         f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}, "
@@ -95,7 +103,8 @@ def measure_corpus(
 
 def measure(places: list[int], corpus: Corpus, diagnosis: DocumentDiagnosis, runtime: Runtime) -> dict[str, Any]:
     """Measure this rank's documents of one step."""
-    documents = runtime.together(lambda: [corpus[place] for place in places])
+    with runtime.together():
+        documents = [corpus[place] for place in places]
     return {"lines": diagnosis.measure(documents), "peak_memory": peak_memory(runtime.device)}
 
 

@@ -22,20 +22,28 @@ from utils.utils import describe_run
 
 def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
     """Put the examples of the task to the model; the first rank gets the results."""
-    task = runtime.together(lambda: get_task(arguments.dataset, arguments.dataset_group))
-    journal = answer(task, trial, arguments, runtime)
-    return runtime.on_main(lambda: summarise(journal, task, arguments, describe_device(runtime.device)))
+    with runtime.together():
+        task = get_task(arguments.dataset, arguments.dataset_group)
+    journal, results = answer(task, trial, arguments, runtime), None
+    with runtime.together():
+        if runtime.is_main:
+            results = summarise(journal, task, arguments, describe_device(runtime.device))
+    return results
 
 
 def answer(task: Task, trial: Trial | None, arguments: Namespace, runtime: Runtime) -> ExampleJournal | None:
     """Answer what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
     model = load_model(arguments, runtime)
-    runner = runtime.together(lambda: make_runner(task, model, arguments, runtime))
-    request = task_request(arguments, runner.encoder.count)
-    examples = runtime.together(lambda: open_examples(task, request, arguments.start_data_from, arguments.max_data_num))
+    with runtime.together():
+        runner = make_runner(task, model, arguments, runtime)
+        request = task_request(arguments, runner.encoder.count)
+        examples = open_examples(task, request, arguments.start_data_from, arguments.max_data_num)
     config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, task.name, len(examples))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: ExampleJournal(trial))
+    journal = None
+    with runtime.together():
+        if runtime.is_main:
+            trial.begin(config)
+            journal = ExampleJournal(trial)
     done = set(runtime.broadcast(sorted(journal.done) if journal else None))
     runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(examples)} examples of {task.name}")
 
@@ -65,8 +73,9 @@ def make_runner(task: Task, model: RunnableModel, arguments: Namespace, runtime:
 
 def run(places: list[int], examples: Selection, runner: TaskRunner, runtime: Runtime) -> dict:
     """Answer this rank's examples of one step."""
-    asked = runtime.together(lambda: [examples[place] for place in places])
-    prompts = runtime.together(lambda: [runner.prompt(example) for example in asked])
+    with runtime.together():
+        asked = [examples[place] for place in places]
+        prompts = [runner.prompt(example) for example in asked]
     return {"lines": runner.lines(asked, prompts), "peak_memory": peak_memory(runtime.device)}
 
 

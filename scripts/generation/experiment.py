@@ -22,21 +22,30 @@ from utils.utils import describe_run
 def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
     """Generate at the positions of every document; the first rank gets the results."""
     journal = generate_in_corpus(trial, arguments, runtime)
-    return runtime.on_main(lambda: summarise(journal, arguments, describe_device(runtime.device)))
+    results = None
+    with runtime.together():
+        if runtime.is_main:
+            results = summarise(journal, arguments, describe_device(runtime.device))
+    return results
 
 
 def generate_in_corpus(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> ExampleJournal | None:
     """Generate what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
-    corpus = runtime.together(lambda: load_corpus(arguments))
+    with runtime.together():
+        corpus = load_corpus(arguments)
     model = load_model(arguments, runtime)
     config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: ExampleJournal(trial))
+    journal = None
+    with runtime.together():
+        if runtime.is_main:
+            trial.begin(config)
+            journal = ExampleJournal(trial)
     done = set(runtime.broadcast(sorted(journal.done) if journal else None))
     runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
 
     engine = model.place(model.model)
-    generate = runtime.together(lambda: make_generate(corpus, model, arguments, runtime))
+    with runtime.together():
+        generate = make_generate(corpus, model, arguments, runtime)
     progress = ExampleProgress(runtime.console, len(corpus), len(done), memory=lambda: peak_memory(runtime.device))
     work_through(
         [place for place in range(len(corpus)) if arguments.start_data_from + place not in done],
@@ -63,8 +72,9 @@ def make_generate(corpus: Corpus, model: RunnableModel, arguments: Namespace, ru
         return ids
 
     def generate(places: list[int]) -> dict:
-        documents = runtime.together(lambda: [corpus[place] for place in places])
-        texts = runtime.together(lambda: [encode(document) for document in documents])
+        with runtime.together():
+            documents = [corpus[place] for place in places]
+            texts = [encode(document) for document in documents]
         found = positions.lines(texts, [document.index for document in documents])
         lines = [
             {

@@ -23,14 +23,20 @@ def evaluate(
     results.json as text. tidy: removes what a finished trial does not need.
     """
     with joined_ranks(arguments.seed) as runtime, runtime.console.logging_errors():
-        say = runtime.console.say
-        trial = runtime.on_main(lambda: Trial.open(arguments.log_dir, script, vars(arguments), runtime.console))
-        found = runtime.on_main(lambda: trial.results)
+        trial, found = None, None
+        with runtime.together():
+            if runtime.is_main:
+                trial = Trial.open(arguments.log_dir, script, vars(arguments), runtime.console)
+                found = trial.results
         if runtime.broadcast(found is not None):
-            runtime.on_main(lambda: tidy(trial))  # the kill may have come before
-            runtime.on_main(lambda: say(f"{arguments.log_dir} holds this trial, finished:\n{describe(found)}"))
+            with runtime.together():
+                if runtime.is_main:
+                    tidy(trial)  # the kill may have come before
+                    runtime.console.say(f"{arguments.log_dir} holds this trial, finished:\n{describe(found)}")
             return
         results = experiment(trial, arguments, runtime)
-        runtime.on_main(lambda: trial.finish(results))
-        runtime.on_main(lambda: tidy(trial))
-        runtime.on_main(lambda: say(describe(results)))
+        with runtime.together():
+            if runtime.is_main:
+                trial.finish(results)
+                tidy(trial)
+                runtime.console.say(describe(results))

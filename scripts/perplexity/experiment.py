@@ -21,17 +21,25 @@ from utils.utils import describe_run
 def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
     """Score the corpus; the first rank gets its results."""
     journal = score_corpus(trial, arguments, runtime)
-    runtime.on_main(lambda: check_text_reaches_past_global_branch(journal, arguments))
-    return runtime.on_main(lambda: summarise(journal, describe_device(runtime.device)))
+    results = None
+    with runtime.together():
+        if runtime.is_main:
+            check_text_reaches_past_global_branch(journal, arguments)
+            results = summarise(journal, describe_device(runtime.device))
+    return results
 
 
 def score_corpus(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> NllJournal | None:
     """Score what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
-    corpus = runtime.together(lambda: load_corpus(arguments))
+    with runtime.together():
+        corpus = load_corpus(arguments)
     model = load_model(arguments, runtime)
     config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: NllJournal(trial))
+    journal = None
+    with runtime.together():
+        if runtime.is_main:
+            trial.begin(config)
+            journal = NllJournal(trial)
     done = set(runtime.broadcast([sample["index"] for sample in journal.samples] if journal else None))
     runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
 
@@ -59,7 +67,8 @@ def score_corpus(trial: Trial | None, arguments: Namespace, runtime: Runtime) ->
 
 def score(places: list[int], corpus: Corpus, scorer: DocumentScorer, runtime: Runtime) -> dict:
     """Score this rank's documents of one step."""
-    documents = runtime.together(lambda: [corpus[place] for place in places])
+    with runtime.together():
+        documents = [corpus[place] for place in places]
     scored = [document.to_json() for document in scorer.score(documents)]
     return {"scored": scored, "peak_memory": peak_memory(runtime.device)}
 

@@ -22,22 +22,31 @@ def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> d
     """Read the streams and write their sums; the first rank gets the results."""
     run = read_streams(trial, arguments, runtime)
     arrays, streams = run.merged()
-    runtime.on_main(lambda: trial.replace_arrays(arrays, STREAM_ARRAYS))
-    return runtime.on_main(lambda: summarise(run, arrays, streams, describe_device(runtime.device)))
+    results = None
+    with runtime.together():
+        if runtime.is_main:
+            trial.replace_arrays(arrays, STREAM_ARRAYS)
+            results = summarise(run, arrays, streams, describe_device(runtime.device))
+    return results
 
 
 def read_streams(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> StreamRun:
     """Read the streams from where the trial's last checkpoint left them to their end."""
-    sharded = runtime.together(lambda: is_sharded(arguments, runtime))
+    with runtime.together():
+        sharded = is_sharded(arguments, runtime)
     share_out(arguments.streams, runtime, sharded)
-    corpus = runtime.together(lambda: load_corpus(arguments, seed=None))
+    with runtime.together():
+        corpus = load_corpus(arguments, seed=None)
     model = load_model(arguments, runtime)
     scorer = StreamScorer(model.model)
     if model.lambda_attention is None:
         check_vanilla(model, arguments)
-    texts = runtime.together(lambda: make_texts(corpus, model, arguments))
+    with runtime.together():
+        texts = make_texts(corpus, model, arguments)
     config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
+    with runtime.together():
+        if runtime.is_main:
+            trial.begin(config)
     announce(corpus, arguments, config, runtime)
     placed = model.place(scorer)
     if model.lambda_attention is None or arguments.triangle_offset:

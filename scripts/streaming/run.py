@@ -43,11 +43,8 @@ class StreamRun:
     ) -> None:
         self.runtime, self.trial, self.texts, self.scorer = runtime, trial, texts, scorer
         self.inner: StreamScorer = getattr(scorer, "module", scorer)
-        self.length, self.chunk, self.save_steps = (
-            arguments.streaming_length,
-            arguments.max_length,
-            arguments.save_steps,
-        )
+        self.length, self.chunk = arguments.streaming_length, arguments.max_length
+        self.save_steps = arguments.save_steps
         self.streams_in_all = arguments.streams
         self.saves_tokens = arguments.save_token_nll
         self.log_dir = Path(arguments.log_dir)
@@ -59,21 +56,26 @@ class StreamRun:
 
     def resume(self) -> None:
         """Take up the streams where the newest whole checkpoint left them, or at their beginning."""
-        runtime = self.runtime
-        found = runtime.on_main(lambda: self.checkpoints.newest(runtime.console))
+        runtime, found = self.runtime, None
+        with runtime.together():
+            if runtime.is_main:
+                found = self.checkpoints.newest(runtime.console)
         where = runtime.broadcast([str(found.folder), found.state] if found else None)
         checkpoint = Checkpoint(Path(where[0]), where[1]) if where else None
         state = checkpoint.state if checkpoint else {"streams": []}
         self.chunks, self.position = state.get("chunks", 0), state.get("position", 0)
         self.seconds, self.peak_memory = state.get("seconds", 0.0), state.get("peak_memory_bytes", 0)
         saved = {entry["stream"]: entry for entry in state["streams"]}
-        self.streams = runtime.together(lambda: [self._open(index, saved.get(index)) for index in self.indices])
+        with runtime.together():
+            self.streams = [self._open(index, saved.get(index)) for index in self.indices]
+            rows = self._take_over(checkpoint) if checkpoint else []
         self.repeats = any(stream.cursor.pass_number for stream in self.streams)
         if checkpoint:
-            rows = runtime.together(lambda: self._take_over(checkpoint))
             self.inner.restore(rows, self.position, runtime.device)  # a forward, so not within `together`
             runtime.console.say(f"going on from token {self.position:,} of {self.length:,} ({checkpoint.folder.name})")
-        runtime.on_main(self._drop_lines_of_lost_chunks)
+        with runtime.together():
+            if runtime.is_main:
+                self._drop_lines_of_lost_chunks()
 
     def go_on(self) -> None:
         """Read to the end of the streams."""
@@ -91,7 +93,8 @@ class StreamRun:
                 self._take_chunk(chunks, progress)
                 if self.chunks % self.save_steps == 0 and self.position < self.length:
                     self._save()
-        runtime.together(self._sync_single_tokens)
+        with runtime.together():
+            self._sync_single_tokens()
 
     def merged(self) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
         """On the first rank: the sums of all streams (`nll_of_stream.merge`), and what each one is."""
@@ -163,17 +166,22 @@ class StreamRun:
     def _take_chunk(self, chunks: Iterator[tuple[np.ndarray, list[Cursor]]], progress: StreamProgress) -> None:
         """Read and score one chunk of every stream; nothing of it counts if one of them fails."""
         runtime, started = self.runtime, time.monotonic()
-        tokens, cursors = runtime.together(lambda: next(chunks))
+        with runtime.together():
+            tokens, cursors = next(chunks)
         progress.begin_chunk(tokens.shape[1] * self.streams_in_all)
         nll = self._score(tokens)
-        runtime.together(lambda: self._refuse_broken(nll))
-        runtime.together(lambda: self._keep(nll, cursors))
+        with runtime.together():
+            self._refuse_broken(nll)
+        with runtime.together():
+            self._keep(nll, cursors)
         release_memory(runtime.device)
         gathered = runtime.gather(self._report(nll))
         self.position += tokens.shape[1]
         self.chunks += 1
         self.seconds += time.monotonic() - started
-        runtime.on_main(lambda: self._commit(gathered, progress, time.monotonic() - started))
+        with runtime.together():
+            if runtime.is_main:
+                self._commit(gathered, progress, time.monotonic() - started)
 
     def _score(self, tokens: np.ndarray) -> np.ndarray:
         """NLL, float32 [streams, n], one token fewer at the beginning."""
@@ -251,11 +259,16 @@ class StreamRun:
     def _save(self) -> None:
         """Write a checkpoint, each rank its own streams; the time counts as the trial's."""
         runtime, started = self.runtime, time.monotonic()
-        runtime.on_main(lambda: self.checkpoints.begin(self.chunks))
-        saved = runtime.together(self._save_own)
+        with runtime.together():
+            if runtime.is_main:
+                self.checkpoints.begin(self.chunks)
+        with runtime.together():
+            saved = self._save_own()
         gathered = runtime.gather(saved)
         self.seconds += time.monotonic() - started
-        runtime.on_main(lambda: self._commit_checkpoint(gathered))
+        with runtime.together():
+            if runtime.is_main:
+                self._commit_checkpoint(gathered)
 
     @property
     def _own_streams(self) -> list[Stream]:

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -36,4 +35,6 @@ def work_through(
         started = time.monotonic()
         gathered = runtime.gather(work(step[runtime.rank]))
         seconds = time.monotonic() - started
-        runtime.on_main(partial(commit, gathered, seconds))
+        with runtime.together():
+            if runtime.is_main:
+                commit(gathered, seconds)

@@ -1,5 +1,6 @@
 """Sharing out: every document once, in steps, in order."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -31,7 +32,8 @@ def test_each_rank_does_its_places_and_the_first_keeps_what_all_did(rank):
         rank=rank,
         world_size=2,
         gather=lambda value: [value, "the other's"] if rank == 0 else [],
-        on_main=lambda action: action() if rank == 0 else None,
+        is_main=rank == 0,
+        together=nullcontext,
     )
     work_through([3, 5, 6], runtime, 1, work, lambda gathered, seconds: kept.append((gathered, seconds >= 0)))
     assert done == [[[3], [6]], [[5], []]][rank]
