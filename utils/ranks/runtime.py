@@ -127,7 +127,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def _status_bytes(field: str) -> int | None:
-    """What Linux says of this process's memory."""
+    """A number that Linux tells of this process's memory; None where there is no Linux."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)

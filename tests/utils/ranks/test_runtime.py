@@ -47,7 +47,7 @@ def test_what_one_rank_fails_at_ends_the_block_on_all(failing, sentence):
         port = free.getsockname()[1]
     start = multiprocessing.get_context("spawn")
     said = start.SimpleQueue()
-    ranks = [start.Process(target=rank_that_fails, args=(rank, failing, port, said)) for rank in range(2)]
+    ranks = [start.Process(target=rank_that_fails, args=(rank, failing, port, said), daemon=True) for rank in range(2)]
     for process in ranks:
         process.start()
     for process in ranks:
