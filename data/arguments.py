@@ -4,25 +4,33 @@ Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
 """
 
 import argparse
-from argparse import Namespace
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING
 
 from utils.arguments import HarnessParser, whole_number
 
 if TYPE_CHECKING:
     from data.corpus import Corpus
 
-CORPUS_ARGUMENTS = (
-    "dataset_dir",
-    "dataset_group",
-    "split",
-    "text_field",
-    "start_data_from",
-    "max_data_num",
-    "seed",
-)
-"""Which documents of --dataset are taken, and in which order."""
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """Which documents of a data set are taken, and in which order; what `data.get_data.get_data` takes."""
+
+    dataset: str
+    dataset_dir: str | None = None
+    dataset_group: str | None = None
+    split: str = "test"
+    text_field: str = "text"
+    start_data_from: int = 0
+    max_data_num: int | None = None
+    seed: int | None = None
+
+
+CORPUS_ARGUMENTS = tuple(field.name for field in fields(CorpusPlan) if field.name != "dataset")
+"""The flags that say which documents of --dataset are taken, and in which order."""
+
 SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
 """What two trials of documents have alike that scored the same tokens with the same model."""
 SAME_STREAM_ARGUMENTS = (
@@ -35,6 +43,14 @@ SAME_STREAM_ARGUMENTS = (
 )
 """Those of streams. Not the seed: another order of the same documents is what one compares. Nor the chunk, which
 changes no number."""
+
+
+@dataclass(frozen=True)
+class Truncation:
+    """How much of a text is read: at most `max_length` tokens (None: all of them), a longer one cut at one side."""
+
+    max_length: int | None = None
+    truncation_side: str = "right"
 
 
 def add_data_arguments(
@@ -109,9 +125,9 @@ def add_document_arguments(
     )
 
 
-def load_corpus(arguments: Namespace, **replaced: Any) -> "Corpus":
-    """The documents asked for, in their order; `replaced`: flags that are to count with another value."""
+def load_corpus(plan: CorpusPlan) -> "Corpus":
+    """The documents asked for, in their order. Raises UserError."""
     from data.get_data import get_data
 
-    given = {name: getattr(arguments, name) for name in CORPUS_ARGUMENTS}
-    return get_data(arguments.dataset, **given | replaced)
+    given = asdict(plan)
+    return get_data(given.pop("dataset"), **given)

@@ -30,10 +30,11 @@ from .assumptions import (
     refuse_unknown,
     supported_range,
 )
-from .attention.config import SAME_AS_LOCAL, AttentionLayer, LambdaConfig
+from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, as_lambda_cache
 from .attention.positions import PositionEncoding
 from .attention.ragged import RealTokens, attend_batch
+from .attention.settings import SAME_AS_LOCAL
 
 logger = logging.getLogger(__name__)
 

@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .attention.config import SAME_AS_LOCAL
 from .attention.positions import RotaryPositions, rotary_from_config
+from .attention.settings import SAME_AS_LOCAL
 from .conversion import Family, Projections, drop_in
 
 

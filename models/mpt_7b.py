@@ -3,8 +3,8 @@
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .attention.config import SAME_AS_LOCAL
 from .attention.positions import AlibiPositions, mpt_slopes
+from .attention.settings import SAME_AS_LOCAL
 from .conversion import Family, Projections, drop_in
 from .loading.vanilla import before_forward
 

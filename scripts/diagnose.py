@@ -9,12 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.arguments import add_data_arguments, add_document_arguments
+from data.arguments import CorpusPlan, Truncation, add_data_arguments, add_document_arguments
 from scripts.diagnosis import SCRIPT
-from scripts.diagnosis.arguments import add_diagnosis_arguments
+from scripts.diagnosis.arguments import DiagnosisPlan, add_diagnosis_arguments
 from scripts.harness.methods import add_method_arguments
-from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments
-from utils.arguments import HarnessParser, add_run_arguments
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
+from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
 
@@ -33,14 +33,19 @@ def parse_arguments() -> Namespace:
 
 def main() -> None:
     """Measure what is not measured yet, then write and show the results."""
-    arguments = parse_arguments()
+    flags = vars(parse_arguments())
     # torch and Transformers take seconds to import: not for a wrong flag
-    from scripts.diagnosis.documents import DocumentFiles
-    from scripts.diagnosis.experiment import experiment
-    from scripts.diagnosis.report import describe
-    from scripts.harness.evaluation import evaluate
+    from scripts.diagnosis.experiment import Diagnosis
+    from scripts.harness.experiment import run
 
-    evaluate(SCRIPT, arguments, experiment, describe, tidy=lambda trial: DocumentFiles(trial.folder).remove_all())
+    experiment = Diagnosis(
+        model=model_plan(flags),
+        corpus=plan_of(CorpusPlan, flags),
+        truncation=plan_of(Truncation, flags),
+        diagnosis=plan_of(DiagnosisPlan, flags),
+        batch_size=flags["batch_size"],
+    )
+    run(experiment, run_plan(flags))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.arguments import Truncation
 from scripts.downstream import SCRIPT
-from scripts.downstream.arguments import add_task_arguments
-from scripts.generation.arguments import add_generation_arguments
+from scripts.downstream.arguments import TaskPlan, add_task_arguments
+from scripts.generation.arguments import Generation, add_generation_arguments
 from scripts.harness.methods import add_method_arguments
-from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments
-from utils.arguments import HarnessParser, add_run_arguments
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
+from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
 
@@ -32,13 +33,19 @@ def parse_arguments() -> Namespace:
 
 def main() -> None:
     """Answer what is not answered yet, then write and show the results."""
-    arguments = parse_arguments()
+    flags = vars(parse_arguments())
     # torch and Transformers take seconds to import: not for a wrong flag
-    from scripts.downstream.experiment import experiment
-    from scripts.downstream.report import describe
-    from scripts.harness.evaluation import evaluate
+    from scripts.downstream.experiment import Downstream
+    from scripts.harness.experiment import run
 
-    evaluate(SCRIPT, arguments, experiment, describe)
+    experiment = Downstream(
+        model=model_plan(flags),
+        task=plan_of(TaskPlan, flags),
+        truncation=plan_of(Truncation, flags),
+        generation=plan_of(Generation, flags),
+        batch_size=flags["batch_size"],
+    )
+    run(experiment, run_plan(flags))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.arguments import add_data_arguments, add_document_arguments
+from data.arguments import CorpusPlan, Truncation, add_data_arguments, add_document_arguments
 from scripts.generation import SCRIPT
-from scripts.generation.arguments import add_generation_arguments, add_position_arguments
+from scripts.generation.arguments import (
+    Generation,
+    PositionPlan,
+    add_generation_arguments,
+    add_position_arguments,
+)
 from scripts.harness.methods import add_method_arguments
-from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments
-from utils.arguments import HarnessParser, add_run_arguments
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
+from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
 
@@ -34,13 +39,20 @@ def parse_arguments() -> Namespace:
 
 def main() -> None:
     """Generate what is not generated yet, then write and show the results."""
-    arguments = parse_arguments()
+    flags = vars(parse_arguments())
     # torch and Transformers take seconds to import: not for a wrong flag
-    from scripts.generation.experiment import experiment
-    from scripts.generation.report import describe
-    from scripts.harness.evaluation import evaluate
+    from scripts.generation.experiment import GenerationByPosition
+    from scripts.harness.experiment import run
 
-    evaluate(SCRIPT, arguments, experiment, describe)
+    experiment = GenerationByPosition(
+        model=model_plan(flags),
+        corpus=plan_of(CorpusPlan, flags),
+        truncation=plan_of(Truncation, flags),
+        positions=plan_of(PositionPlan, flags),
+        generation=plan_of(Generation, flags),
+        batch_size=flags["batch_size"],
+    )
+    run(experiment, run_plan(flags))
 
 
 if __name__ == "__main__":

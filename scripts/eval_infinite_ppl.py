@@ -9,12 +9,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.arguments import add_data_arguments
+from data.arguments import CorpusPlan, add_data_arguments
 from scripts.harness.methods import add_method_arguments
-from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.streaming import SCRIPT
-from scripts.streaming.arguments import add_stream_arguments
-from utils.arguments import HarnessParser, add_run_arguments
+from scripts.streaming.arguments import StreamPlan, add_stream_arguments
+from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
 
@@ -34,14 +34,15 @@ def parse_arguments() -> Namespace:
 
 def main() -> None:
     """Read what is not read yet, then write and show the results."""
-    arguments = parse_arguments()
+    flags = vars(parse_arguments())
     # torch and Transformers take seconds to import: not for a wrong flag
-    from scripts.harness.evaluation import evaluate
-    from scripts.streaming.checkpoints import StreamCheckpoints
-    from scripts.streaming.experiment import experiment
-    from scripts.streaming.report import describe
+    from scripts.harness.experiment import run
+    from scripts.streaming.experiment import Streaming
 
-    evaluate(SCRIPT, arguments, experiment, describe, tidy=lambda trial: StreamCheckpoints(trial.folder).remove_all())
+    experiment = Streaming(
+        model=model_plan(flags), corpus=plan_of(CorpusPlan, flags), streams=plan_of(StreamPlan, flags)
+    )
+    run(experiment, run_plan(flags))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.arguments import add_data_arguments, add_document_arguments
+from data.arguments import CorpusPlan, Truncation, add_data_arguments, add_document_arguments
 from scripts.harness.methods import add_method_arguments
-from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.perplexity import SCRIPT
-from utils.arguments import HarnessParser, add_run_arguments
+from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
 
@@ -31,13 +31,18 @@ def parse_arguments() -> Namespace:
 
 def main() -> None:
     """Score what is not scored yet, then write and show the results."""
-    arguments = parse_arguments()
+    flags = vars(parse_arguments())
     # torch and Transformers take seconds to import: not for a wrong flag
-    from scripts.harness.evaluation import evaluate
-    from scripts.perplexity.experiment import experiment
-    from scripts.perplexity.report import describe
+    from scripts.harness.experiment import run
+    from scripts.perplexity.experiment import Perplexity
 
-    evaluate(SCRIPT, arguments, experiment, describe)
+    experiment = Perplexity(
+        model=model_plan(flags),
+        corpus=plan_of(CorpusPlan, flags),
+        truncation=plan_of(Truncation, flags),
+        batch_size=flags["batch_size"],
+    )
+    run(experiment, run_plan(flags))
 
 
 if __name__ == "__main__":

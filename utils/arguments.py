@@ -1,4 +1,6 @@
-"""Command-line flags in groups that each script composes: `add_model_arguments(parser)` and its siblings.
+"""Command-line flags in groups that each script composes, and what a command makes of them: plans.
+
+A group is a function `add_..._arguments(parser)`; a plan a frozen dataclass beside it, whose fields are flags.
 
 Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
 """
@@ -7,16 +9,17 @@ import argparse
 import math
 import sys
 from argparse import ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 from utils.errors import SharedError, UserError
 
-if TYPE_CHECKING:
-    pass
-
 LARGEST_NUMBER = 10**18  # torch and the tokenizers count in 64 bits
 Check = Callable[[Namespace], None]
+Flags = Mapping[str, Any]
+"""Values by the names of their flags: of a command line, or as config.json recorded them."""
+Plan = TypeVar("Plan")
 
 
 class HarnessParser(argparse.ArgumentParser):
@@ -49,6 +52,11 @@ class HarnessParser(argparse.ArgumentParser):
         raise SharedError(f"{message} (see {self.prog} --help)")
 
 
+def plan_of(kind: type[Plan], flags: Flags) -> Plan:
+    """A plan of the dataclass `kind`, each field of which is the flag of its name."""
+    return kind(**{field.name: flags[field.name] for field in fields(kind) if field.name in flags})
+
+
 def whole_number(minimum: int) -> Callable[[str], int]:
     """An argparse type: an integer of at least `minimum`, small enough for all arithmetic on it."""
 
@@ -75,6 +83,25 @@ def finite_number(text: str) -> float:
     if not math.isfinite(value):
         raise ArgumentTypeError(f"must be a finite number, not {text}")
     return value
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """Where a trial is kept, and what its config.json records.
+
+    overwrite: whether a trial that is there already counts as absent. seed: None counts as 0. recorded: all flags of
+    the command, from which nothing is read: a trial goes on where they are as they were.
+    """
+
+    log_dir: str
+    overwrite: bool
+    seed: int | None
+    recorded: Flags
+
+
+def run_plan(flags: Flags) -> RunPlan:
+    """The plan of a command with these flags."""
+    return RunPlan(flags["log_dir"], flags["overwrite"], flags["seed"], recorded=flags)
 
 
 def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:

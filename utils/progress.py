@@ -1,4 +1,4 @@
-"""One progress bar in tokens, with the running NLL, speed and memory; it moves inside a long document too."""
+"""One progress bar: how much is done, how fast, how long the rest takes; it moves inside a long text too."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,187 +14,147 @@ PLAIN_SECONDS = 5.0
 PLAIN_SHARE = 0.05  # plain lines come ever more rarely: one per 5 % of the time that has passed
 
 
-class StatusBar:
-    """Shows `describe()` now and then: often on a terminal, as ever rarer lines elsewhere."""
+class Amount:
+    """So many of a known total: tokens, or examples. `done` of them were done by an earlier session."""
 
-    def __init__(self, console: Console, clock: Callable[[], float]) -> None:
-        self.console, self.clock = console, clock
+    def __init__(self, total: int, done: int, unit: str = "tokens", digits: int = 0) -> None:
+        """digits: decimals of the speed."""
+        self.total, self.done, self.unit, self.digits = total, done, unit, digits
+        self.earlier = done
+        self._step, self._share = 0, 0.0
+
+    def begin_step(self, count: int, documents: int) -> None:
+        self._step, self._share = count, 0.0
+
+    def within_step(self, share: float) -> None:
+        self._share = share
+
+    def end_step(self, count: int, documents: int) -> None:
+        self.done += count
+        self._step, self._share = 0, 0.0
+
+    @property
+    def now(self) -> float:
+        """How much is done, the share of the step that is going on included."""
+        return self.done + self._share * self._step
+
+    @property
+    def is_complete(self) -> bool:
+        return self.done >= self.total
+
+    def expected(self) -> float | None:
+        """How much there is in all, None where nothing is known of it yet."""
+        return self.total
+
+    def share(self) -> float:
+        """How far the bar reaches, 0 to 1."""
+        return self.now / max(self.total, 1)
+
+    def describe(self) -> list[str]:
+        return [f"{self.now:,.0f} of {self.total:,} {self.unit}"]
+
+
+class DocumentTokens(Amount):
+    """Tokens of so many documents, of which only those that were read are known.
+
+    documents: in all; done_documents and done_tokens: what an earlier session did. longest: tokens that no document
+    goes beyond, None where nothing bounds it.
+    """
+
+    def __init__(
+        self, documents: int, done_documents: int = 0, done_tokens: int = 0, longest: int | None = None
+    ) -> None:
+        super().__init__(0, done_tokens)
+        self.documents, self.done_documents, self.longest = documents, done_documents, longest
+        self._step_documents = 0
+
+    def begin_step(self, count: int, documents: int) -> None:
+        super().begin_step(count, documents)
+        self._step_documents = documents
+
+    def end_step(self, count: int, documents: int) -> None:
+        super().end_step(count, documents)
+        self.done_documents += documents
+        self._step_documents = 0
+
+    @property
+    def is_complete(self) -> bool:
+        return self.done_documents >= self.documents
+
+    def expected(self) -> float | None:
+        """Tokens in all: documents not tokenized yet count as the mean of those that are, or as the bound."""
+        known = self.done_documents + self._step_documents
+        if not known:
+            return self.documents * self.longest if self.longest else None
+        tokens = self.done + self._step
+        return tokens + max(self.documents - known, 0) * tokens / known
+
+    def share(self) -> float:
+        total = self.expected()
+        return self.now / total if total else self.done_documents / max(self.documents, 1)
+
+    def describe(self) -> list[str]:
+        total = self.expected()
+        return [
+            f"{self.now:,.0f}" + (f" of about {total:,.0f}" if total else "") + " tokens",
+            f"document {min(self.done_documents + 1, self.documents)} of {self.documents}",
+        ]
+
+
+class Progress:
+    """Shows an amount of work as one line: often on a terminal, as ever rarer lines elsewhere.
+
+    memory: returns the bytes to show. nll: what the running NLL is called, None where there is none.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        amount: Amount,
+        memory: Callable[[], int],
+        nll: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.console, self.amount, self.memory, self.clock = console, amount, memory, clock
+        self.nll_name, self.nll = nll, None
         self._started, self._shown = clock(), float("-inf")
 
-    def describe(self) -> str:
-        """The status line."""
-        raise NotImplementedError
+    def begin_step(self, count: int, documents: int = 0) -> None:
+        """A step of so many tokens, of so many documents, begins."""
+        self.amount.begin_step(count, documents)
+        self.show()
+
+    def within_step(self, share: float) -> None:
+        """So much of the step (0 to 1) is done."""
+        self.amount.within_step(share)
+        self.show()
+
+    def end_step(self, count: int, documents: int = 0, nll: float | None = None) -> None:
+        """A step is done: how much it was, and the running NLL in nats."""
+        self.amount.end_step(count, documents)
+        self.nll = nll
+        self.show(force=self.amount.is_complete)
 
     def show(self, force: bool = False) -> None:
-        """Show it if it is time to, or in any case."""
+        """Show the line if it is time to, or in any case."""
         now = self.clock()
         plain = max(PLAIN_SECONDS, PLAIN_SHARE * (now - self._started))
         if force or now - self._shown >= (TERMINAL_SECONDS if self.console.interactive else plain):
             self._shown = now
             self.console.status(self.describe())
 
-    def speed(self, tokens: float) -> float:
-        """Tokens per second, where so many were done since the beginning."""
-        return tokens / max(self.clock() - self._started, 1e-9)
-
-
-class Progress(StatusBar):
-    """Counts tokens and documents of this session and shows them.
-
-    `documents` is how many are to be done in all, `done_documents` and `done_tokens` what an earlier session
-    did; `longest` (tokens) bounds a document's length, None where nothing does; `memory` returns bytes.
-    """
-
-    def __init__(
-        self,
-        console: Console,
-        documents: int,
-        done_documents: int = 0,
-        done_tokens: int = 0,
-        longest: int | None = None,
-        memory: Callable[[], int] = lambda: 0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(console, clock)
-        self.documents, self.longest, self.memory = documents, longest, memory
-        self.done_documents, self.done_tokens = done_documents, done_tokens
-        self.nll: float | None = None
-        self._earlier_tokens = done_tokens
-        self._step_tokens, self._step_documents, self._step_share = 0, 0, 0.0
-
-    def begin_step(self, tokens: int, documents: int) -> None:
-        """A step that will score so many tokens of so many documents begins."""
-        self._step_tokens, self._step_documents, self._step_share = tokens, documents, 0.0
-        self.show()
-
-    def within_step(self, share: float) -> None:
-        """So much of the step (0 to 1) is done."""
-        self._step_share = share
-        self.show()
-
-    def end_step(self, tokens: int, documents: int, nll: float | None) -> None:
-        """A step is done: what it scored, and the mean NLL so far in nats."""
-        self.done_tokens += tokens
-        self.done_documents += documents
-        self.nll = nll
-        self._step_tokens, self._step_documents, self._step_share = 0, 0, 0.0
-        self.show(force=self.done_documents >= self.documents)
-
     def describe(self) -> str:
-        """The status line."""
-        tokens = self.done_tokens + self._step_share * self._step_tokens
-        speed = self.speed(tokens - self._earlier_tokens)
-        total = self._expected_tokens()
-        parts = [
-            bar(tokens / total if total else self.done_documents / max(self.documents, 1)),
-            f"{tokens:,.0f}" + (f" of about {total:,.0f}" if total else "") + " tokens",
-            f"document {min(self.done_documents + 1, self.documents)} of {self.documents}",
-            f"nll {self.nll:.4f}" if self.nll is not None else "nll -",
-            f"{speed:,.0f} tokens/s",
-            f"{self.memory() / 2**30:.2f} GiB",
-        ]
+        """The line."""
+        amount, total = self.amount, self.amount.expected()
+        speed = (amount.now - amount.earlier) / max(self.clock() - self._started, 1e-9)
+        parts = [bar(amount.share()), *amount.describe()]
+        if self.nll_name is not None:
+            parts.append("nll -" if self.nll is None else f"{self.nll_name} {self.nll:.4f}")
+        parts.append(f"{speed:,.{amount.digits}f} {amount.unit}/s")
+        parts.append(f"{self.memory() / 2**30:.2f} GiB")
         if total and speed > 0:
-            parts.append(f"{clock_time((total - tokens) / speed)} left")
+            parts.append(f"{clock_time((total - amount.now) / speed)} left")
         return " | ".join(parts)
-
-    def _expected_tokens(self) -> float | None:
-        """Tokens in all: documents not tokenized yet count as the mean of those that are, or as the bound."""
-        known = self.done_documents + self._step_documents
-        if not known:
-            return self.documents * self.longest if self.longest else None
-        tokens = self.done_tokens + self._step_tokens
-        return tokens + max(self.documents - known, 0) * tokens / known
-
-
-class StreamProgress(StatusBar):
-    """Counts tokens of all streams together. `total` are to be read in all, `done` were read by an earlier session;
-    `memory` returns bytes.
-    """
-
-    def __init__(
-        self,
-        console: Console,
-        total: int,
-        done: int,
-        memory: Callable[[], int],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(console, clock)
-        self.total, self.done, self.memory = total, done, memory
-        self.nll: float | None = None
-        self._earlier = done
-        self._chunk, self._share = 0, 0.0
-
-    def begin_chunk(self, tokens: int) -> None:
-        """A chunk of so many tokens, of all streams together, begins."""
-        self._chunk, self._share = tokens, 0.0
-        self.show()
-
-    def within_chunk(self, share: float) -> None:
-        """So much of the chunk (0 to 1) is done."""
-        self._share = share
-        self.show()
-
-    def end_chunk(self, nll: float | None) -> None:
-        """The chunk is done; `nll`: mean of the newest million tokens."""
-        self.done += self._chunk
-        self.nll = nll
-        self._chunk, self._share = 0, 0.0
-        self.show(force=self.done >= self.total)
-
-    def describe(self) -> str:
-        tokens = self.done + self._share * self._chunk
-        speed = self.speed(tokens - self._earlier)
-        parts = [
-            bar(tokens / self.total),
-            f"{tokens:,.0f} of {self.total:,} tokens",
-            f"nll of the last million {self.nll:.4f}" if self.nll is not None else "nll -",
-            f"{speed:,.0f} tokens/s",
-            f"{self.memory() / 2**30:.2f} GiB",
-        ]
-        if speed > 0:
-            parts.append(f"{clock_time((self.total - tokens) / speed)} left")
-        return " | ".join(parts)
-
-
-class ExampleProgress(StatusBar):
-    """Counts examples: `total` in all, of which an earlier session did `done`. `memory` returns bytes."""
-
-    def __init__(
-        self,
-        console: Console,
-        total: int,
-        done: int,
-        memory: Callable[[], int],
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(console, clock)
-        self.total, self.done, self.memory = total, done, memory
-        self._earlier = done
-
-    def advance(self, examples: int) -> None:
-        """So many more are done."""
-        self.done += examples
-        self.show(force=self.done >= self.total)
-
-    def describe(self) -> str:
-        speed = self.speed(self.done - self._earlier)
-        parts = [
-            bar(self.done / max(self.total, 1)),
-            f"{self.done} of {self.total} examples",
-            f"{speed:.2f} examples/s",
-            f"{self.memory() / 2**30:.2f} GiB",
-        ]
-        if speed > 0:
-            parts.append(f"{clock_time((self.total - self.done) / speed)} left")
-        return " | ".join(parts)
-
-
-class DiagnosisProgress(Progress):
-    """`Progress` without the NLL."""
-
-    def describe(self) -> str:
-        return " | ".join(part for part in super().describe().split(" | ") if not part.startswith("nll"))
 
 
 @contextmanager

@@ -2,12 +2,12 @@
 
 import subprocess
 import sys
-from argparse import Namespace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from utils.arguments import RunPlan
 from utils.ranks.runtime import Runtime, describe_device
 
 PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy", "sacrebleu", "rouge-score")
@@ -16,26 +16,26 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def describe_run(
     script: str,
-    arguments: Namespace,
+    plan: RunPlan,
     runtime: Runtime,
     model: dict[str, Any],
     lambda_attention: dict[str, Any] | None,
     corpus: str,
     documents: int,
 ) -> dict[str, Any]:
-    """Facts of a run for config.json, of any experiment; `corpus` is the name of what `documents` are read from.
+    """The content of a trial's config.json; `corpus` is the name of what `documents` are read from.
 
     model: what identifies it. lambda_attention: its settings, None of a vanilla model.
     """
     return {
         "script": script,
-        "arguments": vars(arguments),
+        "arguments": dict(plan.recorded),
         "command": [sys.executable, *sys.argv],
         "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": git_commit(),
         "device": describe_device(runtime.device),
         "world_size": runtime.world_size,
-        "seed": arguments.seed,
+        "seed": plan.seed,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "model": model,
         "lambda_attention": lambda_attention,

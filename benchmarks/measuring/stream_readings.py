@@ -1,18 +1,18 @@
 """Trials of streams read back: which documents stood where, and the NLL that was measured there."""
 
-from argparse import Namespace
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from data.arguments import load_corpus
+from data.arguments import CorpusPlan, load_corpus
 from data.document import Document
 from data.token_stream import TokenStream
 from data.tokenization import encode_plain, encode_separator
 from models.loading.pretrained import load_tokenizer
 from models.loading.source import find_source
+from utils.arguments import plan_of
 from utils.errors import UserError
 from utils.trials.files import RESULTS, token_nll_name
 from utils.trials.token_nll import DTYPE
@@ -111,13 +111,13 @@ def read_again(arguments: dict[str, Any], length: int) -> tuple[list[tuple[str, 
 
     Returns the documents' ids and numbers of tokens, in order, and how many tokens begin the stream and separate two.
     """
-    given = Namespace(**arguments)
-    flag, name = ("--tokenizer_path", given.tokenizer_path) if given.tokenizer_path else ("--model", given.model)
-    tokenizer = load_tokenizer(find_source(flag, name))
+    flag = "tokenizer_path" if arguments["tokenizer_path"] else "model"
+    tokenizer = load_tokenizer(find_source(f"--{flag}", arguments[flag]))
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    separator = encode_separator(tokenizer, given.document_separator)
+    separator = encode_separator(tokenizer, arguments["document_separator"])
     encode = RecordingEncoder(tokenizer)
-    stream = TokenStream(load_corpus(given, seed=None), encode, given.seed, first, separator)
+    corpus = load_corpus(replace(plan_of(CorpusPlan, arguments), seed=None))
+    stream = TokenStream(corpus, encode, arguments["seed"], first, separator)
     for start in range(0, length, READ_AT_ONCE):
         stream.read(min(READ_AT_ONCE, length - start))
     return encode.encoded, len(first), len(separator)

@@ -5,12 +5,7 @@ from dataclasses import asdict, dataclass
 from torch import Tensor
 
 from .positions import PositionEncoding
-
-SAME_AS_LOCAL = "local_branch"
-"""A limit_distance that is whatever the local branch is."""
-
-BACKENDS = ("auto", "blockwise", "flex")
-SINK_POSITIONS = ("text", "cache")
+from .settings import BACKENDS, NO_OFFSET, SINK_POSITIONS
 
 
 @dataclass(frozen=True)
@@ -63,10 +58,10 @@ class LambdaConfig:
     local_branch: int
     global_branch: int
     limit_distance: int | None
-    triangle_offset: float = 0.0
+    triangle_offset: float = NO_OFFSET
     top_k: TopK | None = None
-    backend: str = "auto"
-    sink_positions: str = "text"
+    backend: str = BACKENDS[0]
+    sink_positions: str = SINK_POSITIONS[0]
 
     def __post_init__(self) -> None:
         if self.local_branch < 1:

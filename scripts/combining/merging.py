@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from scripts.combining.shards import JoinedTrial
-from scripts.harness.journal import ExampleJournal
+from scripts.downstream.arguments import TaskPlan
+from scripts.generation.arguments import PositionPlan
+from scripts.harness.journal import Journal
+from utils.arguments import plan_of
 from utils.errors import UserError
 from utils.files import TEMPORARY_SUFFIX
 from utils.trials.experiments import DOWNSTREAM, GENERATION, PERPLEXITY
@@ -88,15 +90,16 @@ def _task_results(trial: Trial, joined: JoinedTrial) -> Results:
     from data.tasks.registry import get_task
     from scripts.downstream.report import summarise
 
-    arguments = Namespace(**joined.first.arguments)
-    task = get_task(arguments.dataset, arguments.dataset_group)
-    return summarise(ExampleJournal(trial), task, arguments, _totals(joined)["device"])
+    plan = plan_of(TaskPlan, joined.first.arguments)
+    metric = get_task(plan.dataset, plan.dataset_group).metric_name
+    return summarise(Journal(trial), metric, plan.evaluate_metrics, _totals(joined)["device"])
 
 
 def _generation_results(trial: Trial, joined: JoinedTrial) -> Results:
     from scripts.generation.report import summarise
 
-    return summarise(ExampleJournal(trial), Namespace(**joined.first.arguments), _totals(joined)["device"])
+    plan = plan_of(PositionPlan, joined.first.arguments)
+    return summarise(Journal(trial), plan, joined.first.config["corpus"]["name"], _totals(joined)["device"])
 
 
 def _nll_results(trial: Trial, joined: JoinedTrial) -> Results:

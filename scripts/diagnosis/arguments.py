@@ -1,10 +1,15 @@
 """The flags that only a diagnosis has: which layers, queries and positions, and what counts as first and near."""
 
 from argparse import Namespace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from utils.arguments import HarnessParser, whole_number
 from utils.errors import UserError
 from utils.trials.diagnosis_arrays import COMPONENTS
+
+if TYPE_CHECKING:
+    from models.diagnosis.plan import Plan
 
 FIRST_TOKENS, WINDOW = 10, 4096
 """Unless Λ-attention, whose branches they then are, says otherwise: the paper's setting."""
@@ -12,8 +17,37 @@ MOST_PLACES = 4096
 """Bins and positions: each is kept for every head of every layer."""
 
 
+@dataclass(frozen=True)
+class DiagnosisPlan:
+    """The measurements of each document. layers: to measure, None for all. The rest is of `models.diagnosis.plan.Plan`,
+    whose distances and positions are spread over the longest text.
+    """
+
+    layers: list[int] | None
+    num_queries: int
+    num_bins: int
+    num_positions: int
+    first_tokens: int
+    window: int
+    num_hidden: int
+
+
+def measured_plan(plan: DiagnosisPlan, longest: int) -> "Plan":
+    """The plan for texts of up to `longest` tokens."""
+    from models.diagnosis.plan import Plan, even_edges, spread_positions
+
+    return Plan(
+        num_queries=plan.num_queries,
+        distance_edges=even_edges(longest, plan.num_bins),
+        positions=spread_positions(longest, plan.num_positions),
+        first_tokens=plan.first_tokens,
+        window=plan.window,
+        num_hidden=plan.num_hidden,
+    )
+
+
 def add_diagnosis_arguments(parser: HarnessParser) -> None:
-    """What is measured of each document."""
+    """The measurements of each document."""
     group = parser.add_argument_group("diagnosis")
     group.add_argument(
         "--layers",

@@ -1,17 +1,17 @@
 """Diagnosing whole documents: text in; a file of arrays and a line for samples.jsonl out."""
 
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
+from data.arguments import Truncation
 from data.document import Document
 from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
 from models.diagnosis.diagnosed_model import Measurement
+from scripts.harness.model import RunnableModel
 from utils.errors import UserError
 from utils.files import read_arrays, replace_arrays, writing_to
 from utils.progress import Progress, layer_progress
@@ -62,16 +62,15 @@ class DocumentDiagnosis:
     def __init__(
         self,
         diagnosed: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
-        vocab_size: int,
-        arguments: Namespace,
+        model: RunnableModel,
+        truncation: Truncation,
+        files: DocumentFiles,
         runtime: Runtime,
         progress: Progress,
     ) -> None:
-        self.diagnosed, self.tokenizer, self.vocab_size = diagnosed, tokenizer, vocab_size
-        self.max_length, self.truncation_side = arguments.max_length, arguments.truncation_side
+        self.diagnosed, self.truncation, self.files = diagnosed, truncation, files
+        self.tokenizer, self.vocab_size = model.tokenizer, model.vocab_size
         self.runtime, self.progress = runtime, progress
-        self.files = DocumentFiles(Path(arguments.log_dir))
 
     def measure(self, documents: Sequence[Document]) -> list[dict[str, Any]]:
         """Measure documents in one forward, save their arrays, return their lines for samples.jsonl.
@@ -80,9 +79,8 @@ class DocumentDiagnosis:
         meaning if need be: under ZeRO-3 the other ranks need this one's share of the weights. Raises UserError when
         memory runs out.
         """
-        encoded = [
-            encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side) for document in documents
-        ]
+        max_length, side = self.truncation.max_length, self.truncation.truncation_side
+        encoded = [encode_text(self.tokenizer, document.text, max_length, side) for document in documents]
         lines = [self._line(document, text) for document, text in zip(documents, encoded)]
         sound = [(line, text) for line, text in zip(lines, encoded) if "error" not in line]
         self.progress.begin_step(sum(len(text.input_ids) for _, text in sound), len(sound))
@@ -129,7 +127,7 @@ class DocumentDiagnosis:
 
 
 def measured_lines(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Those of documents that could be measured."""
+    """The lines of documents that could be measured."""
     return [line for line in lines if "error" not in line]
 
 

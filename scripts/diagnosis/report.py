@@ -5,23 +5,24 @@ from typing import Any
 
 import numpy as np
 
-from scripts.diagnosis.journal import DiagnosisJournal
+from scripts.harness.journal import Journal
 from utils.trials.diagnosis_arrays import relative_entropy
 
 Arrays = dict[str, np.ndarray]
 Numbers = dict[str, Any]
 
 
-def summarise(journal: DiagnosisJournal, arrays: Arrays, pretraining_length: int | None, device: str) -> Numbers:
-    """What results.json holds. Numbers are means over layers and heads unless their name says otherwise; logits and
+def summarise(journal: Journal, arrays: Arrays, pretraining_length: int | None, device: str) -> Numbers:
+    """The content of results.json. Numbers are means over layers and heads unless their name says otherwise; logits and
     entropy are in nats. None where the texts do not reach that far.
     """
+    tokens = sum(line["tokens"] for line in journal.lines)
     return {
         "documents": len(journal.lines),
-        "tokens": journal.tokens,
+        "tokens": tokens,
         "longest": max(line["tokens"] for line in journal.lines),
         "seconds": journal.seconds,
-        "tokens_per_second": journal.tokens / journal.seconds,
+        "tokens_per_second": tokens / journal.seconds,
         "peak_memory_bytes": journal.peak_memory,
         "device": device,
         "pretraining_length": pretraining_length,
@@ -91,7 +92,7 @@ def _hidden(arrays: Arrays) -> Numbers:
 
 
 def _apart(coordinates: np.ndarray, position: np.ndarray, first: int) -> np.ndarray:
-    """Of each first token, `[<= first]`; coordinates `[s, c]` and position `[s]` of all."""
+    """The distance of each first token, `[<= first]`; coordinates `[s, c]` and position `[s]` of all."""
     others = coordinates[position >= first]
     if not len(others):
         return np.zeros(0)

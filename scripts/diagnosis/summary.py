@@ -17,7 +17,7 @@ class Moments:
         self.count: np.ndarray | None = None
 
     def add(self, values: np.ndarray) -> None:
-        """Of one document; every document has the same shape."""
+        """Add the values of one document; every document has the same shape."""
         if self.count is None:
             self.count = np.zeros(values.shape, dtype=np.int64)
             self.mean, self.squares = np.zeros(values.shape), np.zeros(values.shape)
@@ -45,7 +45,7 @@ class Moments:
 def summarise_documents(
     files: DocumentFiles, indices: Sequence[int], plan: Plan, layers: Sequence[int]
 ) -> dict[str, np.ndarray]:
-    """What stats.npz holds, see `utils/trials/diagnosis_arrays.py`; each file is read twice, one at a time.
+    """The content of stats.npz, see `utils/trials/diagnosis_arrays.py`; each file is read twice, one at a time.
 
     indices: of the documents, in whose ascending order they are added up, however they were measured.
     """

@@ -1,6 +1,7 @@
 """Flags of the script for downstream tasks."""
 
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,34 @@ if TYPE_CHECKING:
     from data.tasks.task import TaskRequest
 
 TRUNCATION_SIDES = ("right", "left", "center")
+
+
+@dataclass(frozen=True)
+class TaskPlan:
+    """Which task, which of its examples, and how they are put to the model.
+
+    dataset to first_half: as in `data.tasks.task.TaskRequest`. structured_prompt, apply_chat_template: the format of
+    prompts. runtime_truncation: the model reads only the last so many tokens of one, None for all of them.
+    evaluate_metrics: whether BLEU and ROUGE are computed besides the score. silent: examples are not shown.
+    """
+
+    dataset: str
+    dataset_dir: str | None = None
+    dataset_group: str | None = None
+    split: str = "test"
+    start_data_from: int = 0
+    max_data_num: int | None = None
+    seed: int = 0
+    num_samples: int | None = None
+    depths: list[float] | None = None
+    needles: int | None = None
+    haystack: str | None = None
+    first_half: bool = False
+    structured_prompt: bool = False
+    apply_chat_template: bool = False
+    runtime_truncation: int | None = None
+    evaluate_metrics: bool = False
+    silent: bool = False
 
 
 def add_task_arguments(parser: HarnessParser) -> None:
@@ -58,24 +87,24 @@ def add_task_arguments(parser: HarnessParser) -> None:
     add_document_arguments(parser, "examples", TRUNCATION_SIDES)
 
 
-def task_request(arguments: Namespace, count: "TokenCounter") -> "TaskRequest":
-    """What a task is opened with; `count` gives a prompt's tokens."""
+def task_request(plan: TaskPlan, length: int | None, count: "TokenCounter") -> "TaskRequest":
+    """The request that opens a task; `length`: tokens of a prompt at most, which `count` counts."""
     from data.tasks.registry import takes_group
     from data.tasks.task import TaskRequest
 
     return TaskRequest(
-        name=arguments.dataset,
+        name=plan.dataset,
         count=count,
-        length=arguments.max_length,
-        seed=arguments.seed,
-        dataset_dir=Path(arguments.dataset_dir).expanduser() if arguments.dataset_dir else None,
-        dataset_group=None if takes_group(arguments.dataset) else arguments.dataset_group,
-        split=arguments.split,
-        num_samples=arguments.num_samples,
-        depths=tuple(arguments.depths) if arguments.depths else None,
-        needles=arguments.needles,
-        haystack=arguments.haystack,
-        first_half=arguments.first_half,
+        length=length,
+        seed=plan.seed,
+        dataset_dir=Path(plan.dataset_dir).expanduser() if plan.dataset_dir else None,
+        dataset_group=None if takes_group(plan.dataset) else plan.dataset_group,
+        split=plan.split,
+        num_samples=plan.num_samples,
+        depths=tuple(plan.depths) if plan.depths else None,
+        needles=plan.needles,
+        haystack=plan.haystack,
+        first_half=plan.first_half,
     )
 
 

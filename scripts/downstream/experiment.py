@@ -1,95 +1,111 @@
 """Downstream tasks: putting examples to the model, and scoring what it answers."""
 
-from argparse import Namespace
-from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
+from data.arguments import Truncation
 from data.tasks.prompt import PromptEncoder
 from data.tasks.registry import get_task
 from data.tasks.task import Selection, Task, open_examples
 from scripts.downstream import SCRIPT
-from scripts.downstream.arguments import task_request
-from scripts.downstream.report import summarise
+from scripts.downstream.arguments import TaskPlan, task_request
+from scripts.downstream.report import describe, summarise
 from scripts.downstream.runner import TaskRunner
+from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
-from scripts.harness.journal import ExampleJournal
+from scripts.harness.documents import DocumentWork
+from scripts.harness.experiment import Experiment, Results
 from scripts.harness.model import RunnableModel, is_sharded, load_model
-from utils.progress import ExampleProgress
-from utils.ranks.runtime import Runtime, describe_device, peak_memory
-from utils.ranks.steps import work_through
+from scripts.harness.model_arguments import ModelPlan
+from utils.progress import Amount
+from utils.ranks.runtime import Runtime, describe_device
 from utils.trials.trial import Trial
-from utils.utils import describe_run
 
 
-def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
-    """Put the examples of the task to the model; the first rank gets the results."""
-    task = runtime.together(lambda: get_task(arguments.dataset, arguments.dataset_group))
-    journal = answer(task, trial, arguments, runtime)
-    return runtime.on_main(lambda: summarise(journal, task, arguments, describe_device(runtime.device)))
+@dataclass(frozen=True)
+class Downstream(Experiment):
+    """A model's answers to the examples of one task. generation: of no length where the task's own counts."""
+
+    model: ModelPlan
+    task: TaskPlan
+    truncation: Truncation
+    generation: Generation
+    batch_size: int
+
+    script = SCRIPT
+
+    def open(self, runtime: Runtime) -> "Answering":
+        with runtime.together():
+            task = get_task(self.task.dataset, self.task.dataset_group)
+        model = load_model(self.model, runtime)
+        with runtime.together():
+            encoder = self.make_encoder(task, model)
+            generator = self.make_generator(task, model, runtime)
+            request = task_request(self.task, self.truncation.max_length, encoder.count)
+            examples = open_examples(task, request, self.task.start_data_from, self.task.max_data_num)
+        runner = TaskRunner(
+            task, encoder, generator, self.truncation, self.task.runtime_truncation, vocab_size=model.vocab_size
+        )
+        return Answering(self, task, examples, runner, model, runtime)
+
+    def make_encoder(self, task: Task, model: RunnableModel) -> PromptEncoder:
+        """Prompts as the flags say, and where they are silent as the task recommends."""
+        chat = self.task.apply_chat_template
+        structured = self.task.structured_prompt or (task.structured and not chat)
+        return PromptEncoder(model.tokenizer, structured, chat)
+
+    def make_generator(self, task: Task, model: RunnableModel, runtime: Runtime) -> Generator:
+        """Answers of the task's length, unless the flags say otherwise, and up to its stop strings."""
+        generation = self.generation.or_length(task.max_generation_length)
+        synced = runtime.world_size > 1 and is_sharded(self.model, runtime)
+        return Generator(model.model, model.tokenizer, generation, runtime.device, task.stop, synced)
+
+    def describe(self, results: Results) -> str:
+        return describe(results)
 
 
-def answer(task: Task, trial: Trial | None, arguments: Namespace, runtime: Runtime) -> ExampleJournal | None:
-    """Answer what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
-    model = load_model(arguments, runtime)
-    runner = runtime.together(lambda: make_runner(task, model, arguments, runtime))
-    request = task_request(arguments, runner.encoder.count)
-    examples = runtime.together(lambda: open_examples(task, request, arguments.start_data_from, arguments.max_data_num))
-    config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, task.name, len(examples))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: ExampleJournal(trial))
-    done = set(runtime.broadcast(sorted(journal.done) if journal else None))
-    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(examples)} examples of {task.name}")
+class Answering(DocumentWork):
+    """Puts the examples of a task to the model, one after the other."""
 
-    engine = model.place(model.model)
-    progress = ExampleProgress(runtime.console, len(examples), len(done), memory=lambda: peak_memory(runtime.device))
-    work_through(
-        [place for place in range(len(examples)) if arguments.start_data_from + place not in done],
-        runtime,
-        arguments.batch_size,
-        work=lambda places: run(places, examples, runner, runtime),
-        commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress, say_each(arguments, runtime)),
-    )
-    del engine  # it holds the shards together, and must live until here
-    return journal
+    def __init__(
+        self,
+        plan: Downstream,
+        task: Task,
+        examples: Selection,
+        runner: TaskRunner,
+        model: RunnableModel,
+        runtime: Runtime,
+    ) -> None:
+        start = plan.task.start_data_from
+        super().__init__(runtime, model, examples, task.name, start, plan.batch_size, kind="examples")
+        self.plan, self.task, self.runner = plan.task, task, runner
 
+    def resume(self, trial: Trial | None, log_dir: Path) -> None:
+        super().resume(trial, log_dir)
+        self.progress = self.show_progress(Amount(self.count, len(self.done), "examples", digits=2))
+        self.engine = self.model.place(self.model.model)  # it holds the shards together, and must live
 
-def make_runner(task: Task, model: RunnableModel, arguments: Namespace, runtime: Runtime) -> TaskRunner:
-    """The task's prompts, generation length and stop strings, with what the flags say besides."""
-    structured = arguments.structured_prompt or (task.structured and not arguments.apply_chat_template)
-    encoder = PromptEncoder(model.tokenizer, structured, arguments.apply_chat_template)
-    length = arguments.max_generation_length or task.max_generation_length
-    options = Namespace(**{**vars(arguments), "max_generation_length": length})
-    synced = runtime.world_size > 1 and is_sharded(arguments, runtime)
-    generator = Generator(model.model, model.tokenizer, options, runtime.device, task.stop, synced)
-    return TaskRunner(task, encoder, generator, arguments, model.identity["vocab_size"])
+    def do(self, piece: list[int]) -> dict[str, Any]:
+        with self.runtime.together():
+            examples = self.read(piece)
+            prompts = [self.runner.prompt(example) for example in examples]
+        return {"lines": self.runner.lines(examples, prompts), "peak_memory": self.peak_memory()}
 
+    def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
+        lines = [line for rank in gathered for line in rank["lines"]]
+        self.journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
+        if not self.plan.silent:
+            for line in lines:
+                self.runtime.console.say(outcome_of(line))
+        self.progress.end_step(len(lines))
 
-def run(places: list[int], examples: Selection, runner: TaskRunner, runtime: Runtime) -> dict:
-    """Answer this rank's examples of one step."""
-    asked = runtime.together(lambda: [examples[place] for place in places])
-    prompts = runtime.together(lambda: [runner.prompt(example) for example in asked])
-    return {"lines": runner.lines(asked, prompts), "peak_memory": peak_memory(runtime.device)}
+    def results(self) -> Results:
+        device = describe_device(self.runtime.device)
+        return summarise(self.journal, self.task.metric_name, self.plan.evaluate_metrics, device)
 
 
-def say_each(arguments: Namespace, runtime: Runtime) -> Callable[[dict], None]:
-    """What shows an example: nothing with --silent."""
-
-    def show(line: dict) -> None:
-        outcome = line["error"] or f"{line['score']:.2f} for {line['output'].strip()!r}, wanted {line['targets']!r}"
-        runtime.console.say(f"{line['id']} ({line['length']:,} tokens): {outcome}")
-
-    return (lambda line: None) if arguments.silent else show
-
-
-def commit(
-    gathered: list[dict],
-    seconds: float,
-    journal: ExampleJournal,
-    progress: ExampleProgress,
-    show: Callable[[dict], None],
-) -> None:
-    """Keep what all ranks answered in a step of `seconds`."""
-    lines = [line for rank in gathered for line in rank["lines"]]
-    journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
-    for line in lines:
-        show(line)
-    progress.advance(len(lines))
+def outcome_of(line: dict[str, Any]) -> str:
+    """One example in a sentence: its score, what was answered and what was wanted."""
+    outcome = line["error"] or f"{line['score']:.2f} for {line['output'].strip()!r}, wanted {line['targets']!r}"
+    return f"{line['id']} ({line['length']:,} tokens): {outcome}"

@@ -1,21 +1,22 @@
 """The headline metrics of a downstream trial, and how they are shown."""
 
-from argparse import Namespace
 from typing import Any
 
 from data.generation_metrics import METRICS
-from data.tasks.task import Task
-from scripts.harness.journal import ExampleJournal
+from scripts.harness.journal import Journal
 from utils.trials.summary import summarise_task
 
 
-def summarise(journal: ExampleJournal, task: Task, arguments: Namespace, device: str) -> dict[str, Any]:
-    """What results.json holds. The score is 0 to 1, its standard error by bootstrap over the examples."""
+def summarise(journal: Journal, metric: str, evaluate_metrics: bool, device: str) -> dict[str, Any]:
+    """The content of results.json. The score is 0 to 1, its standard error by bootstrap over the examples.
+
+    metric: the name of the score. evaluate_metrics: whether BLEU and ROUGE are computed as well.
+    """
     lines = sorted(journal.lines, key=lambda line: line["index"])
     return {
         **summarise_task(lines),
-        "metric": task.metric_name,
-        **(_text_metrics(lines) if arguments.evaluate_metrics else {}),
+        "metric": metric,
+        **(_text_metrics(lines) if evaluate_metrics else {}),
         "seconds": journal.seconds,
         "peak_memory_bytes": journal.peak_memory,
         "device": device,

@@ -1,13 +1,13 @@
 """Putting the examples of a task to a model: prompts in, lines of samples.jsonl out."""
 
 import hashlib
-from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data.arguments import Truncation
 from data.tasks.prompt import PromptEncoder
 from data.tasks.task import Example, Task
 from data.tokenization import unknown_token
@@ -21,21 +21,27 @@ NO_PROMPT = [0, 0]
 class TaskRunner:
     """Generates the answers to a batch of examples and scores them.
 
-    Prompts are cut to --max_length tokens, and to the last --runtime_truncation of these. vocab_size: how many tokens
-    the model knows. Where ranks are synced, every one is needed in every forward, and one without an example reads two
+    Prompts are cut as `truncation` says, and to the `last` tokens of these (None: all). vocab_size: how many tokens the
+    model knows. Where ranks are synced, every one is needed in every forward, and one without an example reads two
     tokens.
     """
 
     def __init__(
-        self, task: Task, encoder: PromptEncoder, generator: Generator, arguments: Namespace, vocab_size: int
+        self,
+        task: Task,
+        encoder: PromptEncoder,
+        generator: Generator,
+        truncation: Truncation,
+        last: int | None,
+        vocab_size: int,
     ) -> None:
-        self.task, self.encoder, self.generator, self.vocab_size = task, encoder, generator, vocab_size
-        self.max_length, self.side = arguments.max_length, arguments.truncation_side
-        self.last = arguments.runtime_truncation
+        self.task, self.encoder, self.generator = task, encoder, generator
+        self.truncation, self.last, self.vocab_size = truncation, last, vocab_size
 
     def prompt(self, example: Example) -> list[int]:
         """The tokens that the model reads. Raises UserError if it does not know one of them."""
-        ids = truncate(self.encoder.encode(example.prompt), self.max_length, self.side)
+        ids = self.encoder.encode(example.prompt)
+        ids = truncate(ids, self.truncation.max_length, self.truncation.truncation_side)
         ids = truncate(ids, self.last, "left")
         refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, f"example {example.id!r}")
         if refusal:
@@ -43,7 +49,7 @@ class TaskRunner:
         return ids
 
     def lines(self, examples: Sequence[Example], prompts: Sequence[list[int]]) -> list[Line]:
-        """What samples.jsonl keeps of each example, given its `prompt`; also of one that fails."""
+        """The line of samples.jsonl for each example, given its `prompt`; also of one that fails."""
         if not examples:
             if self.generator.synced:
                 self._generate([NO_PROMPT])
@@ -58,7 +64,9 @@ class TaskRunner:
 
     def _generate(self, prompts: Sequence[list[int]]) -> Generated | Failure:
         input_ids, mask = pad_left(prompts)
-        return self.generator.attempt(lambda: self.generator.generate(input_ids, attention_mask=mask))
+        with self.generator.attempt() as attempt:
+            return self.generator.generate(input_ids, attention_mask=mask)
+        return attempt.failure
 
     def _line(self, example: Example, prompt: list[int], outcome: str | Failure) -> Line:
         line: Line = {

@@ -1,9 +1,46 @@
 """Flags of the scripts that generate text."""
 
 from argparse import Namespace
+from dataclasses import dataclass, replace
 
 from utils.arguments import HarnessParser, whole_number
 from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Generation:
+    """How text is generated: at least and at most so many tokens, never some of them, the likeliest or sampled ones.
+
+    max_generation_length: None where a task has a length of its own. seed: of what is sampled; None counts as 0.
+    """
+
+    max_generation_length: int | None = 100
+    min_new_tokens: int | None = None
+    suppress_tokens: list[int] | None = None
+    do_sample: bool = False
+    seed: int | None = None
+
+    def or_length(self, length: int) -> "Generation":
+        """The same, of this length where it has none."""
+        return replace(self, max_generation_length=self.max_generation_length or length)
+
+
+@dataclass(frozen=True)
+class PositionPlan:
+    """Where in a document text is generated, and from how much of it.
+
+    evaluate_positions: lengths of the prompts, in tokens. runtime_truncation: a prompt is only its last so many tokens,
+    None for all of them. evaluate_metrics: whether BLEU and ROUGE are computed.
+    """
+
+    evaluate_positions: list[int]
+    runtime_truncation: int | None = None
+    evaluate_metrics: bool = False
+
+    @property
+    def positions(self) -> list[int]:
+        """In ascending order, each once."""
+        return sorted(set(self.evaluate_positions))
 
 
 def add_generation_arguments(parser: HarnessParser, max_generation_length: int | None = 100) -> None:

@@ -1,87 +1,99 @@
 """Generation against position: at each one the text so far is the prompt, what follows it the reference."""
 
-from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from data.arguments import load_corpus
+from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
+from data.document import Document
 from data.tokenization import encode_text, unknown_token
 from scripts.generation import SCRIPT
+from scripts.generation.arguments import Generation, PositionPlan
 from scripts.generation.generator import Generator
 from scripts.generation.positions import PositionGenerator
-from scripts.generation.report import summarise
-from scripts.harness.journal import ExampleJournal
+from scripts.generation.report import describe, summarise
+from scripts.harness.documents import DocumentWork
+from scripts.harness.experiment import Experiment, Results
 from scripts.harness.model import RunnableModel, is_sharded, load_model
+from scripts.harness.model_arguments import ModelPlan
 from utils.errors import UserError
-from utils.progress import ExampleProgress
-from utils.ranks.runtime import Runtime, describe_device, peak_memory
-from utils.ranks.steps import work_through
+from utils.progress import Amount
+from utils.ranks.runtime import Runtime, describe_device
 from utils.trials.trial import Trial
-from utils.utils import describe_run
 
 
-def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
-    """Generate at the positions of every document; the first rank gets the results."""
-    journal = generate_in_corpus(trial, arguments, runtime)
-    return runtime.on_main(lambda: summarise(journal, arguments, describe_device(runtime.device)))
+@dataclass(frozen=True)
+class GenerationByPosition(Experiment):
+    """The texts that a model writes after the first so many tokens of each document."""
+
+    model: ModelPlan
+    corpus: CorpusPlan
+    truncation: Truncation
+    positions: PositionPlan
+    generation: Generation
+    batch_size: int
+
+    script = SCRIPT
+
+    def open(self, runtime: Runtime) -> "Generating":
+        with runtime.together():
+            corpus = load_corpus(self.corpus)
+        model = load_model(self.model, runtime)
+        with runtime.together():
+            synced = runtime.world_size > 1 and is_sharded(self.model, runtime)
+            generator = Generator(model.model, model.tokenizer, self.generation, runtime.device, synced=synced)
+        return Generating(self, corpus, model, generator, runtime)
+
+    def describe(self, results: Results) -> str:
+        return describe(results)
 
 
-def generate_in_corpus(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> ExampleJournal | None:
-    """Generate what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
-    corpus = runtime.together(lambda: load_corpus(arguments))
-    model = load_model(arguments, runtime)
-    config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: ExampleJournal(trial))
-    done = set(runtime.broadcast(sorted(journal.done) if journal else None))
-    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
+class Generating(DocumentWork):
+    """Generates in a corpus, document by document, at all positions of one before the next."""
 
-    engine = model.place(model.model)
-    generate = runtime.together(lambda: make_generate(corpus, model, arguments, runtime))
-    progress = ExampleProgress(runtime.console, len(corpus), len(done), memory=lambda: peak_memory(runtime.device))
-    work_through(
-        [place for place in range(len(corpus)) if arguments.start_data_from + place not in done],
-        runtime,
-        arguments.batch_size,
-        work=generate,
-        commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress),
-    )
-    del engine  # it holds the shards together, and must live until here
-    return journal
+    def __init__(
+        self,
+        plan: GenerationByPosition,
+        corpus: Corpus,
+        model: RunnableModel,
+        generator: Generator,
+        runtime: Runtime,
+    ) -> None:
+        super().__init__(runtime, model, corpus, corpus.name, plan.corpus.start_data_from, plan.batch_size)
+        self.plan = plan
+        self.generator = PositionGenerator(generator, plan.positions, converted=plan.model.attention is not None)
 
+    def resume(self, trial: Trial | None, log_dir: Path) -> None:
+        super().resume(trial, log_dir)
+        self.progress = self.show_progress(Amount(self.count, len(self.done), "examples", digits=2))
+        self.engine = self.model.place(self.model.model)  # it holds the shards together, and must live
 
-def make_generate(corpus: Corpus, model: RunnableModel, arguments: Namespace, runtime: Runtime):
-    """A function from places in the corpus to the lines of samples.jsonl of the documents there."""
-    synced = runtime.world_size > 1 and is_sharded(arguments, runtime)
-    generator = Generator(model.model, model.tokenizer, arguments, runtime.device, synced=synced)
-    positions = PositionGenerator(generator, arguments)
+    def do(self, piece: list[int]) -> dict[str, Any]:
+        with self.runtime.together():
+            documents = self.read(piece)
+            texts = [self.encode(document) for document in documents]
+        lines = []
+        found = self.generator.lines(texts, [document.index for document in documents])
+        for row, line in found:
+            parts = sum(other == row for other, _ in found)
+            lines.append({"index": documents[row].index, "id": documents[row].id, "parts": parts, **line})
+        return {"lines": lines, "documents": len(piece), "peak_memory": self.peak_memory()}
 
-    def encode(document) -> list[int]:
-        ids = encode_text(model.tokenizer, document.text, arguments.max_length, arguments.truncation_side).input_ids
-        refusal = unknown_token(model.tokenizer, ids, model.identity["vocab_size"], f"document {document.id!r}")
+    def encode(self, document: Document) -> list[int]:
+        """The tokens that are read of a document. Raises UserError if the model does not know one of them."""
+        tokenizer, cut = self.model.tokenizer, self.plan.truncation
+        ids = encode_text(tokenizer, document.text, cut.max_length, cut.truncation_side).input_ids
+        refusal = unknown_token(tokenizer, ids, self.model.vocab_size, f"document {document.id!r}")
         if refusal:
             raise UserError(refusal)
         return ids
 
-    def generate(places: list[int]) -> dict:
-        documents = runtime.together(lambda: [corpus[place] for place in places])
-        texts = runtime.together(lambda: [encode(document) for document in documents])
-        found = positions.lines(texts, [document.index for document in documents])
-        lines = [
-            {
-                "index": documents[row].index,
-                "id": documents[row].id,
-                "parts": sum(other == row for other, _ in found),
-                **line,
-            }
-            for row, line in found
-        ]
-        return {"lines": lines, "documents": len(places), "peak_memory": peak_memory(runtime.device)}
+    def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
+        lines = [line for rank in gathered for line in rank["lines"]]
+        self.journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
+        self.progress.end_step(sum(rank["documents"] for rank in gathered))
 
-    return generate
-
-
-def commit(gathered: list[dict], seconds: float, journal: ExampleJournal, progress: ExampleProgress) -> None:
-    """Keep what all ranks generated in a step of `seconds`."""
-    lines = [line for rank in gathered for line in rank["lines"]]
-    journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
-    progress.advance(sum(rank["documents"] for rank in gathered))
+    def results(self) -> Results:
+        device = describe_device(self.runtime.device)
+        return summarise(self.journal, self.plan.positions, self.corpus_name, device)

@@ -1,11 +1,11 @@
-"""Generating after prompts: what the flags ask of `generate`, prefill into a cache, and what both take."""
+"""Generating after prompts: the options of `generate`, prefill into a cache, and what both take."""
 
 import random
 import time
-from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,9 @@ from transformers.cache_utils import Cache
 
 from models.assumptions import OUTPUT_CACHE, with_cache
 from models.loading.vanilla import position_table_length
+from scripts.generation.arguments import Generation
 from utils.errors import UserError
 from utils.ranks.runtime import is_out_of_memory
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,33 +38,40 @@ class Failure:
     reason: str
 
 
+@dataclass
+class Attempt:
+    """A block of code under `Generator.attempt`. failure: None unless it failed."""
+
+    failure: Failure | None = None
+
+
 class TooFewPositions(Exception):
     """A text goes beyond the positions that the model has."""
 
 
 class Generator:
-    """Generates with `model` (a causal LM, not an engine around it) as the flags of the generation group say.
+    """Generates with `model` (a causal LM, not an engine around it) as a plan says.
 
     stop: strings that end a generation; they are not part of it. synced: whether ranks hold shards of the weights, so
     that each takes part in every forward of the others, and generates for as long as any of them does.
-    Raises UserError on flags that the model cannot honour.
+    Raises UserError on a plan that the model cannot honour.
     """
 
     def __init__(
         self,
         model: nn.Module,
         tokenizer: PreTrainedTokenizerBase,
-        arguments: Namespace,
+        generation: Generation,
         device: torch.device,
         stop: Sequence[str] = (),
         synced: bool = False,
     ) -> None:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
-        self.synced, self._seed = synced, arguments.seed or 0
+        self.synced, self._seed = synced, generation.seed or 0
         self._positions = position_table_length(model)
         self._dynamic = [part for part in model.modules() if getattr(part, "rope_type", None) == "dynamic"]
-        _check_tokens(arguments, model)
-        self.options = _options(arguments, tokenizer) | {"synced_gpus": synced}
+        _check_tokens(generation, model)
+        self.options = _options(generation, tokenizer) | {"synced_gpus": synced}
         if self.stop:
             self.options |= {"stop_strings": self.stop, "tokenizer": tokenizer}
 
@@ -114,26 +120,28 @@ class Generator:
         if self.options["do_sample"]:
             torch.manual_seed(random.Random(repr((self._seed, place))).getrandbits(63))
 
-    def attempt(self, action: Callable[[], T]) -> T | Failure:
-        """What `action` returns, or why it failed.
+    @contextmanager
+    def attempt(self) -> Iterator["Attempt"]:
+        """A block that may fail; it then ends there, and the attempt has its `failure`.
 
         Raises UserError where other ranks wait in that forward and memory or positions ran out, and any error that
         cannot be left behind: of ranks that share the weights, or of a device that is out of order.
         """
+        attempt = Attempt()
         try:
-            return action()
+            yield attempt
+            return
         except Exception as error:
             expected = isinstance(error, TooFewPositions) or is_out_of_memory(error)
             if self.synced and not expected:
                 raise
-            failure = Failure(_reason(error))
+            attempt.failure = Failure(_reason(error))
         if self.synced:
             raise UserError(
-                f"{failure.reason}, and under ZeRO-3 no rank can go on without the others: give a smaller --batch_size "
-                "or --max_length, or more ranks"
+                f"{attempt.failure.reason}, and under ZeRO-3 no rank can go on without the others: give a smaller "
+                "--batch_size or --max_length, or more ranks"
             )
         self._now()  # which fails again on a device that is out of order
-        return failure
 
     def _check_positions(self, tokens: int) -> None:
         if self._positions is not None and tokens > self._positions:
@@ -166,30 +174,30 @@ def _reason(error: Exception) -> str:
     return words if isinstance(error, TooFewPositions) else f"{type(error).__name__} ({words})"
 
 
-def _check_tokens(arguments: Namespace, model: nn.Module) -> None:
-    """Transformers ignores tokens that are not there, and lengths that cannot be reached."""
-    known, length = model.config.vocab_size, arguments.max_generation_length
-    for token in arguments.suppress_tokens or ():
+def _check_tokens(generation: Generation, model: nn.Module) -> None:
+    """Refuse tokens that are not there, and lengths that cannot be reached: Transformers ignores them."""
+    known, length = model.config.vocab_size, generation.max_generation_length
+    for token in generation.suppress_tokens or ():
         if token >= known:
             raise UserError(f"--suppress_tokens {token} is no token of the model: they are numbered 0 to {known - 1}")
-    if (arguments.min_new_tokens or 0) > length:
+    if (generation.min_new_tokens or 0) > length:
         raise UserError(
-            f"--min_new_tokens {arguments.min_new_tokens} is more than --max_generation_length {length}: give fewer"
+            f"--min_new_tokens {generation.min_new_tokens} is more than --max_generation_length {length}: give fewer"
         )
 
 
-def _options(arguments: Namespace, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """What `generate` is asked for; a checkpoint's own sampling settings count only with --do_sample."""
+def _options(generation: Generation, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """The arguments of `generate`; a checkpoint's own sampling settings count only with --do_sample."""
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
     options: dict[str, Any] = {
-        "max_new_tokens": arguments.max_generation_length,
-        "min_new_tokens": arguments.min_new_tokens,
-        "suppress_tokens": arguments.suppress_tokens,
-        "do_sample": arguments.do_sample,
+        "max_new_tokens": generation.max_generation_length,
+        "min_new_tokens": generation.min_new_tokens,
+        "suppress_tokens": generation.suppress_tokens,
+        "do_sample": generation.do_sample,
         "num_beams": 1,
         "use_cache": True,  # MPT's checkpoints say otherwise, and a given cache would get the whole text at each step
         "pad_token_id": pad,
     }
-    if not arguments.do_sample:
+    if not generation.do_sample:
         options |= dict.fromkeys(("temperature", "top_p", "top_k"))
     return options

@@ -1,6 +1,5 @@
 """Generating at positions of documents: the text so far is the prompt, the text that follows the reference."""
 
-from argparse import Namespace
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ from transformers import DynamicCache
 
 from models.attention.decode.cache_state import branch_cache, cache_bytes
 from models.loading.vanilla import constant_rope_length
+from scripts.generation.arguments import PositionPlan
 from scripts.generation.generator import Failure, Generator
 
 Line = dict[str, Any]
@@ -57,22 +57,21 @@ class _Reading:
 
 
 class PositionGenerator:
-    """Generates at each of `--evaluate_positions`; a batch of texts is read once, every position goes on from the last.
+    """Generates at each of a plan's positions; a batch of texts is read once, every position goes on from the last.
 
     With --runtime_truncation a prompt is only its last so many tokens, read anew at each position; so is a whole prompt
     where RoPE scaling follows its length, and the cached keys of a shorter one are not its own. Where ranks are synced,
     every one is needed at every position, and one without a text reads two tokens.
     """
 
-    def __init__(self, generator: Generator, arguments: Namespace) -> None:
-        self.generator = generator
-        self.positions = sorted(set(arguments.evaluate_positions))
-        self.reference_length = arguments.max_generation_length
-        self.truncation = arguments.runtime_truncation
-        self.constant = None if arguments.use_lambda_attention else constant_rope_length(generator.model.config)
+    def __init__(self, generator: Generator, plan: PositionPlan, converted: bool) -> None:
+        """converted: whether the model has Λ-attention, whose RoPE frequencies do not change."""
+        self.generator, self.positions, self.truncation = generator, plan.positions, plan.runtime_truncation
+        self.reference_length = generator.options["max_new_tokens"]
+        self.constant = None if converted else constant_rope_length(generator.model.config)
 
     def lines(self, texts: Sequence[list[int]], indices: Sequence[int]) -> list[tuple[int, Line]]:
-        """(text, what samples.jsonl keeps of it) at each position that a text reaches past.
+        """(text, its line for samples.jsonl) at each position that a text reaches past.
 
         indices: the texts' own in the corpus. A batch that fails is read again, text by text.
         """
@@ -106,7 +105,9 @@ class PositionGenerator:
 
     def _generate(self, reading: _Reading, length: int) -> list[Line] | Failure:
         length = length if reading.texts != [NO_TEXT] else len(NO_TEXT)
-        return self.generator.attempt(lambda: reading.generate(length))
+        with self.generator.attempt() as attempt:
+            return reading.generate(length)
+        return attempt.failure
 
     def _line(self, ids: list[int], position: int, found: list[Line] | Failure, place: int) -> Line:
         reference = self.generator.decode(ids[position : position + self.reference_length])

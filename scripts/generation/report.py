@@ -1,31 +1,31 @@
 """The headline metrics of a generation trial, and how they are shown."""
 
-from argparse import Namespace
 from typing import Any
 
 from data.generation_metrics import METRICS
 from data.generation_metrics.positions import summarise_positions
-from scripts.harness.journal import ExampleJournal
+from scripts.generation.arguments import PositionPlan
+from scripts.harness.journal import Journal
 from utils.errors import UserError
 
 
-def summarise(journal: ExampleJournal, arguments: Namespace, device: str) -> dict[str, Any]:
-    """What results.json holds: per position what it took and, with --evaluate_metrics, BLEU and ROUGE. A position
+def summarise(journal: Journal, plan: PositionPlan, dataset: str, device: str) -> dict[str, Any]:
+    """The content of results.json: per position what it took and, with --evaluate_metrics, BLEU and ROUGE. A position
     that no document reaches past has 0 documents.
 
-    Raises UserError where no document reaches past a position.
+    Raises UserError where no document of the `dataset` reaches past a position.
     """
     lines = sorted(journal.lines, key=lambda line: (line["index"], line["position"]))
     if not lines:
         raise UserError(
-            f"no document of --dataset {arguments.dataset} reaches past --evaluate_positions "
-            f"{min(arguments.evaluate_positions)}: give smaller ones, or longer texts"
+            f"no document of --dataset {dataset} reaches past --evaluate_positions "
+            f"{plan.positions[0]}: give smaller ones, or longer texts"
         )
-    scores = {row["position"]: row for row in summarise_positions(lines)} if arguments.evaluate_metrics else {}
+    scores = {row["position"]: row for row in summarise_positions(lines)} if plan.evaluate_metrics else {}
     return {
         "positions": [
             _costs(position, [line for line in lines if line["position"] == position]) | scores.get(position, {})
-            for position in sorted(set(arguments.evaluate_positions))
+            for position in plan.positions
         ],
         "documents": len(journal.done),
         "generated": sum(line.get("generated", 0) for line in lines),

@@ -1,5 +1,6 @@
-"""What every experiment runs in: its model and its method, from the flags, and the trial around it.
+"""The frame of every experiment: its model and its method, from the flags, and the loop and the trial around it.
 
-`model_arguments.py` and `methods.py` are flags, `model.py` loads what they say, `evaluation.py` opens and finishes the
-trial, and `journal.py` keeps the lines of examples. What only one experiment needs lies in its own folder.
+`experiment.py` is the loop, and what an experiment has to say to run in it; `documents.py` the work on single texts;
+`journal.py` the lines of those that are done. `model_arguments.py` and `methods.py` are flags, `model.py` loads what
+they say. What only one experiment needs lies in its own folder.
 """

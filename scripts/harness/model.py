@@ -1,99 +1,113 @@
-"""From a script's flags to a model that runs: DeepSpeed or not, precision, device."""
+"""From the plan of a model to one that runs: DeepSpeed or not, precision, device."""
 
-from argparse import Namespace
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from scripts.harness.model_arguments import lambda_config, model_spec
-from utils.errors import SharedError
-from utils.ranks.deepspeed import choose_precision, join_deepspeed, read_deepspeed_config, supports
+from models.constant import CONSTANT_MODEL
+from models.get_model import ModelSpec, get_model
+from models.lambda_attention import LambdaConfig
+from models.loading.pretrained import load_config
+from models.loading.source import find_source
+from scripts.harness.model_arguments import ModelPlan
+from utils.errors import SharedError, UserError
+from utils.ranks.deepspeed import DeepSpeedSetup, choose_precision, join_deepspeed, read_deepspeed_config, supports
 from utils.ranks.runtime import Runtime
-
-if TYPE_CHECKING:
-    from models.get_model import ModelSpec
 
 
 @dataclass
 class RunnableModel:
-    """A loaded model. `place` puts the module that a script calls (the model or a wrapper of it) on the
-    device.
+    """A loaded model.
 
-    `identity` and `lambda_attention` are what config.json records of it.
+    identity, lambda_attention: what config.json records of it. device: where it computes, None if loading has put it
+    where it belongs. deepspeed: None without DeepSpeed.
     """
 
     model: nn.Module
     tokenizer: PreTrainedTokenizerBase
     identity: dict[str, Any]
     lambda_attention: dict[str, Any] | None
-    place: Callable[[nn.Module], nn.Module]
+    device: torch.device | None = None
+    deepspeed: DeepSpeedSetup | None = None
+
+    @property
+    def name(self) -> str:
+        """The model as the user named it."""
+        return self.identity["name"]
+
+    @property
+    def vocab_size(self) -> int:
+        """How many tokens the model knows."""
+        return self.identity["vocab_size"]
+
+    def place(self, module: nn.Module) -> nn.Module:
+        """Put the module that an experiment calls, the model or a wrapper of it, where it computes; returns it.
+
+        With DeepSpeed that is an engine around it, which must live as long as the model is used.
+        """
+        if self.deepspeed is not None:
+            return self.deepspeed.wrap(module)
+        return module if self.device is None else module.to(self.device)
 
 
-def load_model(arguments: Namespace, runtime: Runtime) -> RunnableModel:
-    """Load --model as the flags say, under --deepspeed_config if given. Raises UserError."""
-    _check_placement(arguments, runtime)
+def load_model(plan: ModelPlan, runtime: Runtime) -> RunnableModel:
+    """Load what the plan names, under DeepSpeed if it says so. Raises UserError."""
+    _check_machine(plan, runtime)
     if not (runtime.is_main and runtime.console.interactive):
         disable_progress_bar()
-    if not arguments.deepspeed_config:
-        return _load(arguments, model_spec(arguments), _placer(arguments, runtime))
-    setup = read_deepspeed_config(arguments.deepspeed_config, runtime)
-    dtype, note = choose_precision(arguments.dtype, setup.precision, runtime.device)
+    if not plan.deepspeed_config:
+        placed = bool(plan.spec.device_map or plan.spec.load_in_4bit)
+        return _load(plan.spec, plan.attention, device=None if placed else runtime.device)
+    setup = read_deepspeed_config(plan.deepspeed_config, runtime)
+    dtype, note = choose_precision(plan.spec.dtype, setup.precision, runtime.device)
     if note:
         runtime.console.say(note)
     if setup.sharded:
-        dtype = _sharded_dtype(arguments, dtype, runtime)
-    spec = replace(model_spec(arguments), dtype=dtype)
+        dtype = _sharded_dtype(plan.spec.model, dtype, runtime)
     join_deepspeed(runtime)
     setup = setup.with_precision(dtype)
-    setup.check(arguments.deepspeed_config)
+    setup.check(plan.deepspeed_config)
     sharded_loading = setup.prepare_loading()
-    runnable = _load(arguments, spec, setup.wrap)
+    runnable = _load(replace(plan.spec, dtype=dtype), plan.attention, deepspeed=setup)
     del sharded_loading  # it must live until here
     return runnable
 
 
-def is_sharded(arguments: Namespace, runtime: Runtime) -> bool:
+def is_sharded(plan: ModelPlan, runtime: Runtime) -> bool:
     """Whether --deepspeed_config spreads the weights over ranks. Raises UserError."""
-    path = arguments.deepspeed_config
+    path = plan.deepspeed_config
     return bool(path) and read_deepspeed_config(path, runtime).sharded
 
 
-def _load(arguments: Namespace, spec: "ModelSpec", place: Callable[[nn.Module], nn.Module]) -> RunnableModel:
-    from models.get_model import get_model
-
-    config = lambda_config(arguments)
-    loaded = get_model(spec, config)
-    return RunnableModel(
-        loaded.model,
-        loaded.tokenizer,
-        loaded.identity,
-        config.to_dict() if config is not None else None,
-        place,
-    )
+def _load(
+    spec: ModelSpec,
+    attention: LambdaConfig | None,
+    device: torch.device | None = None,
+    deepspeed: DeepSpeedSetup | None = None,
+) -> RunnableModel:
+    loaded = get_model(spec, attention)
+    settings = None if attention is None else attention.to_dict()
+    return RunnableModel(loaded.model, loaded.tokenizer, loaded.identity, settings, device, deepspeed)
 
 
-def _check_placement(arguments: Namespace, runtime: Runtime) -> None:
-    if arguments.device_map and runtime.world_size > 1:
+def _check_machine(plan: ModelPlan, runtime: Runtime) -> None:
+    """Refuse what these ranks and devices cannot do."""
+    if plan.spec.device_map and runtime.world_size > 1:
         raise SharedError(
             f"--device_map spreads one model over this machine's devices and cannot be used by "
             f"{runtime.world_size} ranks: start one rank, or use ZeRO-3"
         )
+    if plan.attention is not None and plan.attention.backend == "flex" and runtime.device.type != "cuda":
+        raise UserError("--backend flex needs a CUDA device, and there is none: take blockwise, or leave it out")
 
 
-def _placer(arguments: Namespace, runtime: Runtime) -> Callable[[nn.Module], nn.Module]:
-    """Without DeepSpeed: move the module to the device, unless loading has placed it already."""
-    if arguments.device_map or arguments.load_in_4bit:
-        return lambda module: module
-    return lambda module: module.to(runtime.device)
-
-
-def _sharded_dtype(arguments: Namespace, dtype: str, runtime: Runtime) -> str:
-    """ZeRO-3 creates the weights itself: it must be told their precision, which the device must support."""
-    wanted = _checkpoint_dtype(arguments.model) if dtype == "auto" else dtype
+def _sharded_dtype(model: str, dtype: str, runtime: Runtime) -> str:
+    """The precision that ZeRO-3 creates the weights in: it must be told, and the device must support it."""
+    wanted = _checkpoint_dtype(model) if dtype == "auto" else dtype
     if supports(runtime.device, wanted):
         return wanted
     if dtype != "auto":
@@ -107,10 +121,6 @@ def _sharded_dtype(arguments: Namespace, dtype: str, runtime: Runtime) -> str:
 
 def _checkpoint_dtype(model: str) -> str:
     """The precision that a checkpoint says it was saved in."""
-    from models.constant import CONSTANT_MODEL
-    from models.loading.pretrained import load_config
-    from models.loading.source import find_source
-
     if model == CONSTANT_MODEL:
         return "float32"
     return str(load_config(find_source("--model", model)).dtype or "float32").removeprefix("torch.")

@@ -1,13 +1,15 @@
-"""Flags of models and of Λ-attention, and from what they say to what models/ takes.
+"""Flags of models and of Λ-attention, and the plan of a model that they make.
 
 Nothing heavy is imported here, so `--help` and a wrong flag answer at once.
 """
 
 from argparse import Namespace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from utils.arguments import HarnessParser, finite_number, whole_number
+from models.attention.settings import BACKENDS, NO_OFFSET, SINK_POSITIONS
+from utils.arguments import Flags, HarnessParser, finite_number, plan_of, whole_number
 from utils.errors import UserError
 from utils.trials.methods import NO_CAP
 
@@ -19,9 +21,9 @@ LAMBDA_DEFAULTS: dict[str, Any] = {
     "local_branch": 2048,
     "global_branch": 100,
     "limit_distance": None,
-    "triangle_offset": 0.0,
-    "backend": "auto",
-    "sink_positions": "text",
+    "triangle_offset": NO_OFFSET,
+    "backend": BACKENDS[0],
+    "sink_positions": SINK_POSITIONS[0],
 }
 TOP_K_DEFAULTS: dict[str, Any] = {
     "top_k_insert_at": None,
@@ -31,10 +33,21 @@ TOP_K_DEFAULTS: dict[str, Any] = {
 }
 LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
 ROPE_FACTOR = 2.0
-BACKENDS = ("auto", "blockwise", "flex")
-SINK_POSITIONS = ("text", "cache")
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ROPE_SCALINGS = ("linear", "dynamic")
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """Which model is loaded, and how it runs.
+
+    attention: the Λ-attention that it is converted to, None for a vanilla model. deepspeed_config: a JSON file, None
+    without DeepSpeed.
+    """
+
+    spec: "ModelSpec"
+    attention: "LambdaConfig | None" = None
+    deepspeed_config: str | None = None
 
 
 def distance(text: str) -> int | str:
@@ -157,46 +170,36 @@ def _add_top_k_arguments(parser: HarnessParser) -> None:
     )
 
 
-def model_spec(arguments: Namespace) -> "ModelSpec":
-    """What `models.get_model.get_model` takes."""
+def model_plan(flags: Flags) -> ModelPlan:
+    """The model that the flags ask for. Raises UserError on impossible values."""
     from models.get_model import ModelSpec
 
-    fields = ("model", "tokenizer_path", "dtype", "load_in_4bit", "device_map", "constant_answer")
-    return ModelSpec(**{name: getattr(arguments, name) for name in (*fields, "rope_scaling", "rope_factor")})
+    return ModelPlan(plan_of(ModelSpec, flags), lambda_config(flags), flags["deepspeed_config"])
 
 
-def lambda_config(arguments: Namespace) -> "LambdaConfig | None":
+def lambda_config(flags: Flags) -> "LambdaConfig | None":
     """The Λ-attention asked for, None for a vanilla model. Raises UserError on impossible values."""
-    if not arguments.use_lambda_attention:
+    if not flags["use_lambda_attention"]:
         return None
-    import torch
-
     from models.lambda_attention import LambdaConfig
 
-    settings = {name: getattr(arguments, name) for name in LAMBDA_DEFAULTS}
+    settings = {name: flags[name] for name in LAMBDA_DEFAULTS}
     if settings["limit_distance"] == NO_CAP:
         settings["limit_distance"] = None
-    if settings["backend"] == "flex" and not torch.cuda.is_available():
-        raise UserError("--backend flex needs a CUDA device, and there is none: take blockwise, or leave it out")
     try:
-        return LambdaConfig(**settings, top_k=_top_k(arguments))
+        return LambdaConfig(**settings, top_k=_top_k(flags))
     except ValueError as error:
         raise UserError(f"--{error}") from None  # it begins with the field's name
 
 
-def _top_k(arguments: Namespace) -> "TopK | None":
+def _top_k(flags: Flags) -> "TopK | None":
     """Raises ValueError on impossible values."""
     from models.lambda_attention import TopK
 
-    if arguments.top_k_attention is None:
+    if flags["top_k_attention"] is None:
         return None
-    return TopK(
-        arguments.top_k_attention,
-        arguments.top_k_insert_at,
-        arguments.top_k_from_layer,
-        arguments.top_k_to_layer,
-        arguments.offload_middle,
-    )
+    names = ("top_k_attention", "top_k_insert_at", "top_k_from_layer", "top_k_to_layer", "offload_middle")
+    return TopK(*(flags[name] for name in names))
 
 
 def _check_model(arguments: Namespace) -> None:
@@ -246,7 +249,7 @@ def _check_lambda(arguments: Namespace, longest_text: str) -> None:
             "token would be global, so give a smaller one"
         )
     if arguments.triangle_offset or arguments.top_k_attention or arguments.sink_positions == "cache":
-        lambda_config(arguments)  # which knows what they cannot be combined with
+        lambda_config(vars(arguments))  # which knows what they cannot be combined with
 
 
 def _fill_top_k(arguments: Namespace) -> None:

@@ -1,87 +1,97 @@
 """Perplexity of documents: the NLL of every token but the first, one forward per document."""
 
-from argparse import Namespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from data.arguments import load_corpus
-from data.get_data import Corpus
+from data.arguments import CorpusPlan, Truncation, load_corpus
+from data.corpus import Corpus
+from models.lambda_attention import LambdaConfig
 from models.scoring.nll_scorer import NllScorer
-from scripts.harness.model import load_model
+from scripts.harness.documents import DocumentWork
+from scripts.harness.experiment import Experiment, Results
+from scripts.harness.model import RunnableModel, load_model
+from scripts.harness.model_arguments import ModelPlan
 from scripts.perplexity import SCRIPT
 from scripts.perplexity.journal import NllJournal
-from scripts.perplexity.report import summarise
+from scripts.perplexity.report import describe, summarise
 from scripts.perplexity.scorer import DocumentScorer, ScoredDocument
 from utils.errors import UserError
-from utils.progress import Progress
-from utils.ranks.runtime import Runtime, describe_device, peak_memory
-from utils.ranks.steps import work_through
+from utils.progress import DocumentTokens
+from utils.ranks.runtime import Runtime, describe_device
 from utils.trials.trial import Trial
-from utils.utils import describe_run
 
 
-def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
-    """Score the corpus; the first rank gets its results."""
-    journal = score_corpus(trial, arguments, runtime)
-    runtime.on_main(lambda: check_text_reaches_past_global_branch(journal, arguments))
-    return runtime.on_main(lambda: summarise(journal, describe_device(runtime.device)))
+@dataclass(frozen=True)
+class Perplexity(Experiment):
+    """The NLL of a model over a corpus, by position."""
+
+    model: ModelPlan
+    corpus: CorpusPlan
+    truncation: Truncation
+    batch_size: int
+
+    script = SCRIPT
+
+    def open(self, runtime: Runtime) -> "Scoring":
+        with runtime.together():
+            corpus = load_corpus(self.corpus)
+        return Scoring(self, corpus, load_model(self.model, runtime), runtime)
+
+    def describe(self, results: Results) -> str:
+        return describe(results)
 
 
-def score_corpus(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> NllJournal | None:
-    """Score what the trial does not hold yet, step by step over all ranks; rank 0 keeps the journal."""
-    corpus = runtime.together(lambda: load_corpus(arguments))
-    model = load_model(arguments, runtime)
-    config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
-    journal = runtime.on_main(lambda: NllJournal(trial))
-    done = set(runtime.broadcast([sample["index"] for sample in journal.samples] if journal else None))
-    runtime.console.say(f"{model.identity['name']} on {config['device']}, {len(corpus)} documents of {corpus.name}")
+class Scoring(DocumentWork):
+    """Scores a corpus, document by document."""
 
-    scorer = model.place(NllScorer(model.model))
-    progress = Progress(
-        runtime.console,
-        documents=len(corpus),
-        done_documents=len(done),
-        done_tokens=journal.statistics.tokens if journal else 0,
-        longest=arguments.max_length,
-        memory=lambda: peak_memory(runtime.device),
-    )
-    vocab_size = model.identity["vocab_size"]
-    document_scorer = DocumentScorer(scorer, model.tokenizer, vocab_size, arguments, runtime, progress)
-    left = [place for place in range(len(corpus)) if arguments.start_data_from + place not in done]
-    work_through(
-        left,
-        runtime,
-        arguments.batch_size,
-        work=lambda places: score(places, corpus, document_scorer, runtime),
-        commit=lambda gathered, seconds: commit(gathered, seconds, journal, progress),
-    )
-    return journal
+    def __init__(self, plan: Perplexity, corpus: Corpus, model: RunnableModel, runtime: Runtime) -> None:
+        super().__init__(runtime, model, corpus, corpus.name, plan.corpus.start_data_from, plan.batch_size)
+        self.plan = plan
 
+    def read_journal(self, trial: Trial) -> NllJournal:
+        return NllJournal(trial)
 
-def score(places: list[int], corpus: Corpus, scorer: DocumentScorer, runtime: Runtime) -> dict:
-    """Score this rank's documents of one step."""
-    documents = runtime.together(lambda: [corpus[place] for place in places])
-    scored = [document.to_json() for document in scorer.score(documents)]
-    return {"scored": scored, "peak_memory": peak_memory(runtime.device)}
+    def resume(self, trial: Trial | None, log_dir: Path) -> None:
+        super().resume(trial, log_dir)
+        amount = DocumentTokens(
+            documents=self.count,
+            done_documents=len(self.done),
+            done_tokens=self.journal.statistics.tokens if self.journal else 0,
+            longest=self.plan.truncation.max_length,
+        )
+        self.progress = self.show_progress(amount, nll="nll")
+        placed = self.model.place(NllScorer(self.model.model))
+        self.scorer = DocumentScorer(placed, self.model, self.plan.truncation, self.runtime, self.progress)
 
+    def do(self, piece: list[int]) -> dict[str, Any]:
+        with self.runtime.together():
+            documents = self.read(piece)
+        scored = [document.to_json() for document in self.scorer.score(documents)]
+        return {"scored": scored, "peak_memory": self.peak_memory()}
 
-def commit(gathered: list[dict], seconds: float, journal: NllJournal, progress: Progress) -> None:
-    """Keep what all ranks scored in a step of `seconds`; then raise the first document's error, if any."""
-    documents = [ScoredDocument.from_json(value) for rank in gathered for value in rank["scored"]]
-    documents.sort(key=lambda document: document.sample["index"])
-    scored = [document for document in documents if document.error is None]
-    journal.commit(scored, seconds, max(rank["peak_memory"] for rank in gathered))
-    tokens = sum(document.sample["scored"] for document in scored)
-    progress.end_step(tokens, len(scored), journal.statistics.mean())
-    for document in documents:
-        if document.error is not None:
-            raise UserError(document.error)
+    def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
+        """Keep what could be scored; then raise the first document's error, if any."""
+        documents = [ScoredDocument.from_json(value) for rank in gathered for value in rank["scored"]]
+        documents.sort(key=lambda document: document.sample["index"])
+        scored = [document for document in documents if document.error is None]
+        self.journal.commit(scored, seconds, max(rank["peak_memory"] for rank in gathered))
+        tokens = sum(document.sample["scored"] for document in scored)
+        self.progress.end_step(tokens, len(scored), self.journal.statistics.mean())
+        for document in documents:
+            if document.error is not None:
+                raise UserError(document.error)
+
+    def results(self) -> Results:
+        check_text_reaches_past_global_branch(self.journal, self.plan.model.attention)
+        return summarise(self.journal, describe_device(self.runtime.device))
 
 
-def check_text_reaches_past_global_branch(journal: NllJournal, arguments: Namespace) -> None:
+def check_text_reaches_past_global_branch(journal: NllJournal, attention: LambdaConfig | None) -> None:
     """Refuse results in which Λ-attention was full attention because every token was global."""
     longest = max(sample["tokens"] for sample in journal.samples)
-    if arguments.use_lambda_attention and arguments.global_branch >= longest:
+    if attention is not None and attention.global_branch >= longest:
         raise UserError(
-            f"--global_branch {arguments.global_branch} is not smaller than the longest text ({longest} "
+            f"--global_branch {attention.global_branch} is not smaller than the longest text ({longest} "
             "tokens), so Λ-attention was full attention: give a smaller one, or longer texts"
         )

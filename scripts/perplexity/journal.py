@@ -1,4 +1,4 @@
-"""What a perplexity trial has scored so far, committed step by step so that a kill loses one step at most.
+"""The scores that a perplexity trial has so far, committed step by step so that a kill loses one step at most.
 
 nll.npz is the commit point: it names the documents that its sums cover. Lines of samples.jsonl are written
 before it, so after a kill there may be lines too many, never too few.
@@ -34,6 +34,11 @@ class NllJournal:
         self.peak_memory: int = state["peak_memory_bytes"]
         self.samples = self._committed_samples(state["documents"])
 
+    @property
+    def done(self) -> list[int]:
+        """Indices of the documents that are scored."""
+        return [sample["index"] for sample in self.samples]
+
     def commit(self, documents: list[ScoredDocument], seconds: float, peak_memory: int) -> None:
         """Add documents, in their order, and a step's wall time in seconds and peak memory in bytes."""
         self.trial.append_samples([document.sample for document in documents])
@@ -43,7 +48,7 @@ class NllJournal:
         self.seconds += seconds
         self.peak_memory = max(self.peak_memory, peak_memory)
         state = {
-            "documents": [sample["index"] for sample in self.samples],
+            "documents": self.done,
             "seconds": self.seconds,
             "peak_memory_bytes": self.peak_memory,
         }

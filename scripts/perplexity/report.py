@@ -9,7 +9,7 @@ from utils.trials.nll_by_position import BUCKET_SIZE, perplexity
 
 
 def summarise(journal: NllJournal, device: str) -> dict[str, Any]:
-    """What results.json holds. NLL in nats per token, bits per UTF-8 byte of the scored text."""
+    """The content of results.json. NLL in nats per token, bits per UTF-8 byte of the scored text."""
     statistics = journal.statistics
     text_bytes = sum(sample["bytes"] for sample in journal.samples)
     nll = statistics.mean()

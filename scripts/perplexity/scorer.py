@@ -2,7 +2,6 @@
 
 import base64
 import time
-from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
+from data.arguments import Truncation
 from data.document import Document
 from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
+from scripts.harness.model import RunnableModel
 from utils.errors import UserError
 from utils.progress import Progress, layer_progress
 from utils.ranks.runtime import Runtime, is_out_of_memory
@@ -49,15 +49,13 @@ class DocumentScorer:
     def __init__(
         self,
         scorer: nn.Module,
-        tokenizer: PreTrainedTokenizerBase,
-        vocab_size: int,
-        arguments: Namespace,
+        model: RunnableModel,
+        truncation: Truncation,
         runtime: Runtime,
         progress: Progress,
     ) -> None:
-        self.scorer, self.tokenizer, self.runtime, self.progress = scorer, tokenizer, runtime, progress
-        self.vocab_size = vocab_size
-        self.max_length, self.truncation_side = arguments.max_length, arguments.truncation_side
+        self.scorer, self.truncation, self.runtime, self.progress = scorer, truncation, runtime, progress
+        self.tokenizer, self.vocab_size = model.tokenizer, model.vocab_size
 
     def score(self, documents: Sequence[Document]) -> list[ScoredDocument]:
         """Score documents in one forward; one that cannot be scored comes back with its error.
@@ -65,9 +63,8 @@ class DocumentScorer:
         There is always a forward, with a text of no meaning if need be: under ZeRO-3 the other ranks need
         this one's share of the weights. Raises UserError when memory runs out.
         """
-        encoded = [
-            encode_text(self.tokenizer, document.text, self.max_length, self.truncation_side) for document in documents
-        ]
+        max_length, side = self.truncation.max_length, self.truncation.truncation_side
+        encoded = [encode_text(self.tokenizer, document.text, max_length, side) for document in documents]
         errors = [self._refusal(document, text) for document, text in zip(documents, encoded)]
         batch = [text for text, error in zip(encoded, errors) if error is None]
         self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch), len(batch))

@@ -1,6 +1,7 @@
 """Streaming perplexity: endless streams through a bounded cache, with checkpoints. `experiment.py` is the way in.
 
-`streams.py` is what is read, `run.py` reads it over ranks, `checkpoints.py` keeps it. A number more in results.json is
+`streams.py` is what is read, `scoring.py` scores a chunk of it, `saving.py` has ranks write `checkpoints.py`, and
+`summing.py` brings their sums together. `announcing.py` is said before. A number more in results.json is
 added in `report.py`, a flag in `arguments.py`.
 """
 

@@ -1,6 +1,30 @@
 """Flags of the streaming script."""
 
+from dataclasses import dataclass
+
 from utils.arguments import HarnessParser, whole_number
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """How endless streams are read.
+
+    streaming_length: tokens of a stream, its first one included. max_length: of a chunk. document_separator: the text
+    between two documents, as the flag takes it. streams: how many there are. save_steps: chunks from one checkpoint to
+    the next. save_token_nll: whether the NLL of every token is kept.
+    """
+
+    streaming_length: int
+    max_length: int
+    document_separator: str
+    streams: int
+    save_steps: int
+    save_token_nll: bool
+
+    @property
+    def chunk(self) -> int:
+        """Tokens that are read at once."""
+        return self.max_length
 
 
 def add_stream_arguments(parser: HarnessParser) -> None:

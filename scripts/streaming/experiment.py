@@ -1,104 +1,211 @@
-"""Streaming perplexity: reading endless streams of documents through a bounded cache."""
+"""Streaming perplexity: reading endless streams of documents through a bounded cache, chunk by chunk.
 
-from argparse import Namespace
+Every rank reads, scores and saves its own streams, in step; a kill costs `save_steps` chunks at most.
+"""
 
-from data.arguments import load_corpus
-from data.corpus import Corpus
-from data.tokenization import encode_separator, stream_encoder, unknown_token
-from models.loading.vanilla import constant_rope_length, position_table_length
+from collections.abc import Generator
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.arguments import CorpusPlan, load_corpus
+from data.read_ahead import ReadAhead
+from models.attention.decode.cache_state import cache_bytes
 from models.scoring.stream_scorer import StreamScorer
+from scripts.harness.experiment import Experiment, Results, Work
 from scripts.harness.model import RunnableModel, is_sharded, load_model
+from scripts.harness.model_arguments import ModelPlan
 from scripts.streaming import SCRIPT
-from scripts.streaming.report import summarise
-from scripts.streaming.run import StreamRun
-from scripts.streaming.streams import Texts, share_out
-from utils.errors import SharedError, UserError
-from utils.ranks.runtime import Runtime, describe_device
-from utils.trials.trial import STREAM_ARRAYS, Trial
-from utils.utils import describe_run
+from scripts.streaming.announcing import announcement, check_vanilla, full_cache_warning
+from scripts.streaming.arguments import StreamPlan
+from scripts.streaming.checkpoints import Checkpoint, StreamCheckpoints
+from scripts.streaming.report import describe, summarise
+from scripts.streaming.saving import find_newest, save
+from scripts.streaming.scoring import refuse_broken, score
+from scripts.streaming.streams import (
+    Share,
+    Standing,
+    Stream,
+    Texts,
+    make_texts,
+    open_streams,
+    read_chunks,
+    share_out,
+)
+from scripts.streaming.summing import bring_together, sums_of
+from utils.errors import UserError
+from utils.progress import Amount, Progress
+from utils.ranks.runtime import Runtime, describe_device, memory_in_use, peak_memory, release_memory
+from utils.trials.trial import SAMPLES, STREAM_ARRAYS, Trial
+
+RUNNING_TOKENS = 10**6
+RUNNING_NLL = "nll of the last million"
 
 
-def experiment(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> dict | None:
-    """Read the streams and write their sums; the first rank gets the results."""
-    run = read_streams(trial, arguments, runtime)
-    arrays, streams = run.merged()
-    runtime.on_main(lambda: trial.replace_arrays(arrays, STREAM_ARRAYS))
-    return runtime.on_main(lambda: summarise(run, arrays, streams, describe_device(runtime.device)))
+@dataclass(frozen=True)
+class Streaming(Experiment):
+    """The NLL of a model over endless streams, whose orders are drawn from the corpus's seed."""
+
+    model: ModelPlan
+    corpus: CorpusPlan
+    streams: StreamPlan
+
+    script = SCRIPT
+
+    def open(self, runtime: Runtime) -> "Reading":
+        with runtime.together():
+            sharded = is_sharded(self.model, runtime)
+        share = share_out(self.streams.streams, runtime, sharded)
+        with runtime.together():
+            corpus = load_corpus(replace(self.corpus, seed=None))
+        model = load_model(self.model, runtime)
+        if self.model.attention is None:
+            check_vanilla(model, self.streams.streaming_length)
+        with runtime.together():
+            texts = make_texts(corpus, model, self.corpus.seed, self.streams.document_separator)
+        return Reading(self, texts, share, model, runtime)
+
+    def describe(self, results: Results) -> str:
+        return describe(results)
+
+    def tidy(self, log_dir: Path) -> None:
+        StreamCheckpoints(log_dir).remove_all()
 
 
-def read_streams(trial: Trial | None, arguments: Namespace, runtime: Runtime) -> StreamRun:
-    """Read the streams from where the trial's last checkpoint left them to their end."""
-    sharded = runtime.together(lambda: is_sharded(arguments, runtime))
-    share_out(arguments.streams, runtime, sharded)
-    corpus = runtime.together(lambda: load_corpus(arguments, seed=None))
-    model = load_model(arguments, runtime)
-    scorer = StreamScorer(model.model)
-    if model.lambda_attention is None:
-        check_vanilla(model, arguments)
-    texts = runtime.together(lambda: make_texts(corpus, model, arguments))
-    config = describe_run(SCRIPT, arguments, runtime, model.identity, model.lambda_attention, corpus.name, len(corpus))
-    runtime.on_main(lambda: trial.begin(config))
-    announce(corpus, arguments, config, runtime)
-    placed = model.place(scorer)
-    if model.lambda_attention is None or arguments.triangle_offset:
-        warn_of_full_cache(scorer, arguments, runtime)
-    run = StreamRun(arguments, runtime, trial, texts, placed, sharded)
-    run.resume()
-    run.go_on()
-    return run
+class Reading(Work):
+    """Reads the streams of a trial in step; a piece is a chunk of them all."""
 
+    def __init__(
+        self, experiment: Streaming, texts: Texts, share: Share, model: RunnableModel, runtime: Runtime
+    ) -> None:
+        said = announcement(experiment.streams, texts)
+        super().__init__(runtime, model, texts.corpus.name, len(texts.corpus), said)
+        self.plan, self.attention = experiment.streams, experiment.model.attention
+        self.texts, self.share = texts, share
 
-def make_texts(corpus: Corpus, model: RunnableModel, arguments: Namespace) -> Texts:
-    """The corpus as the streams read it: the beginning-of-sequence token once, the separator between documents."""
-    tokenizer, vocab_size = model.tokenizer, model.identity["vocab_size"]
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    separator = encode_separator(tokenizer, arguments.document_separator)
-    for ids, where in ((first, "the beginning of a stream"), (separator, "--document_separator")):
-        refusal = unknown_token(tokenizer, ids, vocab_size, where)
-        if refusal:
-            raise UserError(refusal)
-    encode = stream_encoder(tokenizer, vocab_size)
-    return Texts(corpus, encode, arguments.seed, first, separator)
+    def resume(self, trial: Trial | None, log_dir: Path) -> None:
+        self.trial, self.checkpoints = trial, StreamCheckpoints(log_dir)
+        self.inner = StreamScorer(self.model.model)
+        self.scorer = self.model.place(self.inner)
+        if self.attention is None or self.attention.triangle_offset:
+            warning = full_cache_warning(self.inner, self.plan, self.attention, self.runtime.device)
+            self.runtime.console.say(warning)
+        checkpoint = find_newest(self.checkpoints, self.runtime)
+        with self.runtime.together():
+            self.streams = open_streams(self.share, self.texts, self.plan, log_dir, checkpoint)
+        self.repeats = any(stream.cursor.pass_number for stream in self.streams)  # and that is said already
+        self.standing = Standing()
+        if checkpoint is not None:
+            self.go_on_from(checkpoint)
+        with self.runtime.together():
+            if self.runtime.is_main:
+                self.drop_lines_of_lost_chunks()
+        total, done = self.plan.streaming_length * self.plan.streams, self.standing.position * self.plan.streams
+        memory = partial(self.standing.most_memory, self.runtime.device)
+        self.progress = Progress(self.runtime.console, Amount(total, done), memory, RUNNING_NLL)
 
+    def go_on_from(self, checkpoint: Checkpoint) -> None:
+        """Take the sums, the caches and the standing of a checkpoint."""
+        self.standing = Standing(**{field.name: checkpoint.state[field.name] for field in fields(Standing)})
+        with self.runtime.together():
+            rows = [stream.take_over(checkpoint) for stream in self.streams]
+        position, length = self.standing.position, self.plan.streaming_length
+        self.inner.restore(rows, position, self.runtime.device)  # a forward, so not within `together`
+        self.runtime.console.say(f"going on from token {position:,} of {length:,} ({checkpoint.folder.name})")
 
-def announce(corpus: Corpus, arguments: Namespace, config: dict, runtime: Runtime) -> None:
-    """Say what will be read, and in which chunks."""
-    length, chunk = arguments.streaming_length, arguments.max_length
-    streams = f"{arguments.streams} streams" if arguments.streams > 1 else "one stream"
-    if length <= chunk:
-        chunks = "in one chunk"
-    else:
-        rest = f", the last of {length % chunk:,}" if length % chunk else ""
-        chunks = f"in {-(-length // chunk):,} chunks of {chunk:,}{rest}"
-    runtime.console.say(
-        f"{config['model']['name']} on {config['device']}: {streams} of {length:,} tokens {chunks}, "
-        f"{len(corpus)} documents of {corpus.name} in orders drawn from seed {arguments.seed}"
-    )
+    def drop_lines_of_lost_chunks(self) -> None:
+        """Keep the lines of samples.jsonl that the checkpoint counts. Raises UserError where some are missing."""
+        lines, counted = self.trial.samples(), self.standing.chunks
+        if len(lines) < counted:
+            raise UserError(
+                f"{self.trial.folder / SAMPLES} holds {len(lines)} of the {counted} chunks that its checkpoint counts: "
+                "put it back, or start afresh with --overwrite"
+            )
+        self.trial.replace_samples(lines[:counted])
 
+    def pieces(self) -> Generator[int, None, None]:
+        """The number of tokens of each chunk; between two of them a checkpoint, where one is due."""
+        length = self.plan.streaming_length
+        with ReadAhead(partial(read_chunks, self.streams, self.standing.position, self.plan)) as chunks:
+            self.chunks = iter(chunks)
+            while self.standing.position < length:
+                yield min(self.plan.chunk, length - self.standing.position)
+                if self.standing.chunks % self.plan.save_steps == 0 and self.standing.position < length:
+                    save(self.checkpoints, self.kept_streams, self.inner, self.standing, self.runtime)
+        with self.runtime.together():
+            for stream in self.kept_streams:
+                stream.sync()
+        size = cache_bytes(self.inner.cache) // len(self.streams)
+        self.gathered_sums = self.runtime.gather(sums_of(self.kept_streams, size))
 
-def check_vanilla(model: RunnableModel, arguments: Namespace) -> None:
-    """Refuse a stream beyond what an unconverted model can be read to, or read to chunk by chunk."""
-    length = arguments.streaming_length
-    table, constant = position_table_length(model.model), constant_rope_length(model.model.config)
-    if table is not None and length > table:
-        raise SharedError(
-            f"--streaming_length {length} is beyond this model's table of {table} positions: give at most that, or a "
-            "model with rotary or ALiBi positions"
-        )
-    if constant is not None and length > constant:
-        raise SharedError(
-            f"--streaming_length {length} is beyond the {constant} tokens after which this model's RoPE scaling "
-            "changes its frequencies, but not those of the keys in the cache: give at most that, or "
-            "--use_lambda_attention"
-        )
+    def do(self, piece: int) -> dict[str, Any]:
+        """Read and score one chunk of this rank's streams; nothing of it counts if a rank fails."""
+        runtime, first = self.runtime, self.standing.first_scored
+        with runtime.together():
+            tokens, cursors = next(self.chunks)
+        self.progress.begin_step(piece * self.plan.streams)
+        nll = score(self.scorer, tokens, self.standing.position, runtime.device, self.progress)
+        with runtime.together():
+            refuse_broken(nll, first, self.share.indices)
+        with runtime.together():
+            for stream, row, cursor in zip(self.streams, nll, cursors):
+                stream.keep(first, row, cursor)
+        release_memory(runtime.device)
+        self.standing.position += piece
+        self.standing.chunks += 1
+        return self.report(nll)
 
+    def report(self, nll: np.ndarray) -> dict[str, Any]:
+        """The news of this rank's streams, for the first one, after a chunk."""
+        device, owned = self.runtime.device, self.share.owned
+        return {
+            "tokens": nll.size if owned else 0,
+            "nll": float(nll.sum(dtype=np.float64)) if owned else 0.0,
+            "newest": [stream.statistics.newest(RUNNING_TOKENS) for stream in self.kept_streams],
+            "passes": max(stream.cursor.pass_number for stream in self.streams),
+            "memory": memory_in_use(device),
+            "peak_memory": peak_memory(device),
+        }
 
-def warn_of_full_cache(scorer: StreamScorer, arguments: Namespace, runtime: Runtime) -> None:
-    """Say what memory a model will take that keeps the keys and values of every token."""
-    total = scorer.bytes_per_token(runtime.device) * arguments.streaming_length
-    reason = "with --triangle_offset" if arguments.use_lambda_attention else "without --use_lambda_attention"
-    runtime.console.say(
-        f"warning: {reason} the cache keeps every token: at least {total / 2**30:.2f} GiB per stream at the end of "
-        f"{arguments.streaming_length:,} tokens, in memory and in each checkpoint, and time per token grows with the "
-        "stream"
-    )
+    def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
+        """Write the line of a chunk, and show how far the streams are."""
+        standing, tokens = self.standing, sum(rank["tokens"] for rank in gathered)
+        standing.seconds += seconds
+        standing.peak_memory_bytes = max(standing.peak_memory_bytes, *(rank["peak_memory"] for rank in gathered))
+        line = {
+            "index": standing.chunks - 1,
+            "end": standing.position,
+            "tokens": tokens,
+            "nll": sum(rank["nll"] for rank in gathered) / tokens if tokens else None,
+            "seconds": round(seconds, 6),
+            "memory_bytes": max((rank["memory"] for rank in gathered if rank["memory"]), default=None),
+        }
+        self.trial.append_samples([line])
+        self.say_once_that_texts_repeat(max(rank["passes"] for rank in gathered))
+        counts, totals = zip(*(pair for rank in gathered for pair in rank["newest"]))
+        read = standing.position * self.plan.streams - self.progress.amount.done
+        self.progress.end_step(read, nll=sum(totals) / sum(counts) if sum(counts) else None)
+
+    def say_once_that_texts_repeat(self, passes: int) -> None:
+        """Say it when the first stream is past its first pass over the documents."""
+        if passes and not self.repeats:
+            self.repeats = True
+            self.runtime.console.say(
+                f"the {self.count:,} documents have run out within {self.standing.position:,} tokens: they are read "
+                "again, in another order"
+            )
+
+    @property
+    def kept_streams(self) -> list[Stream]:
+        """The streams that this rank keeps."""
+        return self.streams if self.share.owned else []
+
+    def results(self) -> Results:
+        """Write the sums of all streams as stats.npz, and return the headline numbers."""
+        length = self.plan.streaming_length
+        arrays, summaries = bring_together(self.gathered_sums, length)
+        self.trial.replace_arrays(arrays, STREAM_ARRAYS)
+        return summarise(self.standing, length, arrays, summaries, describe_device(self.runtime.device))

@@ -4,14 +4,19 @@ from typing import Any
 
 import numpy as np
 
-from scripts.streaming.run import StreamRun
+from scripts.streaming.streams import Standing
 from utils.text_tables import format_number
 from utils.trials.nll_by_position import perplexity
 from utils.trials.nll_of_stream import table
 
 
-def summarise(run: StreamRun, arrays: dict[str, np.ndarray], streams: list[dict[str, Any]], device: str) -> dict:
-    """What results.json holds. NLL in nats per token; spreads are standard deviations over streams."""
+def summarise(
+    standing: Standing, length: int, arrays: dict[str, np.ndarray], streams: list[dict[str, Any]], device: str
+) -> dict[str, Any]:
+    """The content of results.json. NLL in nats per token; spreads are standard deviations over streams.
+
+    length: of a stream, in tokens. arrays: what stats.npz holds. streams: the summary of each.
+    """
     tokens = sum(stream["tokens"] for stream in streams)
     nll = float(arrays["linear_sum"].sum()) / tokens
     means = [stream["nll"] for stream in streams]
@@ -20,12 +25,12 @@ def summarise(run: StreamRun, arrays: dict[str, np.ndarray], streams: list[dict[
         "nll_spread": float(np.std(means, ddof=1)) if len(means) > 1 else None,
         "perplexity": perplexity(nll),
         "tokens": tokens,
-        "streaming_length": run.length,
-        "chunks": run.chunks,
+        "streaming_length": length,
+        "chunks": standing.chunks,
         "streams": streams,
-        "seconds": run.seconds,
-        "tokens_per_second": tokens / run.seconds,
-        "peak_memory_bytes": run.peak_memory,
+        "seconds": standing.seconds,
+        "tokens_per_second": tokens / standing.seconds,
+        "peak_memory_bytes": standing.peak_memory_bytes,
         "device": device,
         "buckets": table(arrays),
     }

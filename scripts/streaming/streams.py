@@ -1,14 +1,46 @@
 """The streams of a trial: what each reads, where it stands, and which rank keeps it."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from data.corpus import Corpus
 from data.token_stream import Cursor, Encode, TokenStream
-from utils.errors import SharedError
-from utils.ranks.runtime import Runtime
+from data.tokenization import encode_separator, stream_encoder, unknown_token
+from scripts.harness.model import RunnableModel
+from scripts.streaming.arguments import StreamPlan
+from scripts.streaming.checkpoints import Checkpoint
+from utils.errors import SharedError, UserError
+from utils.ranks.runtime import Runtime, peak_memory
 from utils.trials.nll_of_stream import StreamStatistics
 from utils.trials.token_nll import TokenNllFile
+
+Chunk = tuple[np.ndarray, list[Cursor]]
+"""Tokens of this rank's streams, int64 `[streams, n]`, and where each stream stands after them."""
+
+
+@dataclass
+class Standing:
+    """How far all streams of a trial are, in chunks and in tokens of each, and what that took."""
+
+    chunks: int = 0
+    position: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    @property
+    def first_scored(self) -> int:
+        """Position of the first token that the next chunk scores: the first of a stream is never scored."""
+        return max(self.position, 1)
+
+    def most_memory(self, device: torch.device) -> int:
+        """Bytes that a rank has used at most, in an earlier session too."""
+        return max(self.peak_memory_bytes, peak_memory(device))
 
 
 @dataclass
@@ -24,15 +56,56 @@ class Stream:
     statistics: StreamStatistics
     token_nll: TokenNllFile | None
 
+    def keep(self, start: int, nll: np.ndarray, cursor: Cursor) -> None:
+        """Add the NLL of the tokens at positions start, start + 1, ..., after which the stream stands at `cursor`."""
+        self.cursor = cursor
+        self.statistics.add(start, nll)
+        if self.token_nll is not None:
+            self.token_nll.append(nll)
+
+    def sync(self) -> None:
+        """Have the NLL of single tokens on disk."""
+        if self.token_nll is not None:
+            self.token_nll.sync()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its sums, for a checkpoint."""
+        return {name: torch.from_numpy(array) for name, array in self.statistics.arrays().items()}
+
+    def take_over(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
+        """Go on with the sums of a checkpoint; returns what else it holds of this stream. Raises UserError."""
+        tensors = checkpoint.tensors(self.index)
+        try:
+            self.statistics.restore({name: tensors.pop(name).numpy() for name in self.statistics.arrays()})
+        except (KeyError, ValueError) as error:
+            raise UserError(
+                f"{checkpoint.folder} was written by another version of this code ({error}): go on with that one, "
+                "or start afresh with --overwrite"
+            ) from None
+        return tensors
+
     def describe(self) -> dict[str, Any]:
         """Its share of a checkpoint's JSON."""
         scored = None if self.token_nll is None else self.token_nll.tokens
         return {"stream": self.index, "cursor": self.cursor.to_json(), "token_nll": scored}
 
+    def summary(self, cache_bytes: int) -> dict[str, Any]:
+        """Its share of results.json."""
+        documents = self.cursor.pass_number * len(self.tokens.corpus) + self.cursor.place + (self.cursor.offset > 0)
+        return {
+            "stream": self.index,
+            "seed": self.tokens.seed,
+            "tokens": self.statistics.tokens,
+            "nll": self.statistics.total / self.statistics.tokens,
+            "documents": documents,
+            "passes": documents / len(self.tokens.corpus),
+            "cache_bytes": cache_bytes,
+        }
+
 
 @dataclass(frozen=True)
 class Texts:
-    """What the streams of a trial are made of: `TokenStream`'s arguments, and the seed of stream 0."""
+    """The making of a trial's streams: `TokenStream`'s arguments, and the seed of stream 0."""
 
     corpus: Corpus
     encode: Encode
@@ -45,8 +118,28 @@ class Texts:
         return TokenStream(self.corpus, self.encode, self.seed + index, self.first, self.separator, cursor)
 
 
-def share_out(streams: int, runtime: Runtime, sharded: bool) -> tuple[list[int], bool]:
-    """This rank's streams, and whether it is the one that keeps them.
+def make_texts(corpus: Corpus, model: RunnableModel, seed: int, document_separator: str) -> Texts:
+    """The corpus as the streams read it: the beginning-of-sequence token once, the separator between documents."""
+    tokenizer = model.tokenizer
+    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    separator = encode_separator(tokenizer, document_separator)
+    for ids, where in ((first, "the beginning of a stream"), (separator, "--document_separator")):
+        refusal = unknown_token(tokenizer, ids, model.vocab_size, where)
+        if refusal:
+            raise UserError(refusal)
+    return Texts(corpus, stream_encoder(tokenizer, model.vocab_size), seed, first, separator)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The streams that this rank computes, by index. owned: whether it is the one that keeps them."""
+
+    indices: list[int]
+    owned: bool
+
+
+def share_out(streams: int, runtime: Runtime, sharded: bool) -> Share:
+    """This rank's streams.
 
     A sharded model needs every rank in every forward: one without a stream of its own computes another's along.
     Raises SharedError, on all ranks, where one would have nothing to do.
@@ -57,4 +150,27 @@ def share_out(streams: int, runtime: Runtime, sharded: bool) -> tuple[list[int],
             f"give --streams {runtime.world_size} or more, start fewer ranks, or shard the model with ZeRO-3"
         )
     own = list(range(streams))[runtime.rank :: runtime.world_size]
-    return own or [runtime.rank % streams], bool(own)
+    return Share(own or [runtime.rank % streams], bool(own))
+
+
+def open_streams(
+    share: Share, texts: Texts, plan: StreamPlan, log_dir: Path, checkpoint: Checkpoint | None
+) -> list[Stream]:
+    """The streams of a share where the checkpoint left them, or at their beginning. Raises UserError."""
+    saved = {entry["stream"]: entry for entry in checkpoint.state["streams"]} if checkpoint else {}
+    streams = []
+    for index in share.indices:
+        cursor = Cursor(**saved[index]["cursor"]) if index in saved else Cursor()
+        scored = saved[index]["token_nll"] if index in saved else 0
+        token_nll = TokenNllFile(log_dir, index, scored) if plan.save_token_nll and share.owned else None
+        statistics = StreamStatistics(plan.streaming_length)
+        streams.append(Stream(index, texts.stream(index, cursor), cursor, statistics, token_nll))
+    return streams
+
+
+def read_chunks(streams: list[Stream], position: int, plan: StreamPlan) -> Iterator[Chunk]:
+    """The rest of the streams from `position` on, chunk by chunk. Raises UserError."""
+    for start in range(position, plan.streaming_length, plan.chunk):
+        count = min(plan.chunk, plan.streaming_length - start)
+        tokens = np.stack([stream.tokens.read(count) for stream in streams])
+        yield tokens, [stream.tokens.cursor for stream in streams]

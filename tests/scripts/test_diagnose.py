@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts import diagnose
-from scripts.diagnosis.journal import DiagnosisJournal
+from scripts.harness.journal import Journal
 from tests.scripts.running import ROOT, results, run_script, start_script
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.errors import UserError
@@ -57,7 +57,7 @@ def run_here(*flags):
 @contextmanager
 def stopped_after(commits):
     """The run is interrupted right after that many steps are committed."""
-    commit, left = DiagnosisJournal.commit, [commits]
+    commit, left = Journal.commit, [commits]
 
     def counting_commit(*args):
         commit(*args)
@@ -66,7 +66,7 @@ def stopped_after(commits):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(DiagnosisJournal, "commit", counting_commit)
+        patch.setattr(Journal, "commit", counting_commit)
         yield
 
 

@@ -15,7 +15,7 @@ from data.tasks.task import TaskRequest, open_examples
 from models.llama import convert_llama_model
 from scripts import eval_downstream_tasks
 from scripts.generation.generator import Generator
-from scripts.harness.journal import ExampleJournal
+from scripts.harness.journal import Journal
 from tests.scripts.running import ROOT, results, run_script
 from utils.errors import UserError
 from utils.trials.examples import read_trial
@@ -104,7 +104,7 @@ def prompts_read():
 @contextmanager
 def stopped_after(commits):
     """The run is interrupted right after that many steps are committed."""
-    commit, left = ExampleJournal.commit, [commits]
+    commit, left = Journal.commit, [commits]
 
     def counting_commit(*args):
         commit(*args)
@@ -113,7 +113,7 @@ def stopped_after(commits):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ExampleJournal, "commit", counting_commit)
+        patch.setattr(Journal, "commit", counting_commit)
         yield
 
 

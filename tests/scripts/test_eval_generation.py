@@ -15,7 +15,7 @@ from data.generation_metrics.scores import generation_scores
 from models.llama import convert_llama_model
 from models.mpt_7b import convert_mpt_model
 from scripts import eval_generation
-from scripts.harness.journal import ExampleJournal
+from scripts.harness.journal import Journal
 from tests.scripts.running import ROOT, results, run_script
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.errors import UserError
@@ -239,7 +239,7 @@ def test_what_is_sampled_is_the_same_after_a_stop(flags, tmp_path):
 @contextmanager
 def stopped_after(commits):
     """The run is interrupted right after that many steps are committed."""
-    commit, left = ExampleJournal.commit, [commits]
+    commit, left = Journal.commit, [commits]
 
     def counting_commit(*args):
         commit(*args)
@@ -248,7 +248,7 @@ def stopped_after(commits):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(ExampleJournal, "commit", counting_commit)
+        patch.setattr(Journal, "commit", counting_commit)
         yield
 
 

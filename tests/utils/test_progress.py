@@ -4,7 +4,7 @@ import torch
 
 from tests.tiny_models import tiny_input_ids, tiny_model
 from utils.console import Console
-from utils.progress import Progress, StreamProgress, layer_progress
+from utils.progress import Amount, DocumentTokens, Progress, layer_progress
 
 
 class Clock:
@@ -14,9 +14,13 @@ class Clock:
         return self.now
 
 
-def make(**options):
+def a_gibibyte():
+    return 2**30
+
+
+def make(nll="nll", **options):
     clock = Clock()
-    return Progress(Console(), memory=lambda: 2**30, clock=clock, **{"documents": 4} | options), clock
+    return Progress(Console(), DocumentTokens(**{"documents": 4} | options), a_gibibyte, nll, clock), clock
 
 
 def test_counts_tokens_within_a_step_and_estimates_the_rest():
@@ -69,43 +73,59 @@ def test_layers_report_their_share_and_hooks_go_away():
 
 def make_stream(total=1000, done=0):
     clock = Clock()
-    return StreamProgress(Console(), total, done, memory=lambda: 2**30, clock=clock), clock
+    return Progress(Console(), Amount(total, done), a_gibibyte, "nll of the last million", clock), clock
 
 
 def test_counts_tokens_within_a_chunk():
     progress, clock = make_stream()
     assert "0 of 1,000 tokens | nll - | 0 tokens/s | 1.00 GiB" in progress.describe()
     assert "left" not in progress.describe()
-    progress.begin_chunk(400)
+    progress.begin_step(400)
     clock.now += 10
-    progress.within_chunk(0.5)
+    progress.within_step(0.5)
     assert progress.describe().startswith("[#####...................]  20% | 200 of 1,000 tokens | nll - | 20 tokens/s")
     assert progress.describe().endswith("0:40 left")
-    progress.end_chunk(3.25)
+    progress.end_step(400, nll=3.25)
     assert "40% | 400 of 1,000 tokens | nll of the last million 3.2500 | 40 tokens/s" in progress.describe()
 
 
 def test_speed_and_time_left_leave_out_what_an_earlier_session_read():
     progress, clock = make_stream(done=600)
-    progress.begin_chunk(100)
+    progress.begin_step(100)
     clock.now += 10
-    progress.end_chunk(1.0)
+    progress.end_step(100, nll=1.0)
     assert "70% | 700 of 1,000 tokens" in progress.describe()
     assert progress.describe().endswith("| 10 tokens/s | 1.00 GiB | 0:30 left")
 
 
 def test_the_last_chunk_is_always_shown(capsys):
     progress, _ = make_stream(total=100)
-    progress.begin_chunk(100)
+    progress.begin_step(100)
     capsys.readouterr()
-    progress.end_chunk(2.5)
+    progress.end_step(100, nll=2.5)
     assert "100% | 100 of 100 tokens | nll of the last million 2.5000" in capsys.readouterr().err
 
 
 def test_plain_lines_of_a_stream_are_rare_without_a_terminal(capsys):
     progress, clock = make_stream(total=10**6)
     for _ in range(100):
-        progress.begin_chunk(100)
+        progress.begin_step(100)
         clock.now += 0.1
-        progress.end_chunk(1.0)
+        progress.end_step(100, nll=1.0)
     assert 2 <= len(capsys.readouterr().err.splitlines()) <= 4
+
+
+def test_without_an_nll_the_line_has_none():
+    progress, _ = make(nll=None)
+    progress.end_step(100, 1)
+    assert "100 of about 400 tokens | document 2 of 4 | 100" in progress.describe()
+    assert "nll" not in progress.describe()
+
+
+def test_examples_are_counted_one_by_one():
+    clock = Clock()
+    progress = Progress(Console(), Amount(8, 2, "examples", digits=2), a_gibibyte, clock=clock)
+    clock.now += 8
+    progress.end_step(2)
+    line = "[############............]  50% | 4 of 8 examples | 0.25 examples/s | 1.00 GiB | 0:16 left"
+    assert progress.describe() == line

@@ -6,12 +6,12 @@ import os
 import platform
 import random
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from utils.errors import SharedError, UserError
 RANK_TIMEOUT = timedelta(days=2)  # a rank may wait for the longest document of another
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How the CPU's allocator, the driver and cuBLAS say it, where it is no error of a class of its own."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -68,22 +67,20 @@ class Runtime:
             dist.broadcast(payload, 0, group=self.messages)
         return json.loads(bytes(payload.numpy()))
 
-    def on_main(self, action: Callable[[], T]) -> T | None:
-        """Run `action` on the first rank; the others get None, and every rank its UserError as a
-        SharedError."""
-        value, error = _attempt(action) if self.is_main else (None, None)
-        error = self.broadcast(error)
-        if error is not None:
-            raise SharedError(error)
-        return value
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that all ranks enter and leave together: a UserError of one is raised on all, as a SharedError.
 
-    def together(self, action: Callable[[], T]) -> T:
-        """Run `action` (which must not itself wait for ranks) on all; a UserError of one is raised on all."""
-        value, error = _attempt(action)
-        errors = self.broadcast([error for error in self.gather(error) if error is not None])
+        What stands within must not itself wait for ranks. What is for one of them stands under `if runtime.is_main`.
+        """
+        own = None
+        try:
+            yield
+        except UserError as error:
+            own = str(error)
+        errors = self.broadcast([error for error in self.gather(own) if error is not None])
         if errors:
             raise SharedError(errors[0])
-        return value
 
 
 @contextmanager
@@ -130,7 +127,7 @@ def release_memory(device: torch.device) -> None:
 
 
 def _status_bytes(field: str) -> int | None:
-    """What Linux says of this process's memory."""
+    """A number that Linux tells of this process's memory; None where there is no Linux."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
@@ -193,10 +190,3 @@ def _listening() -> Iterator[None]:
             "another rank has ended before its work was done (killed, for want of memory perhaps, or by the error "
             "above): the same command without --overwrite goes on where it stopped"
         ) from None
-
-
-def _attempt(action: Callable[[], T]) -> tuple[T | None, str | None]:
-    try:
-        return action(), None
-    except UserError as error:
-        return None, str(error)

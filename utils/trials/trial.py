@@ -64,10 +64,12 @@ class Trial:
         self._to_replace: Console | None = None  # with --overwrite, until `begin`: who logs into the new trial
 
     @classmethod
-    def open(cls, log_dir: str, script: str, arguments: Mapping[str, Any], console: Console) -> "Trial":
+    def open(
+        cls, log_dir: str, script: str, arguments: Mapping[str, Any], console: Console, overwrite: bool = False
+    ) -> "Trial":
         """Open `log_dir` for a run with these arguments: new, to be gone on with, or finished.
 
-        With arguments["overwrite"] the trial there counts as absent, and `begin` removes it: a run that
+        With `overwrite` the trial there counts as absent, and `begin` removes it: a run that
         fails before that costs nothing. Raises UserError where the folder cannot be written, holds a trial
         with other arguments or files of something else, or is in use by another run.
         """
@@ -77,7 +79,7 @@ class Trial:
             trial.folder.mkdir(parents=True, exist_ok=True)
             trial._take_lock()
         trial._refuse_strangers()
-        if arguments.get("overwrite"):
+        if overwrite:
             trial._to_replace = console
             return trial
         trial._refuse_changes({"script": script}, arguments)

@@ -8,9 +8,9 @@ from sklearn.decomposition import PCA
 
 from models.diagnosis.plan import Plan
 from scripts.diagnosis.documents import DocumentFiles
-from scripts.diagnosis.journal import DiagnosisJournal
 from scripts.diagnosis.report import describe, summarise
 from scripts.diagnosis.summary import Moments, summarise_documents
+from scripts.harness.journal import Journal
 from utils.errors import UserError
 from utils.trials.diagnosis_arrays import COMPONENTS, MOMENTS, STATISTICS, relative_entropy
 from utils.trials.trial import Trial
@@ -34,11 +34,16 @@ def document(seed, tokens=16):
 
 
 @pytest.fixture
-def journal(tmp_path):
+def files(tmp_path):
+    return DocumentFiles(tmp_path)
+
+
+@pytest.fixture
+def journal(tmp_path, files):
     """Three documents that are measured, the second of 10 tokens."""
-    journal = DiagnosisJournal(Trial(tmp_path))
+    journal = Journal(Trial(tmp_path), files.path)
     for index, tokens in enumerate((16, 10, 16)):
-        journal.files.save(index, document(index, tokens))
+        files.save(index, document(index, tokens))
         journal.commit([{"index": index, "id": str(index), "tokens": tokens, "rank": 0}], 2.0, 100 + index)
     return journal
 
@@ -61,9 +66,9 @@ def test_moments_are_those_over_the_documents_that_have_a_number():
     assert np.isnan([found[f"x_{name}"][0, 1] for name in ("mean", "deviation", "largest")]).all()
 
 
-def test_documents_add_up_in_any_order_and_short_ones_where_they_reach(journal):
-    arrays = summarise_documents(journal.files, [0, 1, 2], PLAN, [0, 5])
-    again = summarise_documents(journal.files, [2, 0, 1], PLAN, [0, 5])
+def test_documents_add_up_in_any_order_and_short_ones_where_they_reach(journal, files):
+    arrays = summarise_documents(files, [0, 1, 2], PLAN, [0, 5])
+    again = summarise_documents(files, [2, 0, 1], PLAN, [0, 5])
     for name, values in arrays.items():
         np.testing.assert_array_equal(values, again[name], err_msg=name)
         assert values.dtype != object
@@ -95,17 +100,17 @@ def test_components_are_the_principal_ones_of_all_documents(tmp_path):
     assert arrays["hidden_position"][178:182].tolist() == [178, 179, 0, 1]
 
 
-def test_a_line_whose_file_is_gone_is_measured_again(journal):
-    journal.files.path(1).unlink()
-    again = DiagnosisJournal(journal.trial)
-    assert again.done == [0, 2] and [line["index"] for line in again.trial.samples()] == [0, 2]
-    assert (journal.tokens, journal.seconds, journal.peak_memory) == (42, 6.0, 102)
+def test_a_line_whose_file_is_gone_is_measured_again(journal, files):
+    files.path(1).unlink()
+    again = Journal(journal.trial, files.path)
+    assert again.done == {0, 2} and [line["index"] for line in again.trial.samples()] == [0, 2]
+    assert (journal.seconds, journal.peak_memory) == (6.0, 102)
 
 
-def test_a_damaged_file_is_named(journal):
-    journal.files.path(1).write_bytes(b"PK damaged")
+def test_a_damaged_file_is_named(journal, files):
+    files.path(1).write_bytes(b"PK damaged")
     with pytest.raises(UserError, match=r"checkpoint-document-000001.npz cannot be read"):
-        summarise_documents(journal.files, [0, 1], PLAN, [0, 1])
+        summarise_documents(files, [0, 1], PLAN, [0, 1])
 
 
 def test_entropy_relative_to_uniform_attention():
@@ -116,7 +121,7 @@ def test_entropy_relative_to_uniform_attention():
 
 class TestHeadlines:
     def results(self, journal, length=8, **replaced):
-        arrays = summarise_documents(journal.files, journal.done, PLAN, [0, 1]) | replaced
+        arrays = summarise_documents(DocumentFiles(journal.trial.folder), sorted(journal.done), PLAN, [0, 1]) | replaced
         return summarise(journal, arrays, length, "cpu")
 
     def test_they_fit_into_json_and_are_shown(self, journal):

@@ -1,16 +1,17 @@
 """Prompts cut and padded, and answers that end at a stop string."""
 
-from argparse import Namespace
-
 import pytest
 import torch
 
+from data.arguments import Truncation
 from data.tasks.prompt import Prompt, PromptEncoder
 from data.tasks.task import Example, Task
 from models.constant import ConstantModel
 from scripts.downstream.runner import TaskRunner, pad_left, truncate
+from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
 from tests.tiny_models import tiny_model, tiny_tokenizer
+from utils.arguments import plan_of
 from utils.errors import UserError
 
 
@@ -37,16 +38,15 @@ def test_padding_is_on_the_left_and_hidden():
 
 
 def options(length=20, **others):
-    defaults = {"min_new_tokens": None, "suppress_tokens": None, "do_sample": False, "seed": 0}
-    defaults |= {"max_length": None, "truncation_side": "right", "runtime_truncation": None}
-    return Namespace(max_generation_length=length, **defaults | others)
+    return {"max_generation_length": length} | others
 
 
-def runner(model, arguments, stop=()):
+def runner(model, flags, stop=()):
     tokenizer = tiny_tokenizer()
     task = Task("task", None, lambda output, targets: float(output in targets), "equal", 20, stop=stop)
-    generator = Generator(model, tokenizer, arguments, torch.device("cpu"), stop)
-    return TaskRunner(task, PromptEncoder(tokenizer), generator, arguments, model.config.vocab_size)
+    generator = Generator(model, tokenizer, plan_of(Generation, flags), torch.device("cpu"), stop)
+    truncation, last = plan_of(Truncation, flags), flags.get("runtime_truncation")
+    return TaskRunner(task, PromptEncoder(tokenizer), generator, truncation, last, model.config.vocab_size)
 
 
 def example(text="the and", index=0, targets=("a",)):

@@ -1,14 +1,13 @@
 """What the flags ask of `generate`, and going on from a cache."""
 
-from argparse import Namespace
-
 import pytest
 import torch
 from transformers import DynamicCache
 
 from models.attention.decode.cache_state import branch_cache
 from models.llama import convert_llama_model
-from scripts.generation.generator import Generator
+from scripts.generation.arguments import Generation
+from scripts.generation.generator import Failure, Generator
 from tests.tiny_models import tiny_input_ids, tiny_model, tiny_tokenizer
 from utils.errors import UserError
 
@@ -18,9 +17,7 @@ PROMPT = tiny_input_ids(2, 30)
 
 
 def generator(model=None, length=12, **others):
-    defaults = {"min_new_tokens": None, "suppress_tokens": None, "do_sample": False, "seed": 0}
-    arguments = Namespace(max_generation_length=length, **defaults | others)
-    return Generator(model or tiny_model(), tiny_tokenizer(), arguments, torch.device("cpu"))
+    return Generator(model or tiny_model(), tiny_tokenizer(), Generation(length, **others), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("convert", [lambda model: model, lambda model: convert_llama_model(model, 8, 2)])
@@ -69,20 +66,21 @@ def test_samples_are_those_of_their_seed_and_place():
 
 
 def test_a_failure_says_why():
-    def fail(error):
-        raise error
-
     def reason(error):
-        return ours.attempt(lambda: fail(error)).reason
+        with ours.attempt() as attempt:
+            raise error
+        return attempt.failure.reason
 
     ours = generator()
-    assert ours.attempt(lambda: 3) == 3
+    with ours.attempt() as attempt:
+        value = 3
+    assert value == 3 and attempt.failure is None
     assert reason(torch.OutOfMemoryError("out of memory")) == "memory ran out"
     for words in ("DefaultCPUAllocator: can't allocate memory", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling"):
         assert reason(RuntimeError(words)) == "memory ran out"
     assert reason(ValueError("shapes\nof this and that")) == "ValueError (shapes)"
     with pytest.raises(KeyboardInterrupt):
-        ours.attempt(lambda: fail(KeyboardInterrupt()))
+        reason(KeyboardInterrupt())
     ours.synced = True
     with pytest.raises(ValueError, match="shapes"):
         reason(ValueError("shapes"))
@@ -94,8 +92,8 @@ def test_a_device_that_is_out_of_order_ends_the_run(monkeypatch):
 
     ours = generator()
     monkeypatch.setattr(ours, "_now", broken)
-    with pytest.raises(RuntimeError, match="device-side assert"):
-        ours.attempt(broken)
+    with pytest.raises(RuntimeError, match="device-side assert"), ours.attempt():
+        broken()
 
 
 def test_fewest_tokens_where_the_sequence_would_end():
@@ -124,9 +122,12 @@ def test_dynamic_scaling_follows_each_prompt_alone():
 def test_positions_that_run_out_are_an_examples_failure():
     model = tiny_model("gpt2", n_positions=40)
     fits, beyond = (generator(model, length=length) for length in (11, 12))
-    assert fits.attempt(lambda: fits.generate(PROMPT)).tokens == [11, 11]
-    for action in (lambda: beyond.generate(PROMPT), lambda: beyond.prefill(tiny_input_ids(1, 41), DynamicCache())):
-        assert beyond.attempt(action).reason == "the model's 40 positions ran out"
+    assert fits.generate(PROMPT).tokens == [11, 11]
+    with beyond.attempt() as generating:
+        beyond.generate(PROMPT)
+    with beyond.attempt() as reading:
+        beyond.prefill(tiny_input_ids(1, 41), DynamicCache())
+    assert generating.failure == reading.failure == Failure("the model's 40 positions ran out")
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import pytest
 
 from data.arguments import add_data_arguments, add_document_arguments
+from models.get_model import ModelSpec
 from models.lambda_attention import LambdaConfig, TopK
 from scripts.downstream.arguments import add_task_arguments
 from scripts.generation.arguments import add_generation_arguments, add_position_arguments
 from scripts.harness.methods import add_method_arguments
-from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, lambda_config, model_spec
+from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, lambda_config
 from scripts.streaming.arguments import add_stream_arguments
-from utils.arguments import HarnessParser
+from utils.arguments import HarnessParser, plan_of
 from utils.errors import SharedError
 from utils.trials.methods import METHODS, SCRIPTS
 
@@ -75,15 +76,17 @@ def test_every_method_is_either_taken_or_refused_with_a_reason():
 
 
 def test_flags_that_are_given_count():
-    config = lambda_config(parse("--method streaming_llm --local_branch 64 --global_branch 7"))
+    config = lambda_config(vars(parse("--method streaming_llm --local_branch 64 --global_branch 7")))
     assert config == LambdaConfig(64, 7, None, sink_positions="cache")
-    config = lambda_config(parse("--method lm_infinite_top_k --local_branch 64 --top_k_from_layer 0 --offload_middle"))
+    config = lambda_config(
+        vars(parse("--method lm_infinite_top_k --local_branch 64 --top_k_from_layer 0 --offload_middle"))
+    )
     assert config == LambdaConfig(64, 100, 64, top_k=TopK(5, 64, offload=True))
     assert parse("--method truncate --local_branch 64").runtime_truncation == 64
     assert recorded("--method truncate --local_branch 64", "eval_ppl_deepspeed") == recorded(
         "--max_length 64 --truncation_side left", "eval_ppl_deepspeed"
     )
-    spec = model_spec(parse("--method dynamic_ntk --rope_factor 4"))
+    spec = plan_of(ModelSpec, vars(parse("--method dynamic_ntk --rope_factor 4")))
     assert (spec.rope_scaling, spec.rope_factor) == ("dynamic", 4.0)
 
 

@@ -1,13 +1,15 @@
-"""Precision under ZeRO-3, where DeepSpeed must be told it before the weights are read."""
+"""What is refused before a model is loaded, and its precision under ZeRO-3, which must be known before as well."""
 
 import shutil
-from argparse import Namespace
 
 import pytest
 import torch
 
+from models.get_model import ModelSpec
+from models.lambda_attention import LambdaConfig
 from scripts.harness import model as model_loading
-from scripts.harness.model import _sharded_dtype
+from scripts.harness.model import _sharded_dtype, load_model
+from scripts.harness.model_arguments import ModelPlan
 from tests.tiny_models import tiny_model
 from utils.console import Console
 from utils.errors import UserError
@@ -16,12 +18,18 @@ from utils.ranks.runtime import Runtime
 RUNTIME = Runtime(rank=0, world_size=1, device=torch.device("cpu"), console=Console(), messages=None)
 
 
+def test_flex_needs_cuda():
+    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend="flex"))
+    with pytest.raises(UserError, match="--backend flex needs a CUDA device"):
+        load_model(plan, RUNTIME)
+
+
 @pytest.fixture
 def half_model(tmp_path, monkeypatch):
     """A float16 checkpoint, on a device that lacks float16."""
     tiny_model("llama").to(torch.float16).save_pretrained(tmp_path / "half")
     monkeypatch.setattr(model_loading, "supports", lambda device, dtype: dtype != "float16")
-    return Namespace(model=str(tmp_path / "half"))
+    return str(tmp_path / "half")
 
 
 def test_a_checkpoint_that_the_device_cannot_compute_in_is_taken_in_float32(half_model, capsys):
@@ -39,4 +47,4 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tiny_llama_dir, tmp_path):
     folder = shutil.copytree(tiny_llama_dir, tmp_path / "model")
     (folder / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
     with pytest.raises(UserError, match=f"--model {folder}: the configuration cannot be loaded"):
-        _sharded_dtype(Namespace(model=str(folder)), "auto", RUNTIME)
+        _sharded_dtype(str(folder), "auto", RUNTIME)

@@ -27,7 +27,7 @@ def test_the_published_command_of_the_endless_stream_parses():
         "--dataset_dir D --streaming_length 200000000 --max_length 128000 --start_data_from 2300 --log_dir L "
         "--local_rank=0".split()
     )
-    assert lambda_config(arguments) == LambdaConfig(4096, 10, 4096)
+    assert lambda_config(vars(arguments)) == LambdaConfig(4096, 10, 4096)
     assert (arguments.streaming_length, arguments.max_length, arguments.start_data_from) == (200_000_000, 128_000, 2300)
     assert (arguments.seed, arguments.streams, arguments.document_separator) == (0, 1, "\\n\\n")
 

@@ -12,8 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data.token_stream import pass_order
 from models.attention import positions
 from models.attention.config import LambdaConfig
+from scripts.streaming import experiment
 from scripts.streaming.checkpoints import StreamCheckpoints
-from scripts.streaming.run import StreamRun
+from scripts.streaming.experiment import Reading
 from tests.scripts.running import results, run_script
 from tests.scripts.streaming.stream_trials import (
     CHUNK,
@@ -115,13 +116,13 @@ def live_bytes():
 
 
 def test_no_chunk_leaves_anything_in_memory(flags, tmp_path, monkeypatch):
-    chunk, sizes, save = 2000, [], StreamRun._save
+    chunk, sizes, save = 2000, [], experiment.save
 
-    def measuring_save(self):
-        save(self)
+    def measuring_save(*given):
+        save(*given)
         sizes.append(live_bytes())
 
-    monkeypatch.setattr(StreamRun, "_save", measuring_save)
+    monkeypatch.setattr(experiment, "save", measuring_save)
     monkeypatch.setattr(positions, "CACHED_BLOCKS", 2)  # they fill up within few chunks
     size = ("--streaming_length", 50 * chunk, "--max_length", chunk, "--save_steps", 10)
     tracemalloc.start()
@@ -134,14 +135,14 @@ def test_no_chunk_leaves_anything_in_memory(flags, tmp_path, monkeypatch):
 
 
 def test_the_nll_of_single_tokens_can_be_read_while_the_run_goes_on(flags, whole, tmp_path, monkeypatch):
-    commit, seen = StreamRun._commit, []
+    keep, seen = Reading.keep, []
 
-    def reading_commit(self, *arguments):
-        commit(self, *arguments)
+    def reading_keep(self, *given):
+        keep(self, *given)
         seen.append(token_nll(tmp_path))
-        assert len(seen[-1]) == self.position - 1
+        assert len(seen[-1]) == self.standing.position - 1
 
-    monkeypatch.setattr(StreamRun, "_commit", reading_commit)
+    monkeypatch.setattr(Reading, "keep", reading_keep)
     run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
     assert len(seen) == 10 and all((part == token_nll(whole)[: len(part)]).all() for part in seen)
 

@@ -15,7 +15,8 @@ RUNTIME = Runtime(0, 1, torch.device("cpu"), Console(silent=True), None)
 
 def shared_out(streams, ranks, sharded):
     runtimes = [replace(RUNTIME, rank=rank, world_size=ranks) for rank in range(ranks)]
-    return [share_out(streams, runtime, sharded) for runtime in runtimes]
+    shares = [share_out(streams, runtime, sharded) for runtime in runtimes]
+    return [(share.indices, share.owned) for share in shares]
 
 
 @pytest.mark.parametrize("sharded", [True, False])

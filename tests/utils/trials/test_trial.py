@@ -18,7 +18,8 @@ MODEL = {"name": "m", "dtype": "float32"}
 
 
 def open_trial(folder, **changes):
-    return Trial.open(str(folder), "script", ARGUMENTS | changes, Console())
+    arguments = ARGUMENTS | changes
+    return Trial.open(str(folder), "script", arguments, Console(), arguments["overwrite"])
 
 
 def config(**changes):

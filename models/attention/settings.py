@@ -1,0 +1,9 @@
+"""The values that settings of Λ-attention may have. Nothing is imported here, so that command-line flags can ask."""
+
+SAME_AS_LOCAL = "local_branch"
+"""As a limit_distance: whatever the local branch is."""
+NO_OFFSET = 0.0
+"""As a triangle_offset: the middle keys are not attended to."""
+BACKENDS = ("auto", "blockwise", "flex")
+SINK_POSITIONS = ("text", "cache")
+"""The first of each counts unless another is given."""

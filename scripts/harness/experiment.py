@@ -1,0 +1,138 @@
+"""The one loop that all experiments run in: `run`, from the ranks and the log dir to results.json.
+
+An `Experiment` is what a command asks for: plans, and nothing loaded yet. It opens a `Work`: texts and a model, what is
+left of them to do, how one piece is done and kept, and what comes out. `documents.py` has the work on single texts.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Generator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar
+
+from scripts.harness.model import RunnableModel
+from utils.arguments import RunPlan
+from utils.ranks.runtime import Runtime, describe_device, joined_ranks
+from utils.trials.trial import Trial
+from utils.utils import describe_run
+
+Results = dict[str, Any]
+
+
+class Experiment(ABC):
+    """One way to evaluate a model, as a command asks for it. script: the command's name, which config.json records."""
+
+    script: ClassVar[str]
+
+    @abstractmethod
+    def open(self, runtime: Runtime) -> "Work":
+        """Find the texts and load the model, on every rank; the log dir is not touched."""
+
+    @abstractmethod
+    def describe(self, results: Results) -> str:
+        """The results as text."""
+
+    def tidy(self, log_dir: Path) -> None:  # noqa: B027  most have nothing to remove
+        """Remove what a finished trial does not need; the first rank calls it."""
+
+
+class Work(ABC):
+    """An experiment under way. `run` calls the methods as they stand here, on every rank unless they say otherwise.
+
+    corpus_name, count: of the texts that are read, for config.json. announcement: what is said of them, behind the
+    names of the model and the device.
+    """
+
+    def __init__(self, runtime: Runtime, model: RunnableModel, corpus_name: str, count: int, announcement: str) -> None:
+        self.runtime, self.model = runtime, model
+        self.corpus_name, self.count, self.announcement = corpus_name, count, announcement
+
+    @abstractmethod
+    def resume(self, trial: Trial | None, log_dir: Path) -> None:
+        """Read what the trial has done so far, and get ready for the rest.
+
+        trial: None but on the first rank. log_dir: its folder, where every rank may keep files of its own.
+        """
+
+    @abstractmethod
+    def pieces(self) -> Generator[Any, None, None]:
+        """The pieces that are left: this rank's share of each. Every rank has as many."""
+
+    @abstractmethod
+    def do(self, piece: Any) -> Any:
+        """Do one piece; returns what the first rank is to hear of it, a value that fits into JSON."""
+
+    @abstractmethod
+    def keep(self, gathered: list[Any], seconds: float) -> None:
+        """On the first rank: write what all ranks have done, in their order, of a piece that took so long."""
+
+    @abstractmethod
+    def results(self) -> Results:
+        """On the first rank, when nothing is left: the content of results.json."""
+
+
+def run(experiment: Experiment, plan: RunPlan) -> None:
+    """Run the trial in --log_dir, or go on with it; one that is finished is only shown."""
+    with joined_ranks(plan.seed) as runtime, runtime.console.logging_errors():
+        trial = open_trial(experiment, plan, runtime)
+        if show_finished(trial, experiment, plan, runtime):
+            return
+        work = experiment.open(runtime)
+        begin(trial, work, experiment, plan, runtime)
+        work.resume(trial, Path(plan.log_dir))
+        work_through(work, runtime)
+        finish(trial, work, experiment, runtime)
+
+
+def open_trial(experiment: Experiment, plan: RunPlan, runtime: Runtime) -> Trial | None:
+    """The trial in --log_dir, which only the first rank holds."""
+    trial = None
+    with runtime.together():
+        if runtime.is_main:
+            trial = Trial.open(plan.log_dir, experiment.script, plan.recorded, runtime.console, plan.overwrite)
+    return trial
+
+
+def show_finished(trial: Trial | None, experiment: Experiment, plan: RunPlan, runtime: Runtime) -> bool:
+    """Show the results of a trial that has some; returns, on every rank, whether it has."""
+    results = None
+    with runtime.together():
+        if runtime.is_main:
+            results = trial.results
+        if results is not None:
+            experiment.tidy(trial.folder)  # it may have been killed before it did so itself
+            runtime.console.say(f"{plan.log_dir} holds this trial, finished:\n{experiment.describe(results)}")
+    return runtime.broadcast(results is not None)
+
+
+def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan, runtime: Runtime) -> None:
+    """Write config.json, or have the trial refuse what it was not begun with; then say what is read by what."""
+    model = work.model
+    with runtime.together():
+        if runtime.is_main:
+            facts = (model.identity, model.lambda_attention, work.corpus_name, work.count)
+            trial.begin(describe_run(experiment.script, plan, runtime, *facts))
+    runtime.console.say(f"{model.name} on {describe_device(runtime.device)}{work.announcement}")
+
+
+def work_through(work: Work, runtime: Runtime) -> None:
+    """Every rank does its share of each piece that is left, and the first one keeps what all have done."""
+    with closing(work.pieces()) as pieces:
+        for piece in pieces:
+            started = time.monotonic()
+            gathered = runtime.gather(work.do(piece))
+            seconds = time.monotonic() - started
+            with runtime.together():
+                if runtime.is_main:
+                    work.keep(gathered, seconds)
+
+
+def finish(trial: Trial | None, work: Work, experiment: Experiment, runtime: Runtime) -> None:
+    """Write results.json, remove what nobody needs any more, and show the results."""
+    with runtime.together():
+        if runtime.is_main:
+            results = work.results()
+            trial.finish(results)
+            experiment.tidy(trial.folder)
+            runtime.console.say(experiment.describe(results))

@@ -1,0 +1,55 @@
+"""Before a stream is read: what is said of it, and what is refused of an unconverted model."""
+
+import torch
+
+from models.lambda_attention import LambdaConfig
+from models.loading.vanilla import constant_rope_length, position_table_length
+from models.scoring.stream_scorer import StreamScorer
+from scripts.harness.model import RunnableModel
+from scripts.streaming.arguments import StreamPlan
+from scripts.streaming.streams import Texts
+from utils.errors import SharedError
+
+
+def announcement(plan: StreamPlan, texts: Texts) -> str:
+    """A sentence on the streams and their chunks; it follows the names of the model and the device."""
+    length, chunk = plan.streaming_length, plan.chunk
+    streams = f"{plan.streams} streams" if plan.streams > 1 else "one stream"
+    if length <= chunk:
+        chunks = "in one chunk"
+    else:
+        rest = f", the last of {length % chunk:,}" if length % chunk else ""
+        chunks = f"in {-(-length // chunk):,} chunks of {chunk:,}{rest}"
+    return (
+        f": {streams} of {length:,} tokens {chunks}, {len(texts.corpus)} documents of {texts.corpus.name} in orders "
+        f"drawn from seed {texts.seed}"
+    )
+
+
+def check_vanilla(model: RunnableModel, length: int) -> None:
+    """Refuse a stream beyond what an unconverted model can be read to, or read to chunk by chunk."""
+    table, constant = position_table_length(model.model), constant_rope_length(model.model.config)
+    if table is not None and length > table:
+        raise SharedError(
+            f"--streaming_length {length} is beyond this model's table of {table} positions: give at most that, or a "
+            "model with rotary or ALiBi positions"
+        )
+    if constant is not None and length > constant:
+        raise SharedError(
+            f"--streaming_length {length} is beyond the {constant} tokens after which this model's RoPE scaling "
+            "changes its frequencies, but not those of the keys in the cache: give at most that, or "
+            "--use_lambda_attention"
+        )
+
+
+def full_cache_warning(
+    scorer: StreamScorer, plan: StreamPlan, attention: LambdaConfig | None, device: torch.device
+) -> str:
+    """The memory that a model will take which keeps the keys and values of every token, in a sentence."""
+    total = scorer.bytes_per_token(device) * plan.streaming_length
+    reason = "with --triangle_offset" if attention is not None else "without --use_lambda_attention"
+    return (
+        f"warning: {reason} the cache keeps every token: at least {total / 2**30:.2f} GiB per stream at the end of "
+        f"{plan.streaming_length:,} tokens, in memory and in each checkpoint, and time per token grows with the "
+        "stream"
+    )
