@@ -32,7 +32,7 @@ CORPUS_ARGUMENTS = tuple(field.name for field in fields(CorpusPlan) if field.nam
 """The flags that say which documents of --dataset are taken, and in which order."""
 
 SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
-"""What two trials of documents have alike that scored the same tokens with the same model."""
+"""The arguments that two trials of documents have alike that scored the same tokens with the same model."""
 SAME_STREAM_ARGUMENTS = (
     "model",
     "tokenizer_path",

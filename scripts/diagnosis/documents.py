@@ -17,6 +17,7 @@ from utils.files import read_arrays, replace_arrays, writing_to
 from utils.progress import Progress, layer_progress
 from utils.ranks.runtime import Runtime, is_out_of_memory
 from utils.trials.diagnosis_arrays import COMPONENTS
+from utils.trials.files import DOCUMENT_ARRAYS
 
 SHORTEST = COMPONENTS + 1  # tokens: principal components need more points than there are of them
 NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)
@@ -32,7 +33,7 @@ class DocumentFiles:
         self.log_dir = log_dir
 
     def path(self, index: int) -> Path:
-        return self.log_dir / f"checkpoint-document-{index:06d}.npz"
+        return self.log_dir / f"{DOCUMENT_ARRAYS}{index:06d}.npz"
 
     def save(self, index: int, arrays: dict[str, np.ndarray]) -> None:
         with writing_to(self.log_dir):
@@ -52,7 +53,7 @@ class DocumentFiles:
     def remove_all(self) -> None:
         """A finished trial needs none."""
         with writing_to(self.log_dir):
-            for path in self.log_dir.glob("checkpoint-document-*"):
+            for path in self.log_dir.glob(f"{DOCUMENT_ARRAYS}*"):
                 path.unlink()
 
 

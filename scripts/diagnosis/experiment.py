@@ -21,7 +21,8 @@ from scripts.harness.model_arguments import ModelPlan
 from utils.errors import SharedError, UserError
 from utils.progress import DocumentTokens
 from utils.ranks.runtime import Runtime, describe_device
-from utils.trials.trial import STREAM_ARRAYS, Trial
+from utils.trials.files import STREAM_ARRAYS
+from utils.trials.trial import Trial
 
 
 @dataclass(frozen=True)

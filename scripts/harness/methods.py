@@ -7,21 +7,22 @@ from typing import Any
 from scripts.harness.model_arguments import LAMBDA_ARGUMENTS, LAMBDA_DEFAULTS
 from utils.arguments import HarnessParser
 from utils.errors import UserError
-from utils.trials.methods import LAST_TOKENS, METHODS, SCRIPTS, Script
+from utils.trials.experiments import EXPERIMENTS, Experiment
+from utils.trials.methods import LAST_TOKENS, METHODS
 
 
 def add_method_arguments(parser: HarnessParser, script: str) -> None:
-    """--method on one of SCRIPTS; once parsed, the arguments are those that it stands for."""
+    """--method on the command of one of EXPERIMENTS; once parsed, the arguments are those that it stands for."""
     parser.add_argument_group("method").add_argument(
         "--method",
         choices=METHODS,
         help="a method by its name instead of its flags; others that are given count as well; truncate reads the last "
         "--local_branch tokens only (default: what the flags say)",
     )
-    parser.checks.insert(0, lambda arguments: _apply(arguments, parser.given, SCRIPTS[script]))
+    parser.checks.insert(0, lambda arguments: _apply(arguments, parser.given, EXPERIMENTS[script]))
 
 
-def _apply(arguments: Namespace, given: set[str], script: Script) -> None:
+def _apply(arguments: Namespace, given: set[str], script: Experiment) -> None:
     """Have the arguments be those that the method stands for; `given` are the names of those on the command line."""
     if arguments.method is not None:
         _refuse(script, arguments.method, f"--method {arguments.method}")
@@ -34,7 +35,7 @@ def _apply(arguments: Namespace, given: set[str], script: Script) -> None:
         _refuse(script, "top_k_attention", f"--top_k_attention {arguments.top_k_attention}")
 
 
-def _expanded(arguments: Namespace, script: Script) -> tuple[dict[str, Any], set[str]]:
+def _expanded(arguments: Namespace, script: Experiment) -> tuple[dict[str, Any], set[str]]:
     """The values that the method fixes on this script, and the arguments that went into them."""
     values = dict(METHODS[arguments.method].fixed)
     if arguments.method != "truncate":
@@ -64,7 +65,7 @@ def _check_contradictions(arguments: Namespace, given: set[str], values: Mapping
             )
 
 
-def _refuse(script: Script, name: str, shown: str) -> None:
+def _refuse(script: Experiment, name: str, shown: str) -> None:
     if name in script.refused:
         raise UserError(f"{shown} is not for this script: {script.refused[name]}")
 

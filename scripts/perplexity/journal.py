@@ -11,8 +11,9 @@ import numpy as np
 
 from scripts.perplexity.scorer import ScoredDocument
 from utils.errors import UserError
+from utils.trials.files import ARRAYS, SAMPLES
 from utils.trials.nll_by_position import NllStatistics
-from utils.trials.trial import ARRAYS, SAMPLES, Trial
+from utils.trials.trial import Trial
 
 
 class NllJournal:

@@ -19,10 +19,11 @@ from torch import Tensor
 from utils.console import Console
 from utils.errors import UserError
 from utils.files import TEMPORARY_SUFFIX, replace_json, sync_file, sync_folder, writing_to
+from utils.trials.files import CHECKPOINT
 
 KEPT = 2
 STATE = "checkpoint.json"
-NAME = re.compile(r"checkpoint-(\d{9,})")
+NAME = re.compile(CHECKPOINT + r"(\d{9,})")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Checkpoint:
     state: dict[str, Any]
 
     def tensors(self, stream: int) -> dict[str, Tensor]:
-        """What was saved of one stream, on the CPU. Raises UserError where this rank cannot read it."""
+        """The tensors that were saved of one stream, on the CPU. Raises UserError where this rank cannot read it."""
         path = self.folder / _file_name(stream)
         try:
             return load_file(path)
@@ -67,7 +68,7 @@ class StreamCheckpoints:
     def commit(self, number: int, state: dict[str, Any], digests: dict[str, str]) -> None:
         """Make checkpoint `number` count, with `state` (JSON), and remove what is older than the one before."""
         state = {**state, "files": digests}
-        unfinished, folder = self._unfinished(number), self.log_dir / f"checkpoint-{number:09d}"
+        unfinished, folder = self._unfinished(number), self.log_dir / f"{CHECKPOINT}{number:09d}"
         with writing_to(self.log_dir):
             replace_json(unfinished / STATE, {**state, "sha256": _digest(state)})
             unfinished.rename(folder)
@@ -107,7 +108,7 @@ class StreamCheckpoints:
             self._remove_unfinished()
 
     def _unfinished(self, number: int) -> Path:
-        return self.log_dir / f"checkpoint-{number:09d}{TEMPORARY_SUFFIX}"
+        return self.log_dir / f"{CHECKPOINT}{number:09d}{TEMPORARY_SUFFIX}"
 
     def _numbered(self) -> list[tuple[int, Path]]:
         """Committed checkpoints, newest first."""
@@ -115,7 +116,7 @@ class StreamCheckpoints:
         return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
 
     def _remove_unfinished(self) -> None:
-        for path in self.log_dir.glob(f"checkpoint-*{TEMPORARY_SUFFIX}"):
+        for path in self.log_dir.glob(f"{CHECKPOINT}*{TEMPORARY_SUFFIX}"):
             shutil.rmtree(path)
 
 

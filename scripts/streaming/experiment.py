@@ -39,7 +39,8 @@ from scripts.streaming.summing import bring_together, sums_of
 from utils.errors import UserError
 from utils.progress import Amount, Progress
 from utils.ranks.runtime import Runtime, describe_device, memory_in_use, peak_memory, release_memory
-from utils.trials.trial import SAMPLES, STREAM_ARRAYS, Trial
+from utils.trials.files import SAMPLES, STREAM_ARRAYS
+from utils.trials.trial import Trial
 
 RUNNING_TOKENS = 10**6
 RUNNING_NLL = "nll of the last million"

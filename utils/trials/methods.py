@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from utils.trials.experiments import EXPERIMENTS, LAST_TOKENS, Experiment
+from utils.trials.experiments import EXPERIMENTS, LAST_TOKENS
 
 NO_CAP = "none"
 """Value of --limit_distance: distances are not capped."""
@@ -41,7 +41,6 @@ METHODS = {
     "lm_infinite_top_k": Method(_LAMBDA, {"top_k_attention": 5, "top_k_from_layer": 4}, never=_NO_SINKS | _NO_LIMIT),
 }
 """4 first tokens are those of StreamingLLM's paper, the top 5 from layer 4 on those of LM-Infinite's own commands."""
-SCRIPTS, Script = EXPERIMENTS, Experiment  # their names in scripts/harness/methods.py
 
 
 def method_name(script: str, arguments: Mapping[str, Any]) -> str:

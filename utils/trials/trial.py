@@ -31,7 +31,6 @@ from utils.trials.files import (
     RUNNING_FILES,
     SAMPLES,
 )
-from utils.trials.files import STREAM_ARRAYS as STREAM_ARRAYS
 from utils.trials.versions import CONTINUED, Environment, changes, environment_of, environments
 
 FREE_ARGUMENTS = frozenset(

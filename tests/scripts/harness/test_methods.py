@@ -12,7 +12,8 @@ from scripts.harness.model_arguments import add_lambda_arguments, add_model_argu
 from scripts.streaming.arguments import add_stream_arguments
 from utils.arguments import HarnessParser, plan_of
 from utils.errors import SharedError
-from utils.trials.methods import METHODS, SCRIPTS
+from utils.trials.experiments import EXPERIMENTS
+from utils.trials.methods import METHODS
 
 GROUPS = {
     "eval_ppl_deepspeed": [add_data_arguments, add_document_arguments],
@@ -62,7 +63,7 @@ def refusal(flags: str, script: str = "eval_generation") -> str:
     return str(error.value)
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", EXPERIMENTS)
 def test_a_name_is_the_same_trial_as_the_flags_it_stands_for(script):
     for method, flags in STANDS_FOR[script].items():
         assert recorded(f"--method {method}", script) == recorded(flags, script), method
@@ -72,7 +73,7 @@ def test_every_method_is_either_taken_or_refused_with_a_reason():
     for script, methods in STANDS_FOR.items():
         for method in METHODS.keys() - methods.keys():
             assert f"--method {method} is not for this script: " in refusal(f"--method {method}", script)
-    assert GROUPS.keys() == SCRIPTS.keys()
+    assert GROUPS.keys() == EXPERIMENTS.keys()
 
 
 def test_flags_that_are_given_count():
