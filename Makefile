@@ -16,9 +16,10 @@ KERNEL := models/attention/prefill/libwindow_weights.so
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 LOCK := requirements.lock
-# pip reads these: the first for what is installed, the second for what a package's own build needs.
-export PIP_CONSTRAINT := $(CURDIR)/$(LOCK)
-export PIP_BUILD_CONSTRAINT := $(CURDIR)/$(LOCK)
+# pip reads these: the first for what is installed, the second for what a package's own build needs. It splits them at
+# blanks, so they are relative to this folder.
+export PIP_CONSTRAINT := $(LOCK)
+export PIP_BUILD_CONSTRAINT := $(LOCK)
 PIP := python -m pip install --disable-pip-version-check --progress-bar off
 PIP_FLAGS_requirements-sample := --no-deps
 

@@ -10,16 +10,20 @@ from collections.abc import Mapping
 from functools import cache as remember
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import PretrainedConfig
 from transformers import __version__ as VERSION
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from .errors import VersionError
+
 logger = logging.getLogger(__name__)
 
 OLDEST, BEYOND = "5.17", "5.25"
 """The releases of Transformers that the numbers are known to be right with: OLDEST <= version < BEYOND."""
+OLDEST_TORCH = "2.11"
 
 CACHE_NAMES = ("cache", "past_key_values")
 """The names of a cache in a model's forward. 5.24 renamed it, and takes the older name as an alias until 5.40."""
@@ -31,6 +35,17 @@ OUTPUT_CACHE = next(name for name in CACHE_NAMES if name in BaseModelOutputWithP
 ATTENTION_MASK, ROTARY, ROPE, WRAPPED_FORWARD = "attention_mask", "rotary_emb", "rope_parameters", "_old_forward"
 """A base model's mask argument, which goes to the layers as it is where it has four dimensions; its module of rotary
 embeddings; a configuration's rotary parameters; the forward that Accelerate's device hooks wrap."""
+
+ROPE_TYPE = "rope_type"
+"""Of rotary parameters, and of a module of rotary embeddings: "default", "dynamic", ..."""
+LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len")
+"""A configuration's pre-training length, by family."""
+LAYER_TYPES, SLIDING = "layer_types", "sliding_attention"
+"""A configuration's list of each layer's kind of attention, and the kind that has a window."""
+POSITION_TABLES, TABLE_OFFSET = ("wpe", "embed_positions", "position_embeddings", "embed_position"), "offset"
+"""Names of embeddings of learned positions, and their attribute that counts rows in front of position 0."""
+LOGIT_SCALE, LOGITS_SCALING, LOGIT_CAP = "logit_scale", "logits_scaling", "final_logit_softcapping"
+"""A configuration's changes to logits behind the head."""
 
 UNUSED_BY_ATTENTION = frozenset(
     {
@@ -65,12 +80,14 @@ def supported_range() -> str:
 
 
 def check_version() -> None:
-    """Raise ImportError for an older Transformers than is supported, and say once that a newer one is not known."""
+    """Raise VersionError for a Transformers or torch that is too old; say once that a newer one is not known."""
     release = _release(VERSION)
     if release < _release(OLDEST):
-        raise ImportError(f"Λ-attention needs {supported_range()}, and this is {VERSION}")
+        raise VersionError(f"Λ-attention needs {supported_range()}, and this is {VERSION}")
     if release >= _release(BEYOND):
         _say_unknown_version()
+    if _release(torch.__version__) < _release(OLDEST_TORCH):
+        raise VersionError(f"Λ-attention needs torch {OLDEST_TORCH} or newer, and this is {torch.__version__}")
 
 
 @remember
@@ -156,6 +173,14 @@ def unknown_argument(name: str, who: str) -> TypeError:
     return TypeError(
         f"{who} is given {name!r}, which Λ-attention does not know: leave it out, or if Transformers "
         f"{VERSION} hands it over by itself, take one that is supported ({supported_range()})"
+    )
+
+
+def handed_over_otherwise(module: nn.Module) -> str:
+    """The end of a sentence that says why a cache did not reach an attention module."""
+    return (
+        f"Transformers {VERSION} hands the cache to the attention of {type(module).__name__} in another way; supported "
+        f"are {supported_range()}"
     )
 
 

@@ -27,11 +27,13 @@ from .assumptions import (
     check_version,
     find_cache,
     forward_names,
+    handed_over_otherwise,
     refuse_unknown,
     supported_range,
+    unknown_argument,
 )
 from .attention.config import AttentionLayer, LambdaConfig
-from .attention.decode.cache import LambdaCache, as_lambda_cache
+from .attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
 from .attention.positions import PositionEncoding
 from .attention.ragged import RealTokens, attend_batch
 from .attention.settings import SAME_AS_LOCAL
@@ -102,6 +104,8 @@ class _Conversion:
         """Rewrite the base model's arguments: a cache of ours, and a placeholder where the mask was."""
         inputs = dict(zip(self.signature, args)) | kwargs
         cache = find_cache(inputs)
+        if base.training and getattr(base, "gradient_checkpointing", False):
+            raise ValueError("Λ-attention is for inference: call model.eval(), or turn gradient checkpointing off")
         for name in CACHE_NAMES:
             inputs.pop(name, None)
         refuse_unknown(inputs, self.known, type(base).__name__)
@@ -115,8 +119,10 @@ class _Conversion:
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
             self.positions.begin_forward()
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
-        for layer in () if cache is None else cache.layers:
-            layer.expect(tokens.shape[1])
+        if cache is not None:
+            _check_layers_agree(cache)
+            for layer in cache.layers:
+                layer.expect(tokens.shape[1])
         inputs[self.cache_name] = cache
         # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
         inputs[ATTENTION_MASK] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
@@ -129,8 +135,7 @@ class _Conversion:
             behind = [layer.layer_idx for layer in cache.layers if not layer.arrived]
             raise RuntimeError(
                 f"the cache of {len(behind)} of {len(cache.layers)} layers (the first is {behind[0]}) did not advance "
-                f"in this forward: Transformers {VERSION} hands the cache to the attention of "
-                f"{type(base).__name__} in another way; supported are {supported_range()}"
+                f"in this forward: {handed_over_otherwise(base)}"
             )
 
     def _cache(self, model_config: PretrainedConfig, given: Cache | None, use_cache: bool | None) -> Cache | None:
@@ -138,6 +143,21 @@ class _Conversion:
             return as_lambda_cache(given, self.config, len(self.modules))
         use_cache = model_config.use_cache if use_cache is None else use_cache
         return LambdaCache(self.config, len(self.modules)) if use_cache else None
+
+
+def _check_layers_agree(cache: Cache) -> None:
+    """Raise ValueError for a cache that a forward was interrupted in: some of its layers are ahead of the others."""
+    first = cache.layers[0]
+    if first.step is None and any(layer.columns != first.columns for layer in cache.layers):
+        raise ValueError(
+            "the layers of this cache have read different numbers of tokens: a forward was interrupted between them, "
+            "so begin with a new cache"
+        )
+
+
+def _refuse_two_caches(model: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Before the causal LM's forward: where two are given, Transformers would leave one out."""
+    find_cache(kwargs)
 
 
 def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
@@ -153,10 +173,10 @@ def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
 
 def _new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
     """The padding mask `[B, n]` of the new tokens, from one that may also cover the cached ones."""
-    if mask is not None and (mask.dim() != 2 or mask.shape[1] < new_tokens):
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new_tokens):
         raise ValueError(
             f"Λ-attention takes a padding mask of shape [batch, tokens], with at least the {new_tokens} new tokens, "
-            f"not {list(mask.shape)}"
+            f"not {list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}"
         )
     return None if mask is None else mask[:, -new_tokens:]
 
@@ -187,14 +207,16 @@ class _InferenceOnly(torch.autograd.Function):
         )
 
 
-def _attention_forward(self: nn.Module, hidden_states: Tensor, **inputs) -> tuple[Tensor, None]:
+def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
 
-    inputs: what Transformers hands over besides. Raises TypeError for what Λ-attention does not know.
+    inputs: what Transformers hands over besides, by name. Raises TypeError for what Λ-attention does not know.
     """
+    if places:
+        raise unknown_argument(f"argument {1 + len(places)} without a name", type(self).__name__)
     layer, conversion = self.lambda_layer, self.lambda_conversion
     cache = attention_cache(inputs, type(self).__name__)
-    past = None if cache is None else cache.layers[layer.layer_idx]
+    past = None if cache is None else _layer_of(cache, layer.layer_idx, self)
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast norms leave them in float32
@@ -203,6 +225,13 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, **inputs) -> tupl
     heads = _InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
     merged = heads.transpose(1, 2).flatten(2)
     return getattr(self, conversion.family.output)(merged), None
+
+
+def _layer_of(cache: Cache, layer_idx: int, module: nn.Module) -> LambdaLayer:
+    """Raises RuntimeError where the cache is not the one that the base model was given."""
+    if layer_idx < len(cache.layers) and isinstance(cache.layers[layer_idx], LambdaLayer):
+        return cache.layers[layer_idx]
+    raise RuntimeError(f"layer {layer_idx} is handed another cache than the model's: {handed_over_otherwise(module)}")
 
 
 def _make_nothing(*unread: object, **also_unread: object) -> None:
@@ -243,6 +272,7 @@ def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig)
         module.lambda_conversion = conversion
         setattr(module, _forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion
+    conversion.hooks += (model.register_forward_pre_hook(_refuse_two_caches, with_kwargs=True),)
     conversion.use_cache_in_generation(model)
     model.config.lambda_attention = config.to_dict()
     logger.info("Λ-attention in %d layers of %s", len(conversion.modules), type(model).__name__)

@@ -11,6 +11,10 @@ class SharedError(UserError):
     """A UserError that every rank raises with the same message, so only the first rank reports it."""
 
 
+class VersionError(SharedError, ImportError):
+    """A library is older than what the numbers are known to be right with."""
+
+
 def need_package(user: str, package: str, module: str | None = None) -> None:
     """Raise SharedError unless an optional package is installed. user: what needs it, as the sentence begins.
 

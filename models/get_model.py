@@ -7,7 +7,7 @@ import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from .assumptions import rope_parameters
+from .assumptions import ROPE_TYPE, check_version, rope_parameters
 from .constant import CONSTANT_MODEL, ConstantModel
 from .errors import SharedError, need_package
 from .lambda_attention import LambdaConfig
@@ -63,6 +63,7 @@ def get_model(spec: ModelSpec, lambda_config: LambdaConfig | None = None) -> Loa
     Without it the model is the unmodified Hugging Face one, except that it can run past its position tables.
     Raises UserError, naming the flag, for anything that cannot be found, read, or done on this machine.
     """
+    check_version()
     load = _load_constant if spec.model == CONSTANT_MODEL else _load_pretrained
     loaded = load(spec, lambda_config)
     loaded.model.eval()
@@ -158,7 +159,7 @@ def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | Non
 
 def _rope_type(config: PretrainedConfig) -> str | None:
     """The rope_type; None for a model without RoPE, or with another one per kind of layer."""
-    return rope_parameters(config).get("rope_type")
+    return rope_parameters(config).get(ROPE_TYPE)
 
 
 def _scale_rope(config: PretrainedConfig, spec: ModelSpec) -> None:

@@ -3,7 +3,7 @@
 from transformers import PretrainedConfig, PreTrainedModel
 
 from . import gpt_j, gpt_neox, llama, mpt_7b
-from .assumptions import rope_parameters
+from .assumptions import LENGTHS, rope_parameters
 from .attention.config import LambdaConfig
 from .conversion import convert_family, is_converted, revert_model
 from .errors import SharedError
@@ -71,7 +71,7 @@ def pretraining_length(config: PretrainedConfig) -> int | None:
     rope = rope_parameters(config)
     if isinstance(rope, dict) and rope.get("original_max_position_embeddings"):
         return rope["original_max_position_embeddings"]
-    for name in ("max_position_embeddings", "n_positions", "max_seq_len"):
+    for name in LENGTHS:
         if getattr(config, name, None):
             return getattr(config, name)
     return None

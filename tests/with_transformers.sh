@@ -7,7 +7,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-which=${1:-}
+which=${1:-} python=${PYTHON:-python3}
 read -r oldest beyond < <(sed -nE 's/^transformers>=([0-9.]+),<([0-9.]+)$/\1 \2/p' requirements.txt)
 case $which in
     oldest) wanted="transformers==$oldest" ;;
@@ -17,8 +17,12 @@ case $which in
 esac
 
 if [[ $which == next ]]; then
-    latest=$(python3 -m pip index versions transformers 2>/dev/null | sed -nE '1s/.*\((.*)\).*/\1/p')
-    if [[ -n $latest && $(printf '%s\n' "$latest" "$beyond" | sort -V | head -1) == "$latest" ]]; then
+    latest=$("$python" -m pip index versions transformers 2>/dev/null | sed -nE '1s/.*\((.*)\).*/\1/p') || true
+    if [[ -z $latest ]]; then
+        echo "the package index does not tell the newest Transformers: nothing was tried"
+        exit 0
+    fi
+    if [[ $(printf '%s\n' "$latest" "$beyond" | sort -V | head -1) == "$latest" ]]; then
         echo "the newest Transformers, $latest, is within the range of requirements.txt: there is none to try beyond it"
         exit 0
     fi
@@ -27,13 +31,15 @@ fi
 # What Transformers decides the version of is not held to the lock file.
 own="^(transformers|tokenizers|huggingface[-_]hub|hf[-_]xet|safetensors)[=>]"
 env=.venv-$which
-[[ -x $env/bin/python ]] || "${PYTHON:-python3}" -m venv "$env"
+[[ -x $env/bin/pip ]] || "$python" -m venv --clear "$env"
 cat requirements.txt requirements-test.txt | grep -vE "$own" > "$env/requirements.txt"
 grep -vE "$own" requirements.lock > "$env/constraints.txt"
-export PIP_CONSTRAINT=$PWD/$env/constraints.txt PIP_BUILD_CONSTRAINT=$PWD/$env/constraints.txt
+export PIP_CONSTRAINT=$env/constraints.txt PIP_BUILD_CONSTRAINT=$env/constraints.txt  # pip splits them at blanks
 "$env/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy only-if-needed \
     -r "$env/requirements.txt" "$wanted"
 
 "$env/bin/python" -c 'import torch, transformers; print("Transformers", transformers.__version__, "with torch", torch.__version__)'
+in_range=tests/models/test_assumptions.py::TestVersions::test_this_release_is_within_it
+[[ $which == next ]] && PYTEST_ARGS="--deselect $in_range ${PYTEST_ARGS:-}"
 # shellcheck disable=SC2086
 exec env PATH="$PWD/$env/bin:$PATH" "$env/bin/python" -m pytest -q -m core ${PYTEST_ARGS:-}

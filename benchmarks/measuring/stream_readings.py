@@ -12,10 +12,10 @@ from data.token_stream import TokenStream
 from data.tokenization import encode_plain, encode_separator
 from models.loading.pretrained import load_tokenizer
 from models.loading.source import find_source
+from scripts.streaming.token_nll import DTYPE
 from utils.arguments import plan_of
 from utils.errors import UserError
 from utils.trials.files import RESULTS, token_nll_name
-from utils.trials.token_nll import DTYPE
 from utils.trials.trial import Trial
 
 READ_AT_ONCE = 2**20

@@ -3,6 +3,7 @@
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..assumptions import LAYER_TYPES, SLIDING
 from ..attention.config import AttentionLayer, LambdaConfig
 from ..model_base import FAMILIES, check_supported, is_converted
 
@@ -50,7 +51,7 @@ def sliding_window(config: PretrainedConfig, layer_idx: int) -> int | None:
     """Tokens that the unmodified model attends to in this layer; None for all."""
     if config.model_type not in WINDOWED:
         return None
-    layer_types = getattr(config, "layer_types", None)
-    if layer_types is not None and layer_types[layer_idx] != "sliding_attention":
+    layer_types = getattr(config, LAYER_TYPES, None)
+    if layer_types is not None and layer_types[layer_idx] != SLIDING:
         return None
     return config.sliding_window or None

@@ -5,17 +5,15 @@ from collections.abc import Callable
 from torch import nn
 from transformers import PretrainedConfig
 
-from ..assumptions import find_cache, forward_names, rope_parameters
-
-TABLE_NAMES = ("wpe", "embed_positions", "position_embeddings", "embed_position")
+from ..assumptions import POSITION_TABLES, ROPE_TYPE, TABLE_OFFSET, find_cache, forward_names, rope_parameters
 
 
 def position_table_length(model: nn.Module) -> int | None:
     """Positions that a model with learned absolute positions has; None for one that can be read beyond its training."""
     tables = [
-        module.num_embeddings - getattr(module, "offset", 0)
+        module.num_embeddings - getattr(module, TABLE_OFFSET, 0)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in TABLE_NAMES
+        if isinstance(module, nn.Embedding) and name.rsplit(".", 1)[-1] in POSITION_TABLES
     ]
     return min(tables, default=None)
 
@@ -23,9 +21,9 @@ def position_table_length(model: nn.Module) -> int | None:
 def constant_rope_length(config: PretrainedConfig) -> int | None:
     """Tokens up to which RoPE's frequencies do not depend on the length of the text; None where they never do."""
     rope = rope_parameters(config)
-    if rope.get("rope_type") == "dynamic":
+    if rope.get(ROPE_TYPE) == "dynamic":
         return config.max_position_embeddings
-    return rope["original_max_position_embeddings"] if rope.get("rope_type") == "longrope" else None
+    return rope["original_max_position_embeddings"] if rope.get(ROPE_TYPE) == "longrope" else None
 
 
 def before_forward(base: nn.Module, prepare: Callable[[nn.Module, int], None]) -> None:

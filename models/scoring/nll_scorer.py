@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..assumptions import LOGIT_CAP, LOGIT_SCALE, LOGITS_SCALING
+
 SLICE_POSITIONS = 1024
 SLICE_LOGITS = 2**25  # float32 logits alive at once: 128 MiB
 
@@ -79,9 +81,9 @@ def _logit_transform(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:
     """The change of a family's logits after the head: Granite divides, HyperCLOVA X and Cohere multiply, Gemma 2
     caps.
     """
-    scale, scaling = getattr(config, "logit_scale", None) or 1.0, getattr(config, "logits_scaling", None) or 1.0
+    scale, scaling = getattr(config, LOGIT_SCALE, None) or 1.0, getattr(config, LOGITS_SCALING, None) or 1.0
     scale *= scaling if config.model_type == "hyperclovax" else 1 / scaling
-    cap = getattr(config, "final_logit_softcapping", None)
+    cap = getattr(config, LOGIT_CAP, None)
 
     def transform(logits: Tensor) -> Tensor:
         logits = logits.float() * scale if scale != 1.0 else logits

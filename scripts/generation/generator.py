@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
-from models.assumptions import OUTPUT_CACHE, with_cache
+from models.assumptions import OUTPUT_CACHE, ROPE_TYPE, with_cache
 from models.loading.vanilla import position_table_length
 from scripts.generation.arguments import Generation
 from utils.errors import UserError
@@ -69,7 +69,7 @@ class Generator:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
         self.synced, self._seed = synced, generation.seed or 0
         self._positions = position_table_length(model)
-        self._dynamic = [part for part in model.modules() if getattr(part, "rope_type", None) == "dynamic"]
+        self._dynamic = [part for part in model.modules() if getattr(part, ROPE_TYPE, None) == "dynamic"]
         _check_tokens(generation, model)
         self.options = _options(generation, tokenizer) | {"synced_gpus": synced}
         if self.stop:

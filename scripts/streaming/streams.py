@@ -15,10 +15,10 @@ from data.tokenization import encode_separator, stream_encoder, unknown_token
 from scripts.harness.model import RunnableModel
 from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.checkpoints import Checkpoint
+from scripts.streaming.token_nll import TokenNllFile
 from utils.errors import SharedError, UserError
 from utils.ranks.runtime import Runtime, peak_memory
 from utils.trials.nll_of_stream import StreamStatistics
-from utils.trials.token_nll import TokenNllFile
 
 Chunk = tuple[np.ndarray, list[Cursor]]
 """Tokens of this rank's streams, int64 `[streams, n]`, and where each stream stands after them."""

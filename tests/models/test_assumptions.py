@@ -20,10 +20,14 @@ from models.assumptions import (
     CACHE_METHODS,
     CACHE_NAMES,
     LAYER_CACHE_NAMES,
+    LAYER_TYPES,
     OLDEST,
     OUTPUT_CACHE,
+    POSITION_TABLES,
     ROPE,
     ROTARY,
+    SLIDING,
+    TABLE_OFFSET,
     UNUSED_BY_ATTENTION,
     WRAPPED_FORWARD,
     cache_name,
@@ -34,6 +38,7 @@ from models.attention.config import LambdaConfig
 from models.attention.decode.cache import LambdaCache, LambdaLayer
 from models.attention.positions import AlibiPositions
 from models.decode_graph import DecodeGraph
+from models.loading.vanilla import position_table_length
 from models.model_base import FAMILIES, convert_model, extend_vanilla_positions, supported_model_types
 from models.scoring.nll_scorer import NllScorer
 from tests.tiny_gguf import write_tiny_gguf
@@ -275,6 +280,24 @@ def test_the_nll_counts_what_the_family_does_to_its_logits(model_type):
     expected = logits(model).float().log_softmax(-1)[:, :-1].gather(-1, IDS[:, 1:, None])[..., 0]
     with torch.no_grad():
         torch.testing.assert_close(NllScorer(model)(IDS), -expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["ministral", "qwen2", "gemma3_text"])
+def test_configurations_list_the_kind_of_each_layers_attention(model_type):
+    config = AutoConfig.for_model(model_type, sliding_window=8, use_sliding_window=True, max_window_layers=0)
+    assert SLIDING in getattr(config, LAYER_TYPES) and len(getattr(config, LAYER_TYPES)) == config.num_hidden_layers
+
+
+@pytest.mark.parametrize(("model_type", "offset"), [("gpt2", 0), ("opt", 2)])
+def test_learned_positions_are_in_an_embedding_of_a_known_name(model_type, offset):
+    sizes = {"hidden_size": 32, "ffn_dim": 32, "word_embed_proj_dim": 32, "n_embd": 32, "num_hidden_layers": 1}
+    config = AutoConfig.for_model(
+        model_type, num_attention_heads=4, max_position_embeddings=64, n_positions=64, **sizes
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    tables = {name.rpartition(".")[2]: part for name, part in model.named_modules() if hasattr(part, "num_embeddings")}
+    (table,) = (part for name, part in tables.items() if name in POSITION_TABLES)
+    assert getattr(table, TABLE_OFFSET, 0) == offset and position_table_length(model) == 64
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 import transformers
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
+from transformers.cache_utils import DynamicCache
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mpt.modeling_mpt import MptBlock
 
@@ -16,7 +17,9 @@ from models.assumptions import LAYER_CACHE_NAMES, OUTPUT_CACHE, with_cache
 from models.attention.config import LambdaConfig
 from models.attention.decode.cache import LambdaCache
 from models.decode_graph import DecodeGraph
-from models.model_base import convert_model
+from models.errors import UserError
+from models.get_model import ModelSpec, get_model
+from models.model_base import convert_model, revert_model
 from tests.tiny_models import tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -118,11 +121,77 @@ def test_what_a_user_gives_and_the_model_does_not_know_is_an_error(model_type):
         model.base_model(IDS, cu_seq_lens_q=torch.tensor([0, 10, 20]))
 
 
+@pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt", "gpt_neox"])
 @torch.no_grad()
-def test_two_caches_are_one_too_many():
+def test_two_caches_are_one_too_many(model_type):
+    model = convert_model(tiny_model(model_type), CONFIG)
+    for part in (model, model.base_model):
+        with pytest.raises(ValueError, match="two caches"):
+            part(IDS, cache=LambdaCache(CONFIG, 2), past_key_values=LambdaCache(CONFIG, 2))
+    revert_model(model)
+    assert not model._forward_pre_hooks and not model.base_model._forward_hooks
+
+
+@torch.no_grad()
+def test_a_cache_that_a_forward_was_interrupted_in_is_refused(monkeypatch):
+    model, cache = convert_model(tiny_model(), CONFIG), LambdaCache(CONFIG, 2)
+    model(IDS, **with_cache(model, cache))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(model.base_model.layers[1], "forward", interrupt)
+        model(IDS, **with_cache(model, cache))
+    with pytest.raises(ValueError, match="a forward was interrupted"):
+        model(IDS, **with_cache(model, cache))
+
+
+def interrupt(*args, **inputs):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("cache", "words"),
+    [
+        (((torch.zeros(1),),), "not a tuple"),
+        (LambdaCache(CONFIG, 1), "made for 1 layers, and the model has 2"),
+        (LambdaCache(CONFIG, 3), "made for 3 layers, and the model has 2"),
+    ],
+    ids=["tuple", "fewer layers", "more layers"],
+)
+@torch.no_grad()
+def test_a_cache_that_does_not_fit_is_one_sentence(cache, words):
     model = convert_model(tiny_model(), CONFIG)
-    with pytest.raises(ValueError, match="two caches"):
-        model.base_model(IDS, cache=LambdaCache(CONFIG, 2), past_key_values=LambdaCache(CONFIG, 2))
+    with pytest.raises(ValueError, match=words):
+        model(IDS, **with_cache(model, cache))
+
+
+@torch.no_grad()
+def test_another_cache_than_the_models_is_an_error(monkeypatch):
+    hand_over(monkeypatch, LlamaDecoderLayer, with_another_cache)
+    with pytest.raises(RuntimeError, match=f"layer 0 is handed another cache.*{RELEASE}"):
+        convert_model(tiny_model(), CONFIG)(IDS, use_cache=True)
+
+
+def with_another_cache(inputs: dict) -> dict:
+    return {name: DynamicCache() if name in LAYER_CACHE_NAMES else value for name, value in inputs.items()}
+
+
+@torch.no_grad()
+def test_an_argument_without_a_name_is_an_error():
+    model = convert_model(tiny_model(), CONFIG)
+    with pytest.raises(TypeError, match=f"LlamaAttention is given 'argument 2 without a name'.*{RELEASE}"):
+        model.base_model.layers[0].self_attn(torch.zeros(1, 3, 32), torch.ones(1))
+
+
+def test_gradient_checkpointing_is_refused_with_its_reason():
+    model = convert_model(tiny_model(), CONFIG).train()
+    model.gradient_checkpointing_enable()
+    with pytest.raises(ValueError, match=r"for inference: call model\.eval"):
+        model(IDS, use_cache=True)
+
+
+@torch.no_grad()
+def test_a_mask_that_is_no_tensor_is_one_sentence():
+    with pytest.raises(ValueError, match="padding mask of shape.*not dict"):
+        convert_model(tiny_model(), CONFIG)(IDS, attention_mask={"full_attention": torch.ones(2, 20)})
 
 
 @torch.no_grad()
@@ -156,6 +225,14 @@ def test_a_forward_without_a_cache_argument_is_refused(monkeypatch):
 def test_an_older_transformers_is_refused(monkeypatch):
     monkeypatch.setattr(assumptions, "VERSION", "5.16.1")
     with pytest.raises(ImportError, match=r"5\.17.*5\.16\.1"):
+        convert_model(tiny_model(), CONFIG)
+    with pytest.raises(UserError, match=r"5\.17.*5\.16\.1"):  # of a vanilla model, too, and in one sentence
+        get_model(ModelSpec("constant_model"))
+
+
+def test_an_older_torch_is_refused(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", "2.10.0+cpu")
+    with pytest.raises(ImportError, match=r"torch 2\.11.*2\.10\.0"):
         convert_model(tiny_model(), CONFIG)
 
 

@@ -250,7 +250,11 @@ def as_lambda_cache(cache: Cache, config: LambdaConfig, num_layers: int) -> Cach
 
     Raises ValueError for any other cache: what it holds was not made by Λ-attention.
     """
+    if not isinstance(cache, Cache):
+        raise ValueError(f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)}")
     if cache.layers and all(isinstance(layer, LambdaLayer) for layer in cache.layers):
+        if len(cache.layers) != num_layers:
+            raise ValueError(f"this cache was made for {len(cache.layers)} layers, and the model has {num_layers}")
         if cache.layers[0].config != config:
             raise ValueError(
                 f"this cache was made for {cache.layers[0].config}, but the model is converted with {config}"
@@ -261,6 +265,10 @@ def as_lambda_cache(cache: Cache, config: LambdaConfig, num_layers: int) -> Cach
         cache.layer_class_to_replicate = None
         return cache
     raise ValueError(
-        f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {type(cache).__name__} that is "
+        f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)} that is "
         "filled, static, quantized or offloaded"
     )
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -15,6 +15,7 @@ from models.attention.config import LambdaConfig
 from scripts.streaming import experiment
 from scripts.streaming.checkpoints import StreamCheckpoints
 from scripts.streaming.experiment import Reading
+from scripts.streaming.token_nll import TokenNllFile
 from tests.scripts.running import results, run_script
 from tests.scripts.streaming.stream_trials import (
     CHUNK,
@@ -37,7 +38,6 @@ from tests.scripts.streaming.stream_trials import (
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.errors import UserError
 from utils.trials.nll_of_stream import linear_edges, log_edges
-from utils.trials.token_nll import TokenNllFile
 from utils.trials.trial import Trial
 
 

@@ -16,6 +16,7 @@ import torch
 from scripts import eval_infinite_ppl
 from scripts.streaming import checkpoints
 from scripts.streaming.checkpoints import StreamCheckpoints
+from scripts.streaming.token_nll import TokenNllFile
 from tests.scripts.running import results
 from tests.scripts.streaming.stream_trials import (
     LAMBDA,
@@ -29,7 +30,6 @@ from tests.scripts.streaming.stream_trials import (
 )
 from utils.errors import UserError
 from utils.program import run_main
-from utils.trials.token_nll import TokenNllFile
 from utils.trials.trial import Trial
 
 

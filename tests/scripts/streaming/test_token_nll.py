@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from scripts.streaming.token_nll import TokenNllFile
 from utils.errors import UserError
-from utils.trials.token_nll import TokenNllFile
 
 
 def some_nll(tokens, seed=0):
