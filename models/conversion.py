@@ -112,7 +112,7 @@ class _Conversion:
         _check_positions(inputs.get("position_ids"), mask)
         self.real = RealTokens.from_mask(mask)
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
-            self.positions.begin_forward()
+            self.positions.begin_forward(*tokens.shape[:2])
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
         for layer in () if cache is None else cache.layers:
             layer.expect(tokens.shape[1])
