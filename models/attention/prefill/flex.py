@@ -13,6 +13,7 @@ from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attent
 
 from ..config import AttentionLayer
 from ..sinks import score_sinks
+from .matrix_products import multiply_exactly
 from .segment import Segment, distances
 
 BLOCK = 128
@@ -106,20 +107,26 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
 
 
 def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
-    """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing."""
-    config, positions, query = layer.config, layer.positions, segment.query
-    size, (key_heads, count) = query.shape[-2], segment.sink_key.shape[1:3]
+    """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing.
+
+    Their scores are the largest of many heads: rounded to half precision they would be off by more than the window's.
+    """
+    config, positions, query, key = layer.config, layer.positions, segment.query, segment.sink_key
+    size, (key_heads, count) = query.shape[-2], key.shape[1:3]
 
     def fold(query: Tensor) -> Tensor:
-        return rearrange(query * layer.scale, "b (h g) m d -> b h (g m) d", h=key_heads)
+        return rearrange(query, "b (h g) m d -> b h (g m) d", h=key_heads)
 
     scores = score_sinks(
         layer,
-        segment.sink_key,
+        key,
         distances(size, count, segment.start, query.device),
-        near=lambda: fold(positions.at(query, segment.start, config.latest_position)),
-        far=lambda: fold(positions.at_distance(query, config.limit_distance)),
+        near=lambda: fold(positions.at(query, segment.start, config.latest_position, layer.scale)),
+        far=lambda: fold(query),
+        # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
+        far_key=lambda: positions.at_distance(key, -config.limit_distance, layer.scale),
         slopes=None if positions.slopes is None else positions.slopes_on(query.device).view(key_heads, -1, 1, 1),
+        multiply=multiply_exactly,
     ).float()
     lse = scores.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)
