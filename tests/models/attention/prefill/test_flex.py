@@ -1,7 +1,10 @@
 """The block masks of the flex backend; its numbers are held against the dense definition with those of the others."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
+import torch._dynamo
 from torch.nn.attention.flex_attention import create_block_mask
 
 from models.attention.positions import RotaryPositions
@@ -67,3 +70,59 @@ def test_scores_of_the_first_tokens_are_not_rounded(width, limit, monkeypatch):
     monkeypatch.setattr(flex, "multiply_exactly", torch.matmul)
     assert exact < 0.4 * error()
     assert exact < 0.004
+
+
+SHAPES = [  # rows, columns and offset of segments: prompts of one and many segments, their last ones, texts that go on
+    (256, 256, 0),
+    (300, 300, 0),
+    (300, 363, 63),
+    (512, 575, 63),
+    (70, 70, 0),
+    (70, 133, 63),
+    (1, 64, 63),
+    (2, 65, 63),
+    (2048, 2048, 0),  # 16 blocks, as many as a head is wide
+]
+
+
+@pytest.fixture
+def compilations(monkeypatch) -> Iterator[list[int]]:
+    """Tensors that say they are on CUDA are attended as there, but for the kernel; gives what was compiled."""
+    compiled = []
+    torch._dynamo.reset()
+    attend = flex.compiled_flex(lambda graph, inputs: compiled.append(1) or graph.forward)
+    monkeypatch.setattr(flex, "flex_attention", attend)
+    yield compiled
+    torch._dynamo.reset()
+
+
+def attend_shape(batch: int, rows: int, columns: int, shift: int, nearest: int = 0, farthest: int = 64) -> None:
+    query, key = torch.randn(batch, 4, rows, 16), torch.randn(batch, 2, columns, 16)
+    mask = band_mask(rows, columns, shift, nearest, farthest, torch.device("cpu"))
+    out, lse = flex._flex(query, key, key, 0.25, None, mask)
+    assert out.shape == query.shape and lse.shape == query.shape[:3]
+
+
+def test_kinds_of_shapes_are_compiled_once(compilations):
+    """Sizes of 1 are a kind each; all other sizes, offsets and branches are taken by what was compiled for one."""
+    for branches in ((0, 64), (0, 40), (40, 64)):
+        for shape in SHAPES:
+            attend_shape(1, *shape, *branches)
+    assert len(compilations) <= 4
+    for batch in (2, 3):
+        for shape in SHAPES:
+            attend_shape(batch, *shape)
+    assert len(compilations) <= 8
+
+
+def test_beyond_the_most_that_is_compiled_it_is_an_error(compilations, monkeypatch):
+    monkeypatch.setitem(flex._LIMITS, "recompile_limit", 1)
+    attend_shape(1, 256, 256, 0)
+    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
+        attend_shape(2, 256, 256, 0)
+
+
+def test_what_cannot_be_compiled_is_an_error(compilations):
+    query = torch.randn(1, 2, 128, 16)
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        flex.flex_attention(query, query, query, lambda score, *index: score + torch._dynamo.graph_break() or score)
