@@ -68,6 +68,8 @@ def compiled_flex(backend: str | Callable = "inductor") -> Callable:
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, block_mask) -> tuple[Tensor, Tensor]:
     attend = _compiled() if query.is_cuda else flex_attention
+    # Part of a larger storage, they have strides that no compiler knows to be multiples of 16: no loads of 16 bytes.
+    key, value = key.contiguous(), value.contiguous()
     output, aux = attend(
         query, key, value, score_mod, block_mask, scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
     )

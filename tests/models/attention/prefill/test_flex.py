@@ -1,5 +1,6 @@
 """The block masks of the flex backend; its numbers are held against the dense definition with those of the others."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 import torch._dynamo
 from torch.nn.attention.flex_attention import create_block_mask
 
-from models.attention.positions import RotaryPositions
-from models.attention.prefill import flex
+from models.attention.decode.cache import LambdaLayer
+from models.attention.positions import AlibiPositions, RotaryPositions, mpt_slopes
+from models.attention.prefill import flex, rolling_window
 from models.attention.prefill.flex import band_mask
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
@@ -126,3 +128,25 @@ def test_what_cannot_be_compiled_is_an_error(compilations):
     query = torch.randn(1, 2, 128, 16)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         flex.flex_attention(query, query, query, lambda score, *index: score + torch._dynamo.graph_break() or score)
+
+
+@pytest.mark.parametrize("limit", [64, 40])
+@pytest.mark.parametrize("alibi", [False, True])
+def test_keys_and_values_are_contiguous_in_every_segment(limit, alibi, monkeypatch):
+    """A last segment, shorter than the others, does not fill the storage that the window rolls in."""
+    seen, kernel = [], flex.flex_attention
+
+    def recorded(query, key, value, *args, **kwargs):
+        seen.append((key.shape[-2], key.is_contiguous() and value.is_contiguous()))
+        return kernel(query, key, value, *args, **kwargs)
+
+    monkeypatch.setattr(flex, "flex_attention", recorded)
+    segment = dataclasses.replace(rolling_window.BACKENDS["flex"], segment=100)
+    monkeypatch.setitem(rolling_window.BACKENDS, "flex", segment)
+    positions = AlibiPositions(mpt_slopes(4)) if alibi else rotary(16)
+    layer = AttentionLayer(LambdaConfig(64, 4, limit, backend="flex"), positions, 0.25)
+    past = LambdaLayer(layer.config)
+    for length in (230, 110):
+        lambda_attention(*(torch.randn(2, heads, length, 16) for heads in (4, 2, 2)), layer, past)
+    assert {columns for columns, _ in seen} == {100, 163, 93, 73}
+    assert all(contiguous for _, contiguous in seen)
