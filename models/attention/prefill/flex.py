@@ -6,23 +6,19 @@ Compiled on CUDA, where it is the default; elsewhere it runs uncompiled and dens
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor
-from torch.nn.attention.flex_attention import AuxOutput, AuxRequest, BlockMask, flex_attention
+from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
+from ..compiled import compile_whole
 from ..config import AttentionLayer
 from ..sinks import score_sinks
 from .matrix_products import multiply_exactly
 from .segment import Segment, distances
 
 BLOCK = 128
-MOST_COMPILED = 256
-"""Kinds of shapes that are compiled: a dozen per device, for sizes of 1 are one each. 8, torch's own limit, are few."""
-
-_LIMITS = {"recompile_limit": MOST_COMPILED, "accumulated_recompile_limit": 4 * MOST_COMPILED}
 
 
 def attend_flex(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
@@ -44,26 +40,8 @@ def _merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable:
-    return compiled_flex()
-
-
-def compiled_flex(backend: str | Callable = "inductor") -> Callable:
-    """`flex_attention`, compiled for each kind of shape. backend: of torch.compile.
-
-    It never runs as it is, which would make scores n x n: what cannot be compiled, and a kind of shape beyond
-    MOST_COMPILED, is an error.
-    """
-    from torch._dynamo import config as dynamo_config  # seconds, which nobody else has to wait for
-    from torch.fx.experimental import _config as symbolic_config
-
-    compiled = torch.compile(flex_attention, dynamic=True, fullgraph=True, backend=backend)
-
-    def attend(*args: Any, **kwargs: Any) -> tuple[Tensor, AuxOutput]:
-        # Sizes that happen to be equal, 64 blocks and a head of 64, are not taken for the same one.
-        with dynamo_config.patch(_LIMITS), symbolic_config.patch(use_duck_shape=False):
-            return compiled(*args, **kwargs)
-
-    return attend
+    """It never runs as it is on a GPU, which would make scores n x n."""
+    return compile_whole(flex_attention)
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, block_mask) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import torch
 import torch._dynamo
 from torch.nn.attention.flex_attention import create_block_mask
 
+from models.attention.compiled import compile_whole
 from models.attention.decode.cache import LambdaLayer
 from models.attention.positions import AlibiPositions, RotaryPositions, mpt_slopes
 from models.attention.prefill import flex, rolling_window
@@ -92,7 +93,7 @@ def compilations(monkeypatch) -> Iterator[list[int]]:
     """Tensors that say they are on CUDA are attended as there, but for the kernel; gives what was compiled."""
     compiled = []
     torch._dynamo.reset()
-    attend = flex.compiled_flex(lambda graph, inputs: compiled.append(1) or graph.forward)
+    attend = compile_whole(flex.flex_attention, lambda graph, inputs: compiled.append(1) or graph.forward)
     monkeypatch.setattr(flex, "flex_attention", attend)
     yield compiled
     torch._dynamo.reset()
@@ -115,19 +116,6 @@ def test_kinds_of_shapes_are_compiled_once(compilations):
         for shape in SHAPES:
             attend_shape(batch, *shape)
     assert len(compilations) <= 8
-
-
-def test_beyond_the_most_that_is_compiled_it_is_an_error(compilations, monkeypatch):
-    monkeypatch.setitem(flex._LIMITS, "recompile_limit", 1)
-    attend_shape(1, 256, 256, 0)
-    with pytest.raises(torch._dynamo.exc.FailOnRecompileLimitHit):
-        attend_shape(2, 256, 256, 0)
-
-
-def test_what_cannot_be_compiled_is_an_error(compilations):
-    query = torch.randn(1, 2, 128, 16)
-    with pytest.raises(torch._dynamo.exc.Unsupported):
-        flex.flex_attention(query, query, query, lambda score, *index: score + torch._dynamo.graph_break() or score)
 
 
 @pytest.mark.parametrize("limit", [64, 40])
