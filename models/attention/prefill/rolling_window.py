@@ -19,13 +19,17 @@ Attend = Callable[[Segment, AttentionLayer, Tensor], None]
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to attend within a segment. segment: queries at once, what the rolling window grows by."""
+    """A way to attend within a segment.
+
+    segment, segment_on_gpu: queries at once, what the rolling window grows by. A GPU would wait for small ones.
+    """
 
     segment: int
+    segment_on_gpu: int
     attend: Attend
 
 
-BACKENDS = {"blockwise": Backend(1024, attend_blockwise), "flex": Backend(8192, attend_flex)}
+BACKENDS = {"blockwise": Backend(1024, 1024, attend_blockwise), "flex": Backend(8192, 65_536, attend_flex)}
 NARROWEST_FLEX = 16
 """Features of a head: the tensor cores' products, of which flex's kernel is made, have no narrower ones."""
 
@@ -72,9 +76,10 @@ def _parts(query: Tensor, value: Tensor, start: int, layer: AttentionLayer) -> l
     """The parts of the queries that are attended at once, in turn, and how."""
     backend, new_tokens = choose_backend(layer, query, value), query.shape[-2]
     within = tokens_within_window(query, start, layer)
+    size = backend.segment_on_gpu if query.is_cuda else backend.segment
     parts = [(slice(0, within), attend_within_window)] if within else []
-    for first in range(within, new_tokens, backend.segment):
-        parts.append((slice(first, min(first + backend.segment, new_tokens)), backend.attend))
+    for first in range(within, new_tokens, size):
+        parts.append((slice(first, min(first + size, new_tokens)), backend.attend))
     return parts
 
 

@@ -5,7 +5,7 @@ import torch
 
 from models.attention.prefill import matrix_products as products
 from models.attention.prefill.matrix_products import add_product, multiply, multiply_exactly
-from tests.fake_cuda import fake_cuda
+from tests.fake_cuda import GPU, fake_cuda
 
 onednn = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no product by oneDNN"
@@ -79,7 +79,7 @@ def test_exact_products_are_those_of_wider_operands(dtype):
 
 def test_on_a_gpu_exact_products_of_half_precision_are_one_launch_and_no_copy():
     with fake_cuda() as launched:
-        left, right = (torch.empty(2, 3, rows, 64, dtype=torch.bfloat16, device="cuda") for rows in (5, 7))
+        left, right = (torch.empty(2, 3, rows, 64, dtype=torch.bfloat16, device=GPU) for rows in (5, 7))
         product = multiply_exactly(left, right.mT)
         assert product.dtype == torch.float32 and product.shape == (2, 3, 5, 7)
     assert launched == ["bmm"]
