@@ -29,7 +29,7 @@ class Backend:
     attend: Attend
 
 
-BACKENDS = {"blockwise": Backend(1024, 1024, attend_blockwise), "flex": Backend(8192, 65_536, attend_flex)}
+BACKENDS = {"blockwise": Backend(1024, 8192, attend_blockwise), "flex": Backend(8192, 65_536, attend_flex)}
 NARROWEST_FLEX = 16
 """Features of a head: the tensor cores' products, of which flex's kernel is made, have no narrower ones."""
 

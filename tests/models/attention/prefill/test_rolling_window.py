@@ -60,6 +60,13 @@ def test_a_long_prompt_is_a_few_segments_beyond_its_first_window(kernel):
     assert kernel == 2 * [(size, size + 4095) for size in rows]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("shape", [SMOLLM2, LLAMA2_7B])
+def test_blockwise_takes_large_blocks_on_a_gpu(shape, dtype):
+    """Of 8,192 tokens, half of them beyond the window's beginning; with the blocks of a CPU it was 2,850 to 22,866."""
+    assert len(launches(shape, 8192, dtype, backend="blockwise")) <= 550
+
+
 def chosen(device: str, width: int, value_width: int, **config):
     layer = AttentionLayer(LambdaConfig(64, 4, 64, **config), AlibiPositions(torch.ones(2)), 0.25)
     with fake_cuda():
