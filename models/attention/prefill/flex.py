@@ -73,8 +73,7 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
     `create_block_mask` would evaluate the band on a dense rows x columns mask first. The last few are remembered
     across layers.
     """
-    # A tensor, so that another offset compiles nothing anew; filled on the device, which no copy has to wait for.
-    offset = torch.full((), shift, device=device)
+    offset = _offset(shift, device)
 
     def attended(batch, head, row, column):
         distance = offset + row - column
@@ -92,6 +91,14 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
     )
 
 
+def _offset(shift: int, device: torch.device) -> Tensor:
+    """int32, as rows and columns are in the kernel: with an int64 all of a block's distances would be 64 bits wide.
+
+    A tensor, so that another offset compiles nothing anew; filled on the device, which no copy has to wait for.
+    """
+    return torch.full((), shift, dtype=torch.int32, device=device)
+
+
 def block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
     """The number of chosen blocks in each row, int32 `[1, 1, R]`, and columns, theirs first, int32 `[1, 1, R, C]`."""
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)
@@ -102,7 +109,7 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
     if layer.positions.slopes is None:
         return None
     slopes, limit = layer.positions.slopes_on(device), layer.config.limit_distance
-    offset = torch.full((), shift, device=device)
+    offset = _offset(shift, device)
 
     def bias(score, batch, head, row, column):
         distance = offset + row - column

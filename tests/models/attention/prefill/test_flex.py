@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch._dynamo
 from torch.nn.attention.flex_attention import create_block_mask
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.attention.compiled import compile_whole
 from models.attention.decode.cache import LambdaLayer
@@ -138,3 +139,30 @@ def test_keys_and_values_are_contiguous_in_every_segment(limit, alibi, monkeypat
         lambda_attention(*(torch.randn(2, heads, length, 16) for heads in (4, 2, 2)), layer, past)
     assert {columns for columns, _ in seen} == {100, 163, 93, 73}
     assert all(contiguous for _, contiguous in seen)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_distances_are_32_bits_wide_in_the_kernel(bias):
+    """Where rows and columns are, as a kernel has them."""
+    index = torch.tensor([3], dtype=torch.int32)
+    attended = band_mask(200, 263, 63, 0, 64, torch.device("cpu")).mask_mod
+    if bias:
+        layer = AttentionLayer(LambdaConfig(64, 4, 40), AlibiPositions(mpt_slopes(4)), 0.25)
+        attended = flex._alibi(layer, 63, torch.device("cpu"))
+    with _Integers() as integers:
+        attended(*[torch.tensor(1.0)] * bias, index, index, index, index)
+    assert integers.dtypes == {torch.int32}
+
+
+class _Integers(TorchDispatchMode):
+    """Collects the integer dtypes of what arithmetic gives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        if not result.is_floating_point() and result.dtype != torch.bool:
+            self.dtypes.add(result.dtype)
+        return result
