@@ -1,7 +1,8 @@
 """Λ-attention by torch's `flex_attention`: a fused kernel for the window, merged with the few first tokens by
 log-sum-exp.
 
-Compiled on CUDA, where it is the default; elsewhere it runs uncompiled and dense, which serves the tests only.
+Compiled on CUDA, where it is the default in half precision; elsewhere it runs uncompiled and dense, which serves the
+tests only.
 """
 
 from collections.abc import Callable

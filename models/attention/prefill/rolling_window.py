@@ -38,6 +38,7 @@ def choose_backend(layer: AttentionLayer, query: Tensor, value: Tensor) -> Backe
     """The backend that the configuration names, or the fastest one for these tensors.
 
     Middle keys need "blockwise"; so do heads narrower than NARROWEST_FLEX on a GPU: UserError where flex is named.
+    In float32 flex's kernel has no tensor cores and spills its registers; those of plain products do neither.
     """
     name, width = layer.config.backend, min(query.shape[-1], value.shape[-1])
     too_narrow = query.is_cuda and width < NARROWEST_FLEX
@@ -47,7 +48,8 @@ def choose_backend(layer: AttentionLayer, query: Tensor, value: Tensor) -> Backe
             "take blockwise, or leave it out"
         )
     if name == "auto":
-        name = "flex" if query.is_cuda and not layer.config.triangle_offset and not too_narrow else "blockwise"
+        takes_flex = query.is_cuda and query.element_size() == 2 and not layer.config.triangle_offset and not too_narrow
+        name = "flex" if takes_flex else "blockwise"
     return BACKENDS[name]
 
 

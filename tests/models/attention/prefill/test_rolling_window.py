@@ -67,10 +67,10 @@ def test_blockwise_takes_large_blocks_on_a_gpu(shape, dtype):
     assert len(launches(shape, 8192, dtype, backend="blockwise")) <= 550
 
 
-def chosen(device: str, width: int, value_width: int, **config):
+def chosen(device: str, width: int, value_width: int, dtype=torch.bfloat16, **config):
     layer = AttentionLayer(LambdaConfig(64, 4, 64, **config), AlibiPositions(torch.ones(2)), 0.25)
     with fake_cuda():
-        query, value = (torch.empty(1, 2, 8, x, device=device, dtype=torch.bfloat16) for x in (width, value_width))
+        query, value = (torch.empty(1, 2, 8, x, device=device, dtype=dtype) for x in (width, value_width))
         return choose_backend(layer, query, value).attend
 
 
@@ -82,6 +82,9 @@ def chosen(device: str, width: int, value_width: int, **config):
         (GPU, (16, 16), {}, attend_flex),
         (GPU, (8, 8), {}, attend_blockwise),
         (GPU, (64, 8), {}, attend_blockwise),
+        (GPU, (64, 64), {"dtype": torch.float16}, attend_flex),
+        (GPU, (64, 64), {"dtype": torch.float32}, attend_blockwise),
+        (GPU, (64, 64), {"dtype": torch.float32, "backend": "flex"}, attend_flex),
         (GPU, (64, 64), {"triangle_offset": 1.0}, attend_blockwise),
         (GPU, (64, 64), {"backend": "blockwise"}, attend_blockwise),
         ("cpu", (8, 8), {"backend": "flex"}, attend_flex),
