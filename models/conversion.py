@@ -34,6 +34,7 @@ from .assumptions import (
 )
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
+from .attention.inputs import check_layers_agree, check_positions, new_columns, refuse_two_caches
 from .attention.positions import PositionEncoding
 from .attention.ragged import RealTokens, attend_batch
 from .attention.settings import SAME_AS_LOCAL
@@ -113,14 +114,14 @@ class _Conversion:
         tokens = inputs["inputs_embeds"] if tokens is None else tokens
         if inputs.get("output_attentions") or base.config.output_attentions:
             raise ValueError("Λ-attention never holds attention weights: output_attentions is not available")
-        mask = _new_columns(inputs.get(ATTENTION_MASK), tokens.shape[1])
-        _check_positions(inputs.get("position_ids"), mask)
+        mask = new_columns(inputs.get(ATTENTION_MASK), tokens.shape[1])
+        check_positions(inputs.get("position_ids"), mask)
         self.real = RealTokens.from_mask(mask)
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
-            self.positions.begin_forward()
+            self.positions.begin_forward(*tokens.shape[:2])
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
         if cache is not None:
-            _check_layers_agree(cache)
+            check_layers_agree(cache)
             for layer in cache.layers:
                 layer.expect(tokens.shape[1])
         inputs[self.cache_name] = cache
@@ -145,21 +146,6 @@ class _Conversion:
         return LambdaCache(self.config, len(self.modules)) if use_cache else None
 
 
-def _check_layers_agree(cache: Cache) -> None:
-    """Raise ValueError for a cache that a forward was interrupted in: some of its layers are ahead of the others."""
-    first = cache.layers[0]
-    if first.step is None and any(layer.columns != first.columns for layer in cache.layers):
-        raise ValueError(
-            "the layers of this cache have read different numbers of tokens: a forward was interrupted between them, "
-            "so begin with a new cache"
-        )
-
-
-def _refuse_two_caches(model: nn.Module, args: tuple, kwargs: dict) -> None:
-    """Before the causal LM's forward: where two are given, Transformers would leave one out."""
-    find_cache(kwargs)
-
-
 def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
     """Raise TypeError unless an attention module is made of these parts: another one would be left out silently."""
     held = {name for name, part in module.named_children() if not isinstance(part, nn.Dropout)}
@@ -169,27 +155,6 @@ def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
             f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
             f"where Λ-attention knows {', '.join(sorted(parts))}; supported are {supported_range()}"
         )
-
-
-def _new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
-    """The padding mask `[B, n]` of the new tokens, from one that may also cover the cached ones."""
-    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new_tokens):
-        raise ValueError(
-            f"Λ-attention takes a padding mask of shape [batch, tokens], with at least the {new_tokens} new tokens, "
-            f"not {list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}"
-        )
-    return None if mask is None else mask[:, -new_tokens:]
-
-
-def _check_positions(position_ids: Tensor | None, mask: Tensor | None) -> None:
-    """Positions are counted from a row's first real token, so they must be consecutive: no packed sequences."""
-    if position_ids is None or position_ids.shape[-1] < 2:
-        return
-    steps = position_ids.diff(dim=-1)
-    if mask is not None:
-        steps = torch.where(mask[:, 1:].bool() & mask[:, :-1].bool(), steps, 1)
-    if bool((steps != 1).any()):
-        raise ValueError("Λ-attention needs consecutive position_ids within a row: packed sequences are not supported")
 
 
 class _InferenceOnly(torch.autograd.Function):
@@ -272,7 +237,7 @@ def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig)
         module.lambda_conversion = conversion
         setattr(module, _forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion
-    conversion.hooks += (model.register_forward_pre_hook(_refuse_two_caches, with_kwargs=True),)
+    conversion.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
     conversion.use_cache_in_generation(model)
     model.config.lambda_attention = config.to_dict()
     logger.info("Λ-attention in %d layers of %s", len(conversion.modules), type(model).__name__)

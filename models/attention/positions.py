@@ -20,32 +20,37 @@ Table = tuple[Tensor, Tensor]
 
 TABLE_BLOCK = 2048
 CACHED_BLOCKS = 32
-"""Tables are computed this many positions at once, and this many of them are kept."""
+"""Tables are computed this many positions at once; this many are kept beside those of the tokens of a forward."""
 
 
 class _BlockTables:
-    """Tables by block and device: those that were used since the forward before the last, at most CACHED_BLOCKS.
+    """Tables by block and device: those that were used since the forward before the last, at most as many as `room`.
 
-    A stream moves on and never comes back: without `begin_forward` it would fill the room for all of them.
+    Layer after layer goes through the positions of a forward from the first one on: with room for fewer blocks than it
+    has, each would find none of them. A stream moves on and never comes back: without `begin_forward` it would fill
+    the room.
     """
 
     def __init__(self, compute: Callable[[int, torch.device], Table]) -> None:
         self._compute = compute
         self._tables: OrderedDict[tuple[int, torch.device], Table] = OrderedDict()
         self._used: set[tuple[int, torch.device]] = set()
+        self.room = CACHED_BLOCKS
 
     def __call__(self, block: int, device: torch.device) -> Table:
         key = block, device
         if key not in self._tables:
             self._tables[key] = self._compute(block, device)
-            if len(self._tables) > CACHED_BLOCKS:
+            while len(self._tables) > self.room:
                 self._tables.popitem(last=False)
         self._tables.move_to_end(key)
         self._used.add(key)
         return self._tables[key]
 
-    def begin_forward(self) -> None:
-        """Drop what the forward that has ended did not use."""
+    def begin_forward(self, rows: int, columns: int) -> None:
+        """Drop what the forward that has ended did not use, and make room for one over so many rows and columns."""
+        blocks_of_row = columns // TABLE_BLOCK + 2  # it may begin and end within one
+        self.room = rows * blocks_of_row + CACHED_BLOCKS
         for key in self._tables.keys() - self._used:
             del self._tables[key]
         self._used.clear()
@@ -84,9 +89,12 @@ class RotaryPositions:
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
         return self
 
-    def begin_forward(self) -> None:
-        """Forget tables that the last forward did not use; to be called before each forward of a model."""
-        self._block_table.begin_forward()
+    def begin_forward(self, rows: int, columns: int) -> None:
+        """Forget tables that the last forward did not use; to be called before each forward of a model.
+
+        rows, columns: of the tokens that it reads. Its tables are all kept until the next one, one for all layers.
+        """
+        self._block_table.begin_forward(rows, columns)
 
     def on(self, device: torch.device) -> "RotaryPositions":
         """The same, with its tensors there."""
@@ -177,7 +185,7 @@ class AlibiPositions:
         """The same, with its tensors there."""
         return replace(self, slopes=self.slopes.to(device))
 
-    def begin_forward(self) -> None:
+    def begin_forward(self, rows: int, columns: int) -> None:
         """Nothing to forget."""
 
     def at(self, x: Tensor, start: int, latest: int | None = None, scale: float = 1.0) -> Tensor:

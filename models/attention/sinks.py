@@ -25,19 +25,21 @@ def score_sinks(
     slopes: Tensor | None,
     far_key: Callable[[], Tensor] | None = None,
     beyond_window: bool = False,
+    multiply: Callable[[Tensor, Tensor], Tensor] = torch.matmul,
 ) -> Tensor:
     """Scores `[*, g * m, S]` of the first S keys, `[*, S, d]` as projected; -inf where a window holds them.
 
     distance: int64 `i - j`, to broadcast against `[*, g, m, S]`. near: queries encoded at min(i, latest_position), and
     scaled. far: queries encoded at the limit distance, and scaled; or, with `far_key`, which gives the keys `R_-D k`,
     scaled, queries as projected: `(R_D q)·k = q·(R_-D k)`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None.
-    beyond_window: the caller knows that no window holds one of these keys.
+    beyond_window: the caller knows that no window holds one of these keys. multiply: gives matrix products of queries
+    and keys, in the dtype of the scores.
     """
     config, encoding = layer.config, layer.positions
     limit, queries = config.limit_distance, distance.shape[-2]
 
     def score(query: Tensor, key: Tensor) -> Tensor:
-        return rearrange(query @ key.mT, "... (g m) s -> ... g m s", m=queries)
+        return rearrange(multiply(query, key.mT), "... (g m) s -> ... g m s", m=queries)
 
     if slopes is not None:
         scores = score(near(), key).float() - slopes * felt_distance(distance, config)

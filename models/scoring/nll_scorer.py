@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils._triton import has_triton
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..assumptions import LOGIT_CAP, LOGIT_SCALE, LOGITS_SCALING
+from ..attention.compiled import compile_whole
 
 SLICE_POSITIONS = 1024
 SLICE_LOGITS = 2**25  # float32 logits alive at once: 128 MiB
+LARGER_ON_GPU = 8  # both of them: there the logits are never made float32, and a launch costs as much as many of them
 
 
 class NllScorer(nn.Module):
@@ -58,7 +62,7 @@ def scoring_head(head: nn.Module, targets: Tensor, config: PretrainedConfig) -> 
             logits = transform(project(hidden[:, part]))
             nll[:, part] = _nll(logits, targets[:, part])
             start += step
-            step = max(1, min(SLICE_POSITIONS, SLICE_LOGITS // logits[:, 0].numel()))
+            step = _positions_at_once(logits)
         return nll
 
     replaced = head.__dict__.get("forward")  # Accelerate's device hooks keep theirs on the instance
@@ -71,10 +75,35 @@ def scoring_head(head: nn.Module, targets: Tensor, config: PretrainedConfig) -> 
             head.forward = replaced
 
 
+def _positions_at_once(logits: Tensor) -> int:
+    """The length of a slice, from the logits [batch, m, vocab] of another one."""
+    larger = LARGER_ON_GPU if _takes_fused(logits) else 1
+    return max(1, min(larger * SLICE_POSITIONS, larger * SLICE_LOGITS // logits[:, 0].numel()))
+
+
 def _nll(logits: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy per token, in float32: logits [batch, m, vocab], targets [batch, m] -> [batch, m]."""
-    logits = logits.float()
-    return F.cross_entropy(logits.flatten(0, 1), targets.to(logits.device).flatten(), reduction="none").view_as(targets)
+    loss = _fused_loss() if _takes_fused(logits) else _loss
+    return loss(logits.flatten(0, 1), targets.to(logits.device).flatten()).view_as(targets)
+
+
+def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    return F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def _takes_fused(logits: Tensor) -> bool:
+    return logits.is_cuda and has_triton()
+
+
+@lru_cache(maxsize=1)
+def _fused_loss() -> Callable[[Tensor, Tensor], Tensor]:
+    """`_loss` in one kernel that reads the logits as they are and writes no copy of them."""
+
+    def loss(logits: Tensor, targets: Tensor) -> Tensor:
+        chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
+        return logits.float().logsumexp(-1) - chosen.float()
+
+    return compile_whole(loss)
 
 
 def _logit_transform(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:

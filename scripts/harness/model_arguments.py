@@ -129,7 +129,7 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
         "--backend",
         choices=BACKENDS,
         help="'blockwise' (matrix products, any device) or 'flex' (torch's fused flex_attention, for CUDA) "
-        "(default: auto, flex on CUDA)",
+        "(default: auto, flex on CUDA in half precision)",
     )
     group.add_argument(
         "--sink_positions",

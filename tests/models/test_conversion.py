@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
 from models.assumptions import cache_of, with_cache
+from models.attention import positions
 from models.attention.decode.cache import LambdaCache
 from models.gpt_j import convert_gpt_j_model
 from models.gpt_neox import convert_gpt_neox_model
@@ -24,6 +25,7 @@ from models.model_base import (
     supported_model_types,
 )
 from models.mpt_7b import convert_mpt_model
+from models.scoring.stream_scorer import StreamScorer
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -230,3 +232,20 @@ def test_pretraining_length_is_that_before_scaling():
     assert pretraining_length(tiny_config("gptj")) == PRETRAINING_LENGTH
     yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 16}
     assert pretraining_length(tiny_config("llama", rope_parameters=yarn)) == 16
+
+
+def test_all_layers_of_a_forward_share_one_rotary_table(monkeypatch):
+    """Of positions many times as many as tables are kept for otherwise, and in a stream too."""
+    monkeypatch.setattr(positions, "TABLE_BLOCK", 4)
+    monkeypatch.setattr(positions, "CACHED_BLOCKS", 2)
+    computed, compute = [], positions.RotaryPositions._compute_block_table
+    monkeypatch.setattr(
+        positions.RotaryPositions, "_compute_block_table", lambda *args: computed.append(args[1]) or compute(*args)
+    )
+    model = convert_llama_model(tiny_model("llama", num_hidden_layers=5), 8, 2)
+    scorer = StreamScorer(model)
+    for chunk in tiny_input_ids(2, 120).split(60, dim=1):
+        with torch.no_grad():
+            scorer(chunk)
+    assert sorted(computed) == sorted({*computed})
+    assert {*range(30)} <= {*computed}

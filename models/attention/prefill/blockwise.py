@@ -20,6 +20,9 @@ SCORE_COLUMN_BYTES = 1536
 """Queries of a block, and bytes of a column of scores: where heads share keys, a block has fewer queries."""
 SCORE_BUFFER_BYTES = 2 * 2**20
 """Key heads are scored together up to this size, so that the softmax and both products find their scores in cache."""
+GPU_QUERY_BLOCK = 512
+GPU_SCORE_BUFFER_BYTES = 2**29
+"""The same on a GPU, where a launch costs as much as megabytes: all heads at once, and key heads in longer columns."""
 SAFE_SUMS = 2.0**-60, 2.0**60
 """Bounds of sums of weights `2^score`: within, float32 and bfloat16 lose no weight that counts, and none overflows."""
 
@@ -28,9 +31,9 @@ def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) ->
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
     shared, count = SegmentScores(segment, layer), segment.query.shape[-2]
     shifted = [segment.query.is_cuda] * shared.heads  # a GPU would wait for the answer whether sums are safe
-    sinks, size = _weigh_sinks(shared), _block_size(shared)
+    sinks, (size, buffer_bytes) = _weigh_sinks(shared), _block_sizes(shared)
     for first in range(0, count, size):
-        block = Block(shared, first, min(first + size, count), SCORE_BUFFER_BYTES)
+        block = Block(shared, first, min(first + size, count), buffer_bytes)
         _attend_block(block, shifted, sinks, output)
 
 
@@ -46,13 +49,17 @@ def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
     return tuple(rearrange(x, rows, g=shared.group) for x in (weights @ shared.sink_values, total))
 
 
-def _block_size(shared: SegmentScores) -> int:
-    """Queries per block; fewer where the middle makes each row of scores as long as the sequence."""
-    size = max(1, min(QUERY_BLOCK, SCORE_COLUMN_BYTES // shared.dtype.itemsize // shared.group))
+def _block_sizes(shared: SegmentScores) -> tuple[int, int]:
+    """Queries per block and bytes of its scores; fewer where the middle makes each row as long as the sequence."""
+    if shared.values.is_cuda:
+        size, buffer_bytes = GPU_QUERY_BLOCK, GPU_SCORE_BUFFER_BYTES
+    else:
+        size, buffer_bytes = QUERY_BLOCK, SCORE_BUFFER_BYTES
+        size = max(1, min(size, SCORE_COLUMN_BYTES // shared.dtype.itemsize // shared.group))
     if shared.segment.history is None:
-        return size
+        return size, buffer_bytes
     row_bytes = 4 * shared.group * (shared.segment.start + shared.segment.query.shape[-2])
-    return max(1, min(size, SCORE_BUFFER_BYTES // row_bytes))
+    return max(1, min(size, buffer_bytes // row_bytes)), buffer_bytes
 
 
 def _attend_block(block: Block, shifted: list[bool], sinks: tuple[Tensor, Tensor], output: Tensor) -> None:

@@ -1,9 +1,11 @@
 """Λ-attention by torch's `flex_attention`: a fused kernel for the window, merged with the few first tokens by
 log-sum-exp.
 
-Compiled on CUDA, where it is the default; elsewhere it runs uncompiled and dense, which serves the tests only.
+Compiled on CUDA, where it is the default in half precision; elsewhere it runs uncompiled and dense, which serves the
+tests only.
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import torch
@@ -11,8 +13,10 @@ from einops import rearrange
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
+from ..compiled import compile_whole
 from ..config import AttentionLayer
 from ..sinks import score_sinks
+from .matrix_products import multiply_exactly
 from .segment import Segment, distances
 
 BLOCK = 128
@@ -36,12 +40,15 @@ def _merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 @lru_cache(maxsize=1)
-def _compiled():
-    return torch.compile(flex_attention, dynamic=True)
+def _compiled() -> Callable:
+    """It never runs as it is on a GPU, which would make scores n x n."""
+    return compile_whole(flex_attention)
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, block_mask) -> tuple[Tensor, Tensor]:
     attend = _compiled() if query.is_cuda else flex_attention
+    # Part of a larger storage, they have strides that no compiler knows to be multiples of 16: no loads of 16 bytes.
+    key, value = key.contiguous(), value.contiguous()
     output, aux = attend(
         query, key, value, score_mod, block_mask, scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
     )
@@ -67,8 +74,7 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
     `create_block_mask` would evaluate the band on a dense rows x columns mask first. The last few are remembered
     across layers.
     """
-    # A tensor, so that another offset compiles nothing anew; filled on the device, which no copy has to wait for.
-    offset = torch.full((), shift, device=device)
+    offset = _offset(shift, device)
 
     def attended(batch, head, row, column):
         distance = offset + row - column
@@ -86,6 +92,14 @@ def band_mask(rows: int, columns: int, shift: int, nearest: int, farthest: int, 
     )
 
 
+def _offset(shift: int, device: torch.device) -> Tensor:
+    """int32, as rows and columns are in the kernel: with an int64 all of a block's distances would be 64 bits wide.
+
+    A tensor, so that another offset compiles nothing anew; filled on the device, which no copy has to wait for.
+    """
+    return torch.full((), shift, dtype=torch.int32, device=device)
+
+
 def block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
     """The number of chosen blocks in each row, int32 `[1, 1, R]`, and columns, theirs first, int32 `[1, 1, R, C]`."""
     order = chosen.int().argsort(dim=-1, descending=True, stable=True)
@@ -96,7 +110,7 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
     if layer.positions.slopes is None:
         return None
     slopes, limit = layer.positions.slopes_on(device), layer.config.limit_distance
-    offset = torch.full((), shift, device=device)
+    offset = _offset(shift, device)
 
     def bias(score, batch, head, row, column):
         distance = offset + row - column
@@ -106,20 +120,26 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
 
 
 def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
-    """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing."""
-    config, positions, query = layer.config, layer.positions, segment.query
-    size, (key_heads, count) = query.shape[-2], segment.sink_key.shape[1:3]
+    """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing.
+
+    Their scores are the largest of many heads: rounded to half precision they would be off by more than the window's.
+    """
+    config, positions, query, key = layer.config, layer.positions, segment.query, segment.sink_key
+    size, (key_heads, count) = query.shape[-2], key.shape[1:3]
 
     def fold(query: Tensor) -> Tensor:
-        return rearrange(query * layer.scale, "b (h g) m d -> b h (g m) d", h=key_heads)
+        return rearrange(query, "b (h g) m d -> b h (g m) d", h=key_heads)
 
     scores = score_sinks(
         layer,
-        segment.sink_key,
+        key,
         distances(size, count, segment.start, query.device),
-        near=lambda: fold(positions.at(query, segment.start, config.latest_position)),
-        far=lambda: fold(positions.at_distance(query, config.limit_distance)),
+        near=lambda: fold(positions.at(query, segment.start, config.latest_position, layer.scale)),
+        far=lambda: fold(query),
+        # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
+        far_key=lambda: positions.at_distance(key, -config.limit_distance, layer.scale),
         slopes=None if positions.slopes is None else positions.slopes_on(query.device).view(key_heads, -1, 1, 1),
+        multiply=multiply_exactly,
     ).float()
     lse = scores.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)

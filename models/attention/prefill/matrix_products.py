@@ -39,6 +39,16 @@ def add_product(left: Tensor, right: Tensor, total: Tensor) -> None:
             sums.addmm_(rows, columns)
 
 
+def multiply_exactly(left: Tensor, right: Tensor) -> Tensor:
+    """The matrix products of left `[B, H, m, k]` and right `[B, H, k, n]`, not rounded to their dtype if it is half."""
+    if left.element_size() > 2:
+        return left @ right
+    if not left.is_cuda:  # there is no such operator
+        return left.float() @ right.float()
+    products = torch.bmm(left.flatten(0, 1), right.flatten(0, 1), out_dtype=torch.float32)
+    return products.unflatten(0, left.shape[:2])
+
+
 def _takes_onednn(rows: Tensor, columns: Tensor) -> bool:
     large = rows.numel() * columns.shape[-1] >= LARGE_PRODUCT
     return large and rows.dtype == torch.float32 and rows.device.type == "cpu" and mkl_is_slow()

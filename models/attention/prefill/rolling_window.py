@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ...errors import UserError
 from ..config import AttentionLayer
 from ..decode.cache import LambdaLayer
 from .blockwise import attend_blockwise
@@ -18,20 +19,37 @@ Attend = Callable[[Segment, AttentionLayer, Tensor], None]
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to attend within a segment. segment: queries at once, what the rolling window grows by."""
+    """A way to attend within a segment.
+
+    segment, segment_on_gpu: queries at once, what the rolling window grows by. A GPU would wait for small ones.
+    """
 
     segment: int
+    segment_on_gpu: int
     attend: Attend
 
 
-BACKENDS = {"blockwise": Backend(1024, attend_blockwise), "flex": Backend(8192, attend_flex)}
+BACKENDS = {"blockwise": Backend(1024, 8192, attend_blockwise), "flex": Backend(8192, 65_536, attend_flex)}
+NARROWEST_FLEX = 16
+"""Features of a head: the tensor cores' products, of which flex's kernel is made, have no narrower ones."""
 
 
-def choose_backend(layer: AttentionLayer, query: Tensor) -> Backend:
-    """The backend that the configuration names, or the fastest one for this device. Middle keys need "blockwise"."""
-    name = layer.config.backend
+def choose_backend(layer: AttentionLayer, query: Tensor, value: Tensor) -> Backend:
+    """The backend that the configuration names, or the fastest one for these tensors.
+
+    Middle keys need "blockwise"; so do heads narrower than NARROWEST_FLEX on a GPU: UserError where flex is named.
+    In float32 flex's kernel has no tensor cores and spills its registers; those of plain products do neither.
+    """
+    name, width = layer.config.backend, min(query.shape[-1], value.shape[-1])
+    too_narrow = query.is_cuda and width < NARROWEST_FLEX
+    if name == "flex" and too_narrow:
+        raise UserError(
+            f"--backend flex needs heads of at least {NARROWEST_FLEX} features on a GPU, and these have {width}: "
+            "take blockwise, or leave it out"
+        )
     if name == "auto":
-        name = "flex" if query.is_cuda and not layer.config.triangle_offset else "blockwise"
+        takes_flex = query.is_cuda and query.element_size() == 2 and not layer.config.triangle_offset and not too_narrow
+        name = "flex" if takes_flex else "blockwise"
     return BACKENDS[name]
 
 
@@ -40,7 +58,7 @@ def attend_prefill(
 ) -> Tensor:
     """`lambda_attention` for any n. Shapes as there; all rows of `past` stand at one position."""
     new_tokens, start = query.shape[-2], 0 if past is None else past.position
-    parts = _parts(query, start, layer)
+    parts = _parts(query, value, start, layer)
     sinks, history = _beginning(key, value, layer, past)
     window = _RollingWindow(
         key, value, layer, past, incoming=max((part.stop - part.start for part, _ in parts), default=0)
@@ -56,13 +74,14 @@ def attend_prefill(
     return output
 
 
-def _parts(query: Tensor, start: int, layer: AttentionLayer) -> list[tuple[slice, Attend]]:
+def _parts(query: Tensor, value: Tensor, start: int, layer: AttentionLayer) -> list[tuple[slice, Attend]]:
     """The parts of the queries that are attended at once, in turn, and how."""
-    backend, new_tokens = choose_backend(layer, query), query.shape[-2]
+    backend, new_tokens = choose_backend(layer, query, value), query.shape[-2]
     within = tokens_within_window(query, start, layer)
+    size = backend.segment_on_gpu if query.is_cuda else backend.segment
     parts = [(slice(0, within), attend_within_window)] if within else []
-    for first in range(within, new_tokens, backend.segment):
-        parts.append((slice(first, min(first + backend.segment, new_tokens)), backend.attend))
+    for first in range(within, new_tokens, size):
+        parts.append((slice(first, min(first + size, new_tokens)), backend.attend))
     return parts
 
 

@@ -22,13 +22,17 @@ def tokens_within_window(query: Tensor, start: int, layer: AttentionLayer) -> in
 
 def attend_within_window(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of a segment from position 0 on into output `[B, Hq, m, d_v]`."""
+    key, value = segment.window_key, segment.window_value
+    group = segment.query.shape[1] // key.shape[1]
+    if group > 1 and key.is_cuda and key.element_size() > 2:  # no fused kernel shares keys there: scores would be n x n
+        key, value, group = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1), 1
     output.copy_(
         F.scaled_dot_product_attention(
             layer.positions.at(segment.query, 0),
-            segment.window_key,
-            segment.window_value,
+            key,
+            value,
             is_causal=True,
             scale=layer.scale,
-            enable_gqa=segment.query.shape[1] != segment.window_key.shape[1],
+            enable_gqa=group > 1,
         )
     )

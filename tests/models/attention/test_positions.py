@@ -5,7 +5,7 @@ import torch
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
 from models.attention.config import LambdaConfig
-from models.attention.positions import TABLE_BLOCK, RotaryPositions, mpt_slopes, rotary_from_config
+from models.attention.positions import CACHED_BLOCKS, TABLE_BLOCK, RotaryPositions, mpt_slopes, rotary_from_config
 from tests.tiny_models import tiny_model
 
 ROPE_TYPES = {
@@ -104,8 +104,51 @@ def test_a_stream_keeps_only_the_tables_that_its_last_forward_used():
     positions = RotaryPositions(torch.ones(4, dtype=torch.float64))
     tables = positions._block_table._tables
     for start in range(0, 50 * TABLE_BLOCK, TABLE_BLOCK):
-        positions.begin_forward()
+        positions.begin_forward(1, TABLE_BLOCK + 5)
         positions.at(torch.zeros(1, 1, TABLE_BLOCK + 5, 8), start)
         positions.at_distance(torch.zeros(1, 1, 1, 8), 3)
         assert {0, start // TABLE_BLOCK, start // TABLE_BLOCK + 1} <= {block for block, _ in tables}
         assert len(tables) <= 4
+
+
+@pytest.fixture
+def computed(monkeypatch) -> list[int]:
+    """The blocks whose cosines were computed, in turn."""
+    blocks, compute = [], RotaryPositions._compute_block_table
+
+    def counted(self, block, device):
+        blocks.append(block)
+        return compute(self, block, device)
+
+    monkeypatch.setattr(RotaryPositions, "_compute_block_table", counted)
+    return blocks
+
+
+@pytest.mark.parametrize("start", [0, 777, 10**8])
+@pytest.mark.parametrize("limit", [4096, 10**6])
+def test_all_layers_of_a_long_forward_share_one_table(start, limit, computed):
+    """In segments, as a layer takes them; at 131,072 tokens there are twice as many blocks as are kept otherwise."""
+    positions, length, segment = RotaryPositions(torch.ones(1, dtype=torch.float64)), 131_072, 8192
+    positions.begin_forward(1, length)
+    for _ in range(6):
+        for first in range(start, start + length, segment):
+            positions.at(torch.zeros(segment, 2), first)
+            positions.at_distance(torch.zeros(1, 2), limit)
+    assert len(computed) == len(set(computed)) > CACHED_BLOCKS
+
+
+def test_rows_at_different_positions_share_one_table_among_layers(computed):
+    positions, length = RotaryPositions(torch.ones(1, dtype=torch.float64)), 20_000
+    positions.begin_forward(3, length)
+    for _ in range(6):
+        for start in (5, 10**6, 10**7):
+            positions.at(torch.zeros(length, 2), start)
+    assert len(computed) == len(set(computed)) > CACHED_BLOCKS - 2
+
+
+def test_a_long_forward_leaves_no_room_behind(computed):
+    positions = RotaryPositions(torch.ones(1, dtype=torch.float64))
+    for length in (131_072, 10, 10):
+        positions.begin_forward(1, length)
+        positions.at(torch.zeros(length, 2), 0)
+    assert len(positions._block_table._tables) == 1

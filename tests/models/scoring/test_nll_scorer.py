@@ -112,3 +112,47 @@ def test_half_precision_loss_is_taken_in_float32():
     input_ids = tiny_input_ids(1, 12)
     assert score(model, input_ids).dtype == torch.float32
     torch.testing.assert_close(score(model, input_ids).double(), nll_from_full_logits(model, input_ids))
+
+
+@pytest.fixture
+def fused(monkeypatch):
+    """Scoring as on a GPU: compiled here for the CPU."""
+    monkeypatch.setattr(nll_scorer, "_takes_fused", lambda logits: True)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 50.0])
+def test_the_fused_loss_is_the_same(dtype, spread):
+    generator = torch.Generator().manual_seed(0)
+    for rows in (1, 2, 33):
+        logits = (spread * torch.randn(rows, 1000, generator=generator)).to(dtype)
+        targets = torch.randint(1000, (rows,), generator=generator)
+        fused_loss = nll_scorer._fused_loss()(logits, targets)
+        assert fused_loss.dtype == torch.float32
+        torch.testing.assert_close(fused_loss, nll_scorer._loss(logits, targets), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("model_type", ["llama", "granite", "mpt"])
+def test_texts_score_the_same_with_the_fused_loss(model_type, request):
+    model, input_ids = tiny_model(model_type, **OVERRIDES.get(model_type, {})), tiny_input_ids(2, 40)
+    expected = score(model, input_ids)
+    request.getfixturevalue("fused")
+    torch.testing.assert_close(score(model, input_ids), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_slices_on_a_gpu_are_larger(fused, monkeypatch):
+    logits = torch.empty(1, 1, 49_152, dtype=torch.bfloat16)
+    assert nll_scorer._positions_at_once(logits) == 5461
+    monkeypatch.undo()
+    assert nll_scorer._positions_at_once(logits) == 682
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")
+def test_the_fused_loss_copies_no_logits():
+    logits, targets = torch.randn(3000, 50_000).bfloat16(), torch.randint(50_000, (3000,))  # 300 MB
+    loss = nll_scorer._fused_loss()
+    loss(logits[:2], targets[:2])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = peak_memory(torch.device("cpu"))
+    loss(logits, targets)
+    assert peak_memory(torch.device("cpu")) - before < 0.25 * logits.nbytes

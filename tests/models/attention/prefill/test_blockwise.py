@@ -102,3 +102,15 @@ def test_float16_sums_of_many_keys_do_not_overflow():
     case = make_case(LambdaConfig(4000, 3, 4000, backend="blockwise"), 4100, dtype=torch.float16)
     flat = dataclasses.replace(case, query=0 * case.query, value=case.value.abs() + 30)
     assert flat.attend()[..., -1, :].min() > 30 and flat.attend().max() < 40
+
+
+@pytest.mark.parametrize("encoding", ["rotary", "alibi"])
+@pytest.mark.parametrize(("local", "limit"), [(300, 300), (300, 200), (700, 700)])
+def test_blocks_of_a_gpu_give_the_same(encoding, local, limit, monkeypatch):
+    """Longer and shorter than the window, all heads at once, and without the blocks' own first tokens."""
+    config = LambdaConfig(local, 5, limit, backend="blockwise")
+    case = make_case(config, 1500, encoding, batch=2, key_heads=2, group=3)
+    expected = case.attend()
+    sizes = blockwise.GPU_QUERY_BLOCK, blockwise.GPU_SCORE_BUFFER_BYTES
+    monkeypatch.setattr(blockwise, "_block_sizes", lambda shared: sizes)
+    torch.testing.assert_close(case.attend(), expected, rtol=0, atol=2e-6)

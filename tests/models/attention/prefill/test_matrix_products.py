@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from models.attention.prefill import matrix_products as products
-from models.attention.prefill.matrix_products import add_product, multiply
+from models.attention.prefill.matrix_products import add_product, multiply, multiply_exactly
+from tests.fake_cuda import GPU, fake_cuda
 
 onednn = pytest.mark.skipif(
     not hasattr(torch.ops.mkldnn, "_linear_pointwise"), reason="this torch has no product by oneDNN"
@@ -66,3 +67,19 @@ def test_MKL_is_slow_on_processors_of_AMD_with_AVX_512(monkeypatch, tmp_path, ve
     assert not products.mkl_is_slow.__wrapped__(), "no such file"
     products.PROCESSORS.write_text(f"vendor_id\t: {vendor}\n")
     assert products.mkl_is_slow.__wrapped__() is slow
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_exact_products_are_those_of_wider_operands(dtype):
+    left, right = torch.randn(2, 3, 5, 64).to(dtype), torch.randn(2, 3, 7, 64).to(dtype).mT
+    product = multiply_exactly(left, right)
+    assert product.dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(product.double(), left.double() @ right.double(), rtol=0, atol=2e-5)
+
+
+def test_on_a_gpu_exact_products_of_half_precision_are_one_launch_and_no_copy():
+    with fake_cuda() as launched:
+        left, right = (torch.empty(2, 3, rows, 64, dtype=torch.bfloat16, device=GPU) for rows in (5, 7))
+        product = multiply_exactly(left, right.mT)
+        assert product.dtype == torch.float32 and product.shape == (2, 3, 5, 7)
+    assert launched == ["bmm"]

@@ -1,0 +1,30 @@
+"""Functions by torch.compile that are compiled or an error: none runs as it is where it was to be fused."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+MOST_COMPILED = 256
+"""Kinds of inputs that a function is compiled for: a dozen per device, for sizes of 1 are one each. 8, torch's own
+limit, are few."""
+
+_LIMITS = {"recompile_limit": MOST_COMPILED, "accumulated_recompile_limit": 4 * MOST_COMPILED}
+
+
+def compile_whole(function: Callable, backend: str | Callable = "inductor") -> Callable:
+    """Compile `function` as one graph for sizes of all kinds. backend: of torch.compile.
+
+    What cannot be compiled, and a kind of inputs beyond MOST_COMPILED, is an error.
+    """
+    from torch._dynamo import config as dynamo_config  # seconds, which nobody else has to wait for
+    from torch.fx.experimental import _config as symbolic_config
+
+    compiled = torch.compile(function, dynamic=True, fullgraph=True, backend=backend)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        # Sizes that happen to be equal, 64 blocks and a head of 64, are not taken for the same one.
+        with dynamo_config.patch(_LIMITS), symbolic_config.patch(use_duck_shape=False):
+            return compiled(*args, **kwargs)
+
+    return run

@@ -1,0 +1,43 @@
+"""The inputs of a converted model: padding, positions and caches that Λ-attention can honour, the rest refused."""
+
+import torch
+from torch import Tensor, nn
+from transformers.cache_utils import Cache
+
+from ..assumptions import find_cache
+
+
+def new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
+    """The padding mask `[B, n]` of the new tokens, from one that may also cover the cached ones."""
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new_tokens):
+        raise ValueError(
+            f"Λ-attention takes a padding mask of shape [batch, tokens], with at least the {new_tokens} new tokens, "
+            f"not {list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}"
+        )
+    return None if mask is None else mask[:, -new_tokens:]
+
+
+def check_positions(position_ids: Tensor | None, mask: Tensor | None) -> None:
+    """Positions are counted from a row's first real token, so they must be consecutive: no packed sequences."""
+    if position_ids is None or position_ids.shape[-1] < 2:
+        return
+    steps = position_ids.diff(dim=-1)
+    if mask is not None:
+        steps = torch.where(mask[:, 1:].bool() & mask[:, :-1].bool(), steps, 1)
+    if bool((steps != 1).any()):
+        raise ValueError("Λ-attention needs consecutive position_ids within a row: packed sequences are not supported")
+
+
+def check_layers_agree(cache: Cache) -> None:
+    """Raise ValueError for a cache that a forward was interrupted in: some of its layers are ahead of the others."""
+    first = cache.layers[0]
+    if first.step is None and any(layer.columns != first.columns for layer in cache.layers):
+        raise ValueError(
+            "the layers of this cache have read different numbers of tokens: a forward was interrupted between them, "
+            "so begin with a new cache"
+        )
+
+
+def refuse_two_caches(model: nn.Module, args: tuple, kwargs: dict) -> None:
+    """Before the causal LM's forward: where two are given, Transformers would leave one out."""
+    find_cache(kwargs)
