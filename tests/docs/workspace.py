@@ -24,7 +24,7 @@ from tests.docs.stand_ins import NOT_RUN
 from tests.tiny_models import SPECIAL_TOKENS, tiny_model
 
 HERE = Path(__file__).parent
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "logs", "sample", "tests", "__pycache__", ".*_cache", "*.so")
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "logs", "sample", "tests", "__pycache__", ".*_cache", "*.so")
 HUB_MODEL = "meta-llama/Llama-2-7b-hf"
 MODEL_FOLDERS = ("sample/SmolLM2-135M-Instruct", "MODEL", "TOKENIZER", "llama2/llama-2-7b-hf")
 PLAY_GROUPS = ("comedies", "histories", "problems", "roman", "romances", "tragedies")
