@@ -119,28 +119,36 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
     return bias
 
 
+class _Queries:
+    """The `SinkQueries` of a segment, `[B, Hkv, g * m, d]`."""
+
+    def __init__(self, segment: Segment, layer: AttentionLayer) -> None:
+        self.segment, self.layer, self.scale = segment, layer, layer.scale
+
+    def felt(self) -> Tensor:
+        latest = self.layer.config.latest_position
+        return self._fold(self.layer.positions.at(self.segment.query, self.segment.start, latest, self.scale))
+
+    def projected(self) -> Tensor:
+        return self._fold(self.segment.query)
+
+    def product(self, query: Tensor, key: Tensor) -> Tensor:
+        return multiply_exactly(query, key.mT)
+
+    def _fold(self, query: Tensor) -> Tensor:
+        return rearrange(query, "b (h g) m d -> b h (g m) d", h=self.segment.sink_key.shape[1])
+
+
 def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
     """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing.
 
     Their scores are the largest of many heads: rounded to half precision they would be off by more than the window's.
     """
-    config, positions, query, key = layer.config, layer.positions, segment.query, segment.sink_key
-    size, (key_heads, count) = query.shape[-2], key.shape[1:3]
-
-    def fold(query: Tensor) -> Tensor:
-        return rearrange(query, "b (h g) m d -> b h (g m) d", h=key_heads)
-
-    scores = score_sinks(
-        layer,
-        key,
-        distances(size, count, segment.start, query.device),
-        near=lambda: fold(positions.at(query, segment.start, config.latest_position, layer.scale)),
-        far=lambda: fold(query),
-        # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
-        far_key=lambda: positions.at_distance(key, -config.limit_distance, layer.scale),
-        slopes=None if positions.slopes is None else positions.slopes_on(query.device).view(key_heads, -1, 1, 1),
-        multiply=multiply_exactly,
-    ).float()
+    size, (key_heads, count) = segment.query.shape[-2], segment.sink_key.shape[1:3]
+    device, positions = segment.query.device, layer.positions
+    distance = distances(size, count, segment.start, device)
+    slopes = None if positions.slopes is None else positions.slopes_on(device).view(key_heads, -1, 1, 1)
+    scores = score_sinks(layer, _Queries(segment, layer), segment.sink_key, distance, slopes).float()
     lse = scores.logsumexp(-1)
     weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)
     output = weights.to(segment.sink_value.dtype) @ segment.sink_value

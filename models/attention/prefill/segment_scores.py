@@ -47,7 +47,7 @@ class SegmentScores:
         self.group = segment.query.shape[1] // segment.window_key.shape[1]
         self.keys, self.values = _by_key_head(segment.window_key), _by_key_head(segment.window_value)
         self._query = segment.query.to(self.dtype)
-        self._scale = layer.scale * BITS_PER_NAT
+        self.scale = layer.scale * BITS_PER_NAT
         self._storage, self._views = segment.query.new_empty(0, dtype=self.dtype), {}
 
     def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
@@ -78,13 +78,13 @@ class SegmentScores:
     @cached_property
     def near(self) -> Tensor:
         """The queries as keys at their true distance feel them."""
-        return self._fold(self.layer.positions.at(self._query, self.segment.start, scale=self._scale))
+        return self._fold(self.layer.positions.at(self._query, self.segment.start, scale=self.scale))
 
     @cached_property
     def far(self) -> Tensor:
         """The queries as keys at the limit feel them."""
         limit = self.layer.config.limit_distance
-        return self._fold(self.layer.positions.at_distance(self._query, limit, self._scale))
+        return self._fold(self.layer.positions.at_distance(self._query, limit, self.scale))
 
     @cached_property
     def slopes(self) -> Tensor | None:
@@ -113,25 +113,24 @@ class SegmentScores:
         """Scores of the first tokens, `[heads, g, m, sinks]`, to be written over; -inf where a window holds them."""
         key = _by_key_head(self.segment.sink_key[:, :, : self.sinks]).to(self.dtype)
         count = self.segment.query.shape[-2]
-        scores = score_sinks(
-            self.layer,
-            key,
-            distances(count, self.sinks, self.segment.start, key.device),
-            near=lambda: _by_row(self._for_sinks()),
-            far=lambda: _by_row(self._fold(self._query)),
-            # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
-            far_key=lambda: self.layer.positions.at_distance(key, -self.layer.config.limit_distance, self._scale),
-            slopes=self.slopes,
-            beyond_window=self.segment.start - self.sinks + 1 >= self.layer.config.local_branch,
-        )
+        distance = distances(count, self.sinks, self.segment.start, key.device)
+        beyond_window = self.segment.start - self.sinks + 1 >= self.layer.config.local_branch
+        scores = score_sinks(self.layer, self, key, distance, self.slopes, beyond_window)
         return rearrange(scores, "heads (g m) sinks -> heads g m sinks", m=count)
 
-    def _for_sinks(self) -> Tensor:
-        """The queries as the first tokens feel them before any limit."""
+    def felt(self) -> Tensor:
+        """The queries as the first tokens feel them before any limit, as `SinkQueries` has it."""
         latest = self.layer.config.latest_position
         if latest is None:
-            return self.near
-        return self._fold(self.layer.positions.at(self._query, self.segment.start, latest, self._scale))
+            return _by_row(self.near)
+        return _by_row(self._fold(self.layer.positions.at(self._query, self.segment.start, latest, self.scale)))
+
+    def projected(self) -> Tensor:
+        """The queries without positions."""
+        return _by_row(self._fold(self._query))
+
+    def product(self, query: Tensor, key: Tensor) -> Tensor:
+        return query @ key.mT
 
     def _fold(self, queries: Tensor) -> Tensor:
         """Queries with the heads that share a key head side by side, `[heads, g, m, d]`."""
