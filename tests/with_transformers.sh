@@ -31,7 +31,7 @@ fi
 # What Transformers decides the version of is not held to the lock file.
 own="^(transformers|tokenizers|huggingface[-_]hub|hf[-_]xet|safetensors)[=>]"
 env=.venv-$which
-[[ -x $env/bin/pip ]] || "$python" -m venv --clear "$env"
+[[ -x $env/bin/pip ]] || { rm -rf "$env" && "$python" -m venv "$env"; }
 cat requirements.txt requirements-test.txt | grep -vE "$own" > "$env/requirements.txt"
 grep -vE "$own" requirements.lock > "$env/constraints.txt"
 export PIP_CONSTRAINT=$env/constraints.txt PIP_BUILD_CONSTRAINT=$env/constraints.txt  # pip splits them at blanks

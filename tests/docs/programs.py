@@ -129,10 +129,13 @@ def run_ranks(ranks: int, words: list[str]) -> int:
 
 
 def run_python(words: list[str]) -> int:
-    """What `python WORD...` does, for the forms that pages use."""
+    """Do what `python WORD...` does, for the forms that pages use; returns its exit status."""
     try:
         if words[:2] == ["-m", "venv"]:
             shutil.copytree(os.environ["DOCS_VENV"], words[2], symlinks=True, dirs_exist_ok=True)
+            return 0
+        if words[0] == "-c":
+            exec(words[1], {"__name__": "__main__"})
             return 0
         if words[0] == "-m":
             print(f"not run: {' '.join(words)} ({NOT_RUN[words[1]]})", file=sys.stderr)

@@ -25,6 +25,7 @@ from tests.tiny_models import SPECIAL_TOKENS, tiny_model
 
 HERE = Path(__file__).parent
 NOT_COPIED = shutil.ignore_patterns(".git", ".venv*", "logs", "sample", "tests", "__pycache__", ".*_cache", "*.so")
+RUN_BY_MAKE = "tests/with_transformers.sh"
 HUB_MODEL = "meta-llama/Llama-2-7b-hf"
 MODEL_FOLDERS = ("sample/SmolLM2-135M-Instruct", "MODEL", "TOKENIZER", "llama2/llama-2-7b-hf")
 PLAY_GROUPS = ("comedies", "histories", "problems", "roman", "romances", "tragedies")
@@ -96,6 +97,8 @@ class Desk:
         """A fresh copy of the repository."""
         root = self.folder / name
         shutil.copytree(ROOT, root, ignore=NOT_COPIED, symlinks=True)
+        (root / RUN_BY_MAKE).parent.mkdir()
+        shutil.copy(ROOT / RUN_BY_MAKE, root / RUN_BY_MAKE)
         shutil.copytree(self.venv, root / ".venv", symlinks=True)
         for folder in MODEL_FOLDERS:
             (root / folder).parent.mkdir(exist_ok=True)
