@@ -15,6 +15,7 @@ LAW = "models <- utils <- data <- (scripts | visualization) <- benchmarks: an im
 FOLDERS_OF_COMMANDS = ("scripts", "visualization", "benchmarks")
 MOST_ENTRIES_OF_UTILS = 12
 MOST_LINES, MOST_LINES_OF_TESTS = 300, 400
+MOST_LINES_OF_NINE_FUNCTIONS_IN_TEN = 25
 PUBLISHED = """
     models/llama.py models/mpt_7b.py models/gpt_j.py models/lambda_attention.py models/get_model.py models/model_base.py
     models/constant.py models/get_llama2/convert_llama_weights_to_hf.py models/get_llama2/download_llama2.sh
@@ -167,6 +168,16 @@ def test_no_file_is_long():
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in limits}
     broken = [f"{path.relative_to(ROOT)}:{lengths[path]}" for path, most in limits.items() if lengths[path] > most]
     refuse(broken, f"a file has at most {MOST_LINES} lines, one of tests {MOST_LINES_OF_TESTS}")
+
+
+def test_most_functions_are_short():
+    lengths = sorted(
+        node.end_lineno - node.lineno + 1
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    )
+    assert lengths[len(lengths) * 9 // 10] < MOST_LINES_OF_NINE_FUNCTIONS_IN_TEN
 
 
 def test_every_folder_says_what_lives_there():
