@@ -16,10 +16,9 @@ KERNEL := models/attention/prefill/libwindow_weights.so
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 LOCK := requirements.lock
-# pip reads these: the first for what is installed, the second for what a package's own build needs. It splits them at
-# blanks, so they are relative to this folder.
-export PIP_CONSTRAINT := $(LOCK)
-export PIP_BUILD_CONSTRAINT := $(LOCK)
+# pip takes the first for what is installed, the second for what a package's own build needs; it splits them at blanks,
+# so they are relative to this folder, and for pip alone.
+HELD := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 PIP := python -m pip install --disable-pip-version-check --progress-bar off
 PIP_FLAGS_requirements-sample := --no-deps
 
@@ -77,7 +76,7 @@ bench: $(SAMPLE)  ## speed beside every alternative, about an hour on 2 cores; B
 lock:  ## renew requirements.lock: exact versions of every package, the indirect ones too
 	rm -rf $(VENV)-lock
 	$(PYTHON) -m venv $(VENV)-lock
-	env -u PIP_CONSTRAINT -u PIP_BUILD_CONSTRAINT $(VENV)-lock/bin/$(PIP) torch==$(TORCH) setuptools wheel \
+	$(VENV)-lock/bin/$(PIP) torch==$(TORCH) setuptools wheel \
 		-r requirements.txt -r requirements-test.txt
 	{ sed -n '/^#/!q;p' $(LOCK); $(VENV)-lock/bin/python -m pip freeze --all --exclude pip | sed 's/+.*//'; } > $(LOCK).part
 	mv $(LOCK).part $(LOCK)
@@ -102,7 +101,7 @@ $(STAMPS)/venv:
 $(STAMPS)/requirements: $(STAMPS)/venv | $(KERNEL)
 $(STAMPS)/requirements-test $(STAMPS)/requirements-sample: $(STAMPS)/requirements
 $(STAMPS)/%: %.txt $(LOCK)
-	$(PIP) $(PIP_FLAGS_$*) -r $<
+	$(HELD) $(PIP) $(PIP_FLAGS_$*) -r $<
 	touch $@
 
 # Order-only: the converted sample stays valid when other packages change.

@@ -34,8 +34,9 @@ env=.venv-$which
 [[ -x $env/bin/pip ]] || { rm -rf "$env" && "$python" -m venv "$env"; }
 cat requirements.txt requirements-test.txt | grep -vE "$own" > "$env/requirements.txt"
 grep -vE "$own" requirements.lock > "$env/constraints.txt"
-export PIP_CONSTRAINT=$env/constraints.txt PIP_BUILD_CONSTRAINT=$env/constraints.txt  # pip splits them at blanks
-"$env/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy only-if-needed \
+# pip splits these at blanks, so they are relative.
+PIP_CONSTRAINT=$env/constraints.txt PIP_BUILD_CONSTRAINT=$env/constraints.txt \
+    "$env/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy only-if-needed \
     -r "$env/requirements.txt" "$wanted"
 
 "$env/bin/python" -c 'import torch, transformers; print("Transformers", transformers.__version__, "with torch", torch.__version__)'

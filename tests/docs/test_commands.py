@@ -55,7 +55,7 @@ def test_a_page_runs(desk, path):
         "deepspeed --gpus 1 scripts/eval_ppl_deepspeed.py",
         "torchrun --nprocs 2 scripts/eval_ppl_deepspeed.py",
         "bash models/get_llama2/download_llama2.sh --size 7B",
-        "make tests",
+        "make testing",
     ],
 )
 def test_a_wrong_command_fails(desk, wrong_workspace, command):
