@@ -28,11 +28,12 @@ if [[ $which == next ]]; then
     fi
 fi
 
-# What Transformers decides the version of is not held to the lock file.
-own="^(transformers|tokenizers|huggingface[-_]hub|hf[-_]xet|safetensors)[=>]"
+# What Transformers decides the version of is held to its range, not to the lock file; beyond the range, to nothing.
+own="^(transformers|tokenizers|huggingface[-_]hub|hf[-_]xet|safetensors)[=>]" chosen="^transformers[=>]"
+[[ $which != next ]] || chosen=$own
 env=.venv-$which
 [[ -x $env/bin/pip ]] || { rm -rf "$env" && "$python" -m venv "$env"; }
-cat requirements.txt requirements-test.txt | grep -vE "$own" > "$env/requirements.txt"
+cat requirements.txt requirements-test.txt | grep -vE "$chosen" > "$env/requirements.txt"
 grep -vE "$own" requirements.lock > "$env/constraints.txt"
 # pip splits these at blanks, so they are relative.
 PIP_CONSTRAINT=$env/constraints.txt PIP_BUILD_CONSTRAINT=$env/constraints.txt \
