@@ -46,6 +46,8 @@ POSITION_TABLES, TABLE_OFFSET = ("wpe", "embed_positions", "position_embeddings"
 """Names of embeddings of learned positions, and their attribute that counts rows in front of position 0."""
 LOGIT_SCALE, LOGITS_SCALING, LOGIT_CAP = "logit_scale", "logits_scaling", "final_logit_softcapping"
 """A configuration's changes to logits behind the head."""
+HEAD_WIDTH, EXPERTS_OF_A_TOKEN = "head_dim", "num_experts_per_tok"
+"""A configuration's width of a head, where it is not the hidden size by heads; and how many experts read a token."""
 
 UNUSED_BY_ATTENTION = frozenset(
     {

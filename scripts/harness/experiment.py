@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from scripts.harness.model import RunnableModel
+from scripts.harness.prefill import Prefill
 from utils.arguments import RunPlan
 from utils.ranks.runtime import Runtime, describe_device, joined_ranks
 from utils.trials.trial import Trial
@@ -41,8 +42,10 @@ class Work(ABC):
     """An experiment under way. `run` calls the methods as they stand here, on every rank unless they say otherwise.
 
     corpus_name, count: of the texts that are read, for config.json. announcement: what is said of them, behind the
-    names of the model and the device.
+    names of the model and the device. prefill: how texts are read, where that is not the experiment's own matter.
     """
+
+    prefill: Prefill | None = None
 
     def __init__(self, runtime: Runtime, model: RunnableModel, corpus_name: str, count: int, announcement: str) -> None:
         self.runtime, self.model = runtime, model
@@ -112,7 +115,8 @@ def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan
     with runtime.together():
         if runtime.is_main:
             facts = (model.identity, model.lambda_attention, work.corpus_name, work.count)
-            trial.begin(describe_run(experiment.script, plan, runtime, *facts))
+            read = {} if work.prefill is None else {"prefill_chunk": work.prefill.chunk}
+            trial.begin(describe_run(experiment.script, plan, runtime, *facts) | read)
     runtime.console.say(f"{model.name} on {describe_device(runtime.device)}{work.announcement}")
 
 

@@ -117,6 +117,17 @@ def memory_in_use(device: torch.device) -> int | None:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status_bytes("VmRSS")
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes that this process may still take: of a GPU's, or its share among the ranks here of this machine's."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    free = _proc_bytes("meminfo", "MemAvailable")
+    if free is None:  # no Linux
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return free // _ranks_here()
+
+
 def release_memory(device: torch.device) -> None:
     """Give what C's allocator holds free back to the system: it would fragment, and grow over a long run.
 
@@ -128,8 +139,12 @@ def release_memory(device: torch.device) -> None:
 
 def _status_bytes(field: str) -> int | None:
     """A number that Linux tells of this process's memory; None where there is no Linux."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
+    return _proc_bytes("self/status", field)
+
+
+def _proc_bytes(name: str, field: str) -> int | None:
+    path = Path("/proc") / name
+    lines = path.read_text().splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:")), None)
 
 
@@ -167,8 +182,12 @@ def _seed_everything(seed: int) -> None:
 def _share_cores(device: torch.device, world_size: int) -> None:
     """Ranks that compute on the same processor must not each take all of its cores."""
     if device.type == "cpu" and world_size > 1 and "OMP_NUM_THREADS" not in os.environ:
-        ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or world_size)
-        torch.set_num_threads(max(1, torch.get_num_threads() // ranks_here))
+        torch.set_num_threads(max(1, torch.get_num_threads() // _ranks_here()))
+
+
+def _ranks_here() -> int:
+    """Ranks on this machine."""
+    return int(next(filter(None, map(os.environ.get, ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "WORLD_SIZE"))), 1))
 
 
 def _join_ranks(device: torch.device, world_size: int) -> dist.ProcessGroup | None:

@@ -38,6 +38,7 @@ FREE_ARGUMENTS = frozenset(
         "log_dir",
         "overwrite",
         "batch_size",
+        "prefill_chunk",
         "save_steps",
         "method",
         "silent",
