@@ -1,4 +1,4 @@
-"""Perplexity against position: the NLL of every token but the first, one forward per document.
+"""Perplexity against position: the NLL of every token but the first of each document.
 
 deepspeed scripts/eval_ppl_deepspeed.py --use_lambda_attention --dataset plays --max_length 16384
 """
@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.arguments import CorpusPlan, Truncation, add_data_arguments, add_document_arguments
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
+from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
 from scripts.perplexity import SCRIPT
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
@@ -25,6 +26,7 @@ def parse_arguments() -> Namespace:
     add_lambda_arguments(parser)
     add_data_arguments(parser)
     add_document_arguments(parser)
+    add_prefill_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 
@@ -41,6 +43,7 @@ def main() -> None:
         corpus=plan_of(CorpusPlan, flags),
         truncation=plan_of(Truncation, flags),
         batch_size=flags["batch_size"],
+        reading=plan_of(PrefillPlan, flags),
     )
     run(experiment, run_plan(flags))
 

@@ -117,6 +117,7 @@ class Progress:
     ) -> None:
         self.console, self.amount, self.memory, self.clock = console, amount, memory, clock
         self.nll_name, self.nll = nll, None
+        self._step_nll: float | None = None
         self._started, self._shown = clock(), float("-inf")
 
     def begin_step(self, count: int, documents: int = 0) -> None:
@@ -124,15 +125,16 @@ class Progress:
         self.amount.begin_step(count, documents)
         self.show()
 
-    def within_step(self, share: float) -> None:
-        """So much of the step (0 to 1) is done."""
+    def within_step(self, share: float, nll: float | None = None) -> None:
+        """So much of the step (0 to 1) is done. nll: the mean of its tokens so far, None if it is as it was."""
         self.amount.within_step(share)
+        self._step_nll = self._step_nll if nll is None else nll
         self.show()
 
     def end_step(self, count: int, documents: int = 0, nll: float | None = None) -> None:
         """A step is done: how much it was, and the running NLL in nats."""
         self.amount.end_step(count, documents)
-        self.nll = nll
+        self.nll, self._step_nll = nll, None
         self.show(force=self.amount.is_complete)
 
     def show(self, force: bool = False) -> None:
@@ -149,12 +151,20 @@ class Progress:
         speed = (amount.now - amount.earlier) / max(self.clock() - self._started, 1e-9)
         parts = [bar(amount.share()), *amount.describe()]
         if self.nll_name is not None:
-            parts.append("nll -" if self.nll is None else f"{self.nll_name} {self.nll:.4f}")
+            nll = self._running_nll()
+            parts.append("nll -" if nll is None else f"{self.nll_name} {nll:.4f}")
         parts.append(f"{speed:,.{amount.digits}f} {amount.unit}/s")
         parts.append(f"{self.memory() / 2**30:.2f} GiB")
         if total and speed > 0:
             parts.append(f"{clock_time((total - amount.now) / speed)} left")
         return " | ".join(parts)
+
+    def _running_nll(self) -> float | None:
+        """The mean of all tokens up to now; those of the step count as far as their mean is known."""
+        if self.nll is None or self._step_nll is None:
+            return self._step_nll if self.nll is None else self.nll
+        share = self.amount.done / max(self.amount.now, 1)
+        return share * self.nll + (1 - share) * self._step_nll
 
 
 @contextmanager

@@ -37,11 +37,14 @@ class NllScorer(nn.Module):
         input_ids: int64 [batch, n]. Rows padded on the right need no mask, since attention is causal; what is
         returned at their padding means nothing. `model_inputs` (attention_mask, ...) go to the base model.
         """
-        targets = input_ids[:, 1:]
-        head = self.model.get_output_embeddings()
         hidden = self.model.base_model(input_ids=input_ids, use_cache=False, **model_inputs)[0]
+        return self.score(hidden[:, :-1], input_ids[:, 1:])
+
+    def score(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """NLL of `targets` [batch, m], each after the token whose hidden state is in `hidden` [batch, m, hidden]."""
+        head = self.model.get_output_embeddings()
         with scoring_head(head, targets, self.model.config):
-            return head(hidden[:, :-1])
+            return head(hidden)
 
 
 @contextmanager

@@ -1,18 +1,18 @@
-"""The NLL of an endless stream, chunk by chunk: what one chunk leaves for the next is kept in between."""
+"""The NLL of a long text or endless stream, chunk by chunk: what one chunk leaves for the next is kept in between."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel
 
 from ..assumptions import with_cache
 from ..attention.decode.cache_state import bytes_per_token, cache_tensors, restore_cache
-from .nll_scorer import scoring_head
+from .nll_scorer import NllScorer
 
 LAST_HIDDEN = "last_hidden"
 
 
-class StreamScorer(nn.Module):
-    """Wraps a causal LM of Transformers; each call continues the streams, one per batch row, where the last one ended.
+class StreamScorer(NllScorer):
+    """An NllScorer of which each call continues the streams, one per batch row, where the last one ended.
 
     It keeps the cache and the hidden state of the last token, `[batch, 1, hidden]`: the LM head gives the NLL of the
     first token of the next chunk from it. A converted model's cache is bounded, a vanilla one's holds every token.
@@ -20,8 +20,7 @@ class StreamScorer(nn.Module):
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__()
-        self.model = model
+        super().__init__(model)
         self.reset()
 
     def reset(self) -> None:
@@ -29,23 +28,30 @@ class StreamScorer(nn.Module):
         self.cache = DynamicCache()  # a converted model makes it its own
         self.last_hidden: Tensor | None = None
 
-    def forward(self, input_ids: Tensor) -> Tensor:
+    def forward(self, input_ids: Tensor, ends: bool = False) -> Tensor:
         """NLL in nats of the chunk's tokens, float32 [batch, n]; without the first token at a stream's beginning.
 
-        input_ids: int64 [batch, n], n >= 1, without padding.
+        input_ids: int64 [batch, n], n >= 1; a row that has ended is padded on the right, and what is returned there
+        means nothing. ends: nothing comes after this chunk, so new streams begin behind it; a text of only one chunk is
+        read without a cache.
         """
-        head = self.model.get_output_embeddings()
-        base = self.model.base_model
-        outputs = base(input_ids=input_ids, **with_cache(base, self.cache), use_cache=True)
-        hidden, targets = outputs[0], input_ids
-        before = hidden[:, :-1]
-        if self.last_hidden is None:
+        before, targets = self.last_hidden, input_ids
+        if before is None:
+            if ends:
+                return super().forward(input_ids)
             targets = targets[:, 1:]
-        else:
-            before = torch.cat([self.last_hidden.to(hidden.device), before], dim=1)
+        hidden = self._read(input_ids)
+        shifted = hidden[:, :-1] if before is None else torch.cat([before.to(hidden.device), hidden[:, :-1]], dim=1)
+        if ends:
+            self.reset()
+        return self.score(shifted, targets)
+
+    def _read(self, input_ids: Tensor) -> Tensor:
+        """The hidden states of a chunk, `[batch, n, hidden]`; cache and last hidden state then stand behind it."""
+        base = self.model.base_model
+        hidden = base(input_ids=input_ids, **with_cache(base, self.cache), use_cache=True)[0]
         self.last_hidden = hidden[:, -1:].clone()  # a view would keep the whole chunk alive
-        with scoring_head(head, targets, self.model.config):
-            return head(before)
+        return hidden
 
     def state(self, row: int) -> dict[str, Tensor]:
         """Everything that the next chunk of one row needs: copies on the CPU, by name, each [1, ...]."""

@@ -44,6 +44,11 @@ class RunnableModel:
         """How many tokens the model knows."""
         return self.identity["vocab_size"]
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds a part of the weights, and needs the others in every forward."""
+        return self.deepspeed is not None and self.deepspeed.sharded
+
     def place(self, module: nn.Module) -> nn.Module:
         """Put the module that an experiment calls, the model or a wrapper of it, where it computes; returns it.
 

@@ -1,4 +1,4 @@
-"""Perplexity of documents: the NLL of every token but the first, one forward per document."""
+"""Perplexity of documents: the NLL of every token but the first."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,13 +7,15 @@ from typing import Any
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
 from models.lambda_attention import LambdaConfig
-from models.scoring.nll_scorer import NllScorer
 from scripts.harness.documents import DocumentWork
 from scripts.harness.experiment import Experiment, Results
 from scripts.harness.model import RunnableModel, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.prefill import Prefill, choose_prefill
+from scripts.harness.prefill_arguments import PrefillPlan
 from scripts.perplexity import SCRIPT
 from scripts.perplexity.journal import NllJournal
+from scripts.perplexity.reading import ChunkReader
 from scripts.perplexity.report import describe, summarise
 from scripts.perplexity.scorer import DocumentScorer, ScoredDocument
 from utils.errors import UserError
@@ -30,13 +32,16 @@ class Perplexity(Experiment):
     corpus: CorpusPlan
     truncation: Truncation
     batch_size: int
+    reading: PrefillPlan
 
     script = SCRIPT
 
     def open(self, runtime: Runtime) -> "Scoring":
         with runtime.together():
             corpus = load_corpus(self.corpus)
-        return Scoring(self, corpus, load_model(self.model, runtime), runtime)
+        model = load_model(self.model, runtime)
+        prefill = choose_prefill(self.reading, model, self.model, self.batch_size, runtime, fills_cache=False)
+        return Scoring(self, corpus, model, prefill, runtime)
 
     def describe(self, results: Results) -> str:
         return describe(results)
@@ -45,9 +50,12 @@ class Perplexity(Experiment):
 class Scoring(DocumentWork):
     """Scores a corpus, document by document."""
 
-    def __init__(self, plan: Perplexity, corpus: Corpus, model: RunnableModel, runtime: Runtime) -> None:
+    def __init__(
+        self, plan: Perplexity, corpus: Corpus, model: RunnableModel, prefill: Prefill, runtime: Runtime
+    ) -> None:
         super().__init__(runtime, model, corpus, corpus.name, plan.corpus.start_data_from, plan.batch_size)
-        self.plan = plan
+        self.plan, self.prefill = plan, prefill
+        self.announcement += prefill.announcement(plan.truncation.max_length)
 
     def read_journal(self, trial: Trial) -> NllJournal:
         return NllJournal(trial)
@@ -61,8 +69,8 @@ class Scoring(DocumentWork):
             longest=self.plan.truncation.max_length,
         )
         self.progress = self.show_progress(amount, nll="nll")
-        placed = self.model.place(NllScorer(self.model.model))
-        self.scorer = DocumentScorer(placed, self.model, self.plan.truncation, self.runtime, self.progress)
+        reader = ChunkReader(self.model, self.prefill, self.runtime)
+        self.scorer = DocumentScorer(reader, self.model, self.plan.truncation, self.runtime, self.progress)
 
     def do(self, piece: list[int]) -> dict[str, Any]:
         with self.runtime.together():

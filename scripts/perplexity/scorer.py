@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from data.arguments import Truncation
 from data.document import Document
-from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
+from data.tokenization import EncodedText, encode_text, unknown_token
 from scripts.harness.model import RunnableModel
-from utils.errors import UserError
-from utils.progress import Progress, layer_progress
-from utils.ranks.runtime import Runtime, is_out_of_memory
+from scripts.perplexity.reading import ChunkReader
+from utils.progress import Progress
+from utils.ranks.runtime import Runtime
 
 SHORTEST = 2  # tokens: the first of a document is never scored
 NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)
@@ -44,24 +42,24 @@ class ScoredDocument:
 
 
 class DocumentScorer:
-    """Scores batches of documents with `scorer`, an NllScorer that may be wrapped by DeepSpeed."""
+    """Scores batches of documents, which `reader` reads with `model`."""
 
     def __init__(
         self,
-        scorer: nn.Module,
+        reader: ChunkReader,
         model: RunnableModel,
         truncation: Truncation,
         runtime: Runtime,
         progress: Progress,
     ) -> None:
-        self.scorer, self.truncation, self.runtime, self.progress = scorer, truncation, runtime, progress
+        self.reader, self.truncation, self.runtime, self.progress = reader, truncation, runtime, progress
         self.tokenizer, self.vocab_size = model.tokenizer, model.vocab_size
 
     def score(self, documents: Sequence[Document]) -> list[ScoredDocument]:
-        """Score documents in one forward; one that cannot be scored comes back with its error.
+        """Score documents together; one that cannot be scored comes back with its error.
 
-        There is always a forward, with a text of no meaning if need be: under ZeRO-3 the other ranks need
-        this one's share of the weights. Raises UserError when memory runs out.
+        There is always a text, one of no meaning if need be: under ZeRO-3 the other ranks need this one's share of the
+        weights. Raises UserError when memory runs out.
         """
         max_length, side = self.truncation.max_length, self.truncation.truncation_side
         encoded = [encode_text(self.tokenizer, document.text, max_length, side) for document in documents]
@@ -69,8 +67,7 @@ class DocumentScorer:
         batch = [text for text, error in zip(encoded, errors) if error is None]
         self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch), len(batch))
         started = time.monotonic()
-        with layer_progress(self.scorer, self.progress.within_step):
-            nll = iter(self._forward(batch or [NO_DOCUMENT]))
+        nll = iter(self.reader.read([text.input_ids for text in batch or [NO_DOCUMENT]], self.progress))
         seconds = (time.monotonic() - started) / max(len(batch), 1)
         return [
             self._describe(document, text, next(nll), seconds) if error is None else _failed(document, error)
@@ -86,21 +83,6 @@ class DocumentScorer:
                 "--start_data_from and --max_data_num"
             )
         return unknown_token(self.tokenizer, text.input_ids, self.vocab_size, f"document {document.id!r}")
-
-    def _forward(self, batch: Sequence[EncodedText]) -> list[np.ndarray]:
-        input_ids = pad_right([text.input_ids for text in batch]).to(self.runtime.device)
-        try:
-            with torch.no_grad():
-                nll = self.scorer(input_ids).cpu().numpy()
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise UserError(
-                f"memory ran out over {len(batch)} documents of up to {input_ids.shape[1]} tokens: what is "
-                "scored is kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that "
-                "offloads parameters"
-            ) from None
-        return [row[: len(text.input_ids) - 1] for row, text in zip(nll, batch)]
 
     def _describe(self, document: Document, text: EncodedText, nll: np.ndarray, seconds: float) -> ScoredDocument:
         broken = np.flatnonzero(~np.isfinite(nll))

@@ -155,6 +155,24 @@ def test_batches_give_what_single_documents_give(flags, tmp_path):
     assert_same_trial(tmp_path / "batch", tmp_path / "single", rtol=1e-5)
 
 
+@pytest.mark.parametrize("method", [(), LAMBDA], ids=["vanilla", "lambda"])
+def test_documents_in_chunks_give_what_one_forward_gives(method, flags, tmp_path, capsys):
+    run_here(*flags, *method, "--log_dir", tmp_path / "whole", "--prefill_chunk", "none")
+    assert "in chunks" not in capsys.readouterr().out
+    run_here(*flags, *method, "--log_dir", tmp_path / "chunks", "--prefill_chunk", 17, "--batch_size", 3)
+    assert "longer texts in chunks of 17 tokens" in capsys.readouterr().out
+    assert_same_trial(tmp_path / "chunks", tmp_path / "whole", rtol=1e-5)
+    recorded = [json.loads((tmp_path / name / "config.json").read_text()) for name in ("whole", "chunks")]
+    assert [config["prefill_chunk"] for config in recorded] == [None, 17]
+
+
+def test_chunks_of_another_size_may_go_on_with_a_trial(flags, tmp_path):
+    with stopped_after(2):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path, "--prefill_chunk", 17)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path, "--prefill_chunk", 30)
+    assert results(tmp_path)["documents"] == len(LENGTHS)
+
+
 def test_two_ranks_replicated_go_on_where_one_stopped(flags, tmp_path):
     run_here(*flags, "--log_dir", tmp_path / "one")
     with stopped_after(2):
@@ -175,8 +193,8 @@ def test_two_ranks_replicated_go_on_where_one_stopped(flags, tmp_path):
 
 def test_two_ranks_sharded_with_lambda_attention(flags, tmp_path):
     run_here(*flags, *LAMBDA, "--log_dir", tmp_path / "one")
-    config = CONFIGS / "zero3_efficient_config.json"
-    run = run_script(SCRIPT, *flags, *LAMBDA, "--log_dir", tmp_path / "two", "--deepspeed_config", config, ranks=2)
+    flags = (*flags, *LAMBDA, "--prefill_chunk", 50, "--log_dir", tmp_path / "two")  # 1 to 3 forwards per document
+    run = run_script(SCRIPT, *flags, "--deepspeed_config", CONFIGS / "zero3_efficient_config.json", ranks=2)
     assert run.returncode == 0, run.stdout + run.stderr
     assert_same_trial(tmp_path / "two", tmp_path / "one", rtol=1e-6)
     lines = (tmp_path / "two" / "samples.jsonl").read_text().splitlines()
