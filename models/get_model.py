@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.utils import is_accelerate_available
 
 from .assumptions import ROPE_TYPE, check_version, rope_parameters
 from .constant import CONSTANT_MODEL, ConstantModel
@@ -32,7 +33,7 @@ class ModelSpec:
     model: "smollm2" (embedded), "constant_model", a folder, a `.gguf` file, or a hub name.
     tokenizer_path: where the tokenizer is if not with the model; named as a model is.
     dtype: "auto" (what the checkpoint was saved in), "float32", "bfloat16" or "float16".
-    device_map: passed on to Transformers, e.g. "auto"; None leaves the model on the CPU.
+    device_map: passed on to Transformers, e.g. "auto"; None leaves the model where `get_model` is told, or on the CPU.
     constant_answer: what "constant_model" says.
     rope_scaling: None, or a `rope_type` of Transformers ("linear", "dynamic") for a checkpoint that has none;
         rope_factor: its factor, at least 1.
@@ -57,15 +58,21 @@ class LoadedModel:
     identity: dict[str, Any]
 
 
-def get_model(spec: ModelSpec, lambda_config: LambdaConfig | None = None) -> LoadedModel:
+def get_model(
+    spec: ModelSpec, lambda_config: LambdaConfig | None = None, device: torch.device | None = None
+) -> LoadedModel:
     """Load what `spec` names, converted to Λ-attention if `lambda_config` is given.
 
     Without it the model is the unmodified Hugging Face one, except that it can run past its position tables.
+    device: where it will compute. Weights are loaded straight to it, a tensor at a time; those of a GGUF file, and all
+    of them where accelerate is not installed, to the CPU.
     Raises UserError, naming the flag, for anything that cannot be found, read, or done on this machine.
     """
     check_version()
-    load = _load_constant if spec.model == CONSTANT_MODEL else _load_pretrained
-    loaded = load(spec, lambda_config)
+    if spec.model == CONSTANT_MODEL:
+        loaded = _load_constant(spec, lambda_config)
+    else:
+        loaded = _load_pretrained(spec, lambda_config, device)
     loaded.model.eval()
     if lambda_config is not None:
         convert_model(loaded.model, lambda_config)
@@ -85,7 +92,7 @@ def _load_constant(spec: ModelSpec, lambda_config: LambdaConfig | None) -> Loade
     return LoadedModel(model, tokenizer, model_identity(spec.model, source.name, model))
 
 
-def _load_pretrained(spec: ModelSpec, lambda_config: LambdaConfig | None) -> LoadedModel:
+def _load_pretrained(spec: ModelSpec, lambda_config: LambdaConfig | None, device: torch.device | None) -> LoadedModel:
     """Cheap checks first: a wrong flag is found before minutes of loading weights."""
     source = find_source("--model", spec.model)
     own_tokenizer = spec.tokenizer_path is None
@@ -96,17 +103,20 @@ def _load_pretrained(spec: ModelSpec, lambda_config: LambdaConfig | None) -> Loa
     _check_supported(config, lambda_config)
     tokenizer = load_tokenizer(tokenizer_source)
     _check_vocabulary(tokenizer.vocab_size, tokenizer_source, config.vocab_size)
-    model = load_weights(source, config, _loading_options(spec))
+    model = load_weights(source, config, _loading_options(spec, source, device))
     return LoadedModel(model, tokenizer, model_identity(source.name, tokenizer_source.name, model))
 
 
-def _loading_options(spec: ModelSpec) -> dict[str, Any]:
-    """The arguments of Transformers' from_pretrained that the command line decides."""
+def _loading_options(spec: ModelSpec, source: Source, device: torch.device | None) -> dict[str, Any]:
+    """The arguments of Transformers' from_pretrained that the command line and the device decide."""
     options: dict[str, Any] = {"dtype": DTYPES[spec.dtype]}
     if spec.device_map:
         options["device_map"] = spec.device_map
     if spec.load_in_4bit:
         options["quantization_config"] = BitsAndBytesConfig(load_in_4bit=True)
+    placed = spec.device_map or spec.load_in_4bit or source.gguf_file  # the last one is unpacked on the CPU
+    if device is not None and device.type != "cpu" and not placed and is_accelerate_available():
+        options["device_map"] = device
     return options
 
 

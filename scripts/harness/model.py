@@ -24,7 +24,7 @@ class RunnableModel:
     """A loaded model.
 
     identity, lambda_attention: what config.json records of it. device: where it computes, None if loading has put it
-    where it belongs. deepspeed: None without DeepSpeed.
+    where it belongs, or DeepSpeed shards it. deepspeed: None without DeepSpeed.
     """
 
     model: nn.Module
@@ -77,7 +77,8 @@ def load_model(plan: ModelPlan, runtime: Runtime) -> RunnableModel:
     setup = setup.with_precision(dtype)
     setup.check(plan.deepspeed_config)
     sharded_loading = setup.prepare_loading()
-    runnable = _load(replace(plan.spec, dtype=dtype), plan.attention, deepspeed=setup)
+    device = None if setup.sharded else runtime.device
+    runnable = _load(replace(plan.spec, dtype=dtype), plan.attention, device, setup)
     del sharded_loading  # it must live until here
     return runnable
 
@@ -94,7 +95,7 @@ def _load(
     device: torch.device | None = None,
     deepspeed: DeepSpeedSetup | None = None,
 ) -> RunnableModel:
-    loaded = get_model(spec, attention)
+    loaded = get_model(spec, attention, device)
     settings = None if attention is None else attention.to_dict()
     return RunnableModel(loaded.model, loaded.tokenizer, loaded.identity, settings, device, deepspeed)
 

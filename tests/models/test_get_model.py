@@ -28,6 +28,9 @@ from tests.tiny_models import (
 )
 from utils.errors import UserError
 
+SOURCE = model_source.Source("--model", "tiny", "tiny")
+META = torch.device("meta")
+"""A device that is none: what is on it was never in memory."""
 LAMBDA = LambdaConfig(local_branch=8, global_branch=2, limit_distance=8)
 
 
@@ -92,6 +95,35 @@ class TestLoading:
 
     def test_device_map_is_passed_on(self, tiny_llama_dir):
         assert get_model(ModelSpec(str(tiny_llama_dir), device_map="meta")).model.device.type == "meta"
+
+    @pytest.mark.parametrize("lambda_config", [None, LAMBDA])
+    @pytest.mark.parametrize("dtype", ["auto", "bfloat16"])
+    def test_weights_are_loaded_straight_to_the_device(self, tiny_llama_dir, lambda_config, dtype):
+        model = get_model(ModelSpec(str(tiny_llama_dir), dtype=dtype), lambda_config, META).model
+        assert {tensor.device for tensor in (*model.parameters(), *model.buffers())} == {META}
+        assert model.dtype == (torch.float32 if dtype == "auto" else torch.bfloat16)
+
+    def test_on_the_cpu_they_are_loaded_as_ever(self, tiny_llama_dir, monkeypatch):
+        load, given = get_model_module.load_weights, []
+        monkeypatch.setattr(get_model_module, "load_weights", lambda *args: given.append(args[2]) or load(*args))
+        states = [
+            get_model(ModelSpec(str(tiny_llama_dir)), None, device).model.state_dict()
+            for device in (None, torch.device("cpu"))
+        ]
+        assert given == [{"dtype": "auto"}] * 2
+        assert states[0].keys() == states[1].keys()
+        assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+    def test_a_gguf_file_is_unpacked_on_the_cpu(self, gguf_file):
+        assert get_model(ModelSpec(str(gguf_file)), None, META).model.device.type == "cpu"
+
+    def test_without_accelerate_weights_pass_through_the_cpu(self, tiny_llama_dir, monkeypatch):
+        monkeypatch.setattr(get_model_module, "is_accelerate_available", lambda: False)
+        assert get_model(ModelSpec(str(tiny_llama_dir)), None, META).model.device.type == "cpu"
+
+    def test_a_device_map_of_the_users_own_counts(self, tiny_llama_dir):
+        spec = ModelSpec(str(tiny_llama_dir), device_map="cpu")
+        assert get_model(spec, None, META).model.device.type == "cpu"
 
     def test_tokenizer_path(self, folder, tiny_tokenizer_dir):
         (folder / "tokenizer.json").unlink()
@@ -282,8 +314,8 @@ class TestMachineCannot:
         assert refusal(ModelSpec(str(gguf_file))).startswith(f"--model {gguf_file}: a GGUF file needs the gguf package")
 
     def test_4bit_is_passed_on(self):
-        options = get_model_module._loading_options(ModelSpec(load_in_4bit=True))
-        assert options["quantization_config"].load_in_4bit
+        options = get_model_module._loading_options(ModelSpec(load_in_4bit=True), SOURCE, META)
+        assert options["quantization_config"].load_in_4bit and "device_map" not in options
 
     def test_4bit_of_a_gguf_file(self, gguf_file):
         assert "quantized already" in refusal(ModelSpec(str(gguf_file), load_in_4bit=True))

@@ -1,11 +1,13 @@
-"""What is refused before a model is loaded, and its precision under ZeRO-3, which must be known before as well."""
+"""What is refused before a model is loaded, where its weights go, and its precision under ZeRO-3."""
 
+import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 
-from models.get_model import ModelSpec
+from models.get_model import LoadedModel, ModelSpec
 from models.lambda_attention import LambdaConfig
 from scripts.harness import model as model_loading
 from scripts.harness.model import _sharded_dtype, load_model
@@ -13,15 +15,54 @@ from scripts.harness.model_arguments import ModelPlan
 from tests.tiny_models import tiny_model
 from utils.console import Console
 from utils.errors import UserError
+from utils.ranks.deepspeed import DeepSpeedSetup
 from utils.ranks.runtime import Runtime
 
 RUNTIME = Runtime(rank=0, world_size=1, device=torch.device("cpu"), console=Console(), messages=None)
+GPU = torch.device("cuda", 0)
 
 
 def test_flex_needs_cuda():
     plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend="flex"))
     with pytest.raises(UserError, match="--backend flex needs a CUDA device"):
         load_model(plan, RUNTIME)
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The devices that weights were asked for on; nothing is loaded."""
+    devices = []
+
+    def get_model(spec, attention, device):
+        devices.append(device)
+        return LoadedModel(tiny_model(), tokenizer=None, identity={})
+
+    monkeypatch.setattr(model_loading, "get_model", get_model)
+    return devices
+
+
+def write_config(folder, stage):
+    path = folder / "deepspeed.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage}}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    "options, expected", [({}, GPU), ({"device_map": "auto"}, None), ({"load_in_4bit": True}, None)]
+)
+def test_weights_are_asked_for_on_the_device_of_this_rank(asked, options, expected):
+    runnable = load_model(ModelPlan(ModelSpec("tiny", **options)), replace(RUNTIME, device=GPU))
+    assert asked == [expected] and runnable.device == expected
+
+
+@pytest.mark.parametrize("stage, expected", [(0, GPU), (3, None)])
+def test_deepspeed_gets_them_there_too_unless_it_shards_them(asked, stage, expected, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_loading, "join_deepspeed", lambda runtime: None)
+    monkeypatch.setattr(DeepSpeedSetup, "check", lambda *_: None)
+    monkeypatch.setattr(DeepSpeedSetup, "prepare_loading", lambda self: None)
+    plan = ModelPlan(ModelSpec("constant_model"), deepspeed_config=write_config(tmp_path, stage))
+    assert load_model(plan, replace(RUNTIME, device=GPU)).is_sharded == (stage == 3)
+    assert asked == [expected]
 
 
 @pytest.fixture
