@@ -44,6 +44,7 @@ FREE_ARGUMENTS = frozenset(
         "deepspeed_config",
         "device_map",
         "local_rank",
+        "rank_timeout",
         "fp16",
     }
 )
