@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from utils.errors import SharedError, UserError
 
+RANK_TIMEOUT, SHORTEST_RANK_TIMEOUT = 300, 5
+"""Seconds after which a rank that is not heard of counts as lost."""
 LARGEST_NUMBER = 10**18  # torch and the tokenizers count in 64 bits
 Check = Callable[[Namespace], None]
 Flags = Mapping[str, Any]
@@ -90,18 +92,19 @@ class RunPlan:
     """Where a trial is kept, and what its config.json records.
 
     overwrite: whether a trial that is there already counts as absent. seed: None counts as 0. recorded: all flags of
-    the command, from which nothing is read: a trial goes on where they are as they were.
+    the command, from which nothing is read: a trial goes on where they are as they were. rank_timeout: seconds.
     """
 
     log_dir: str
     overwrite: bool
     seed: int | None
     recorded: Flags
+    rank_timeout: int = RANK_TIMEOUT
 
 
 def run_plan(flags: Flags) -> RunPlan:
     """The plan of a command with these flags."""
-    return RunPlan(flags["log_dir"], flags["overwrite"], flags["seed"], recorded=flags)
+    return RunPlan(flags["log_dir"], flags["overwrite"], flags["seed"], flags, flags["rank_timeout"])
 
 
 def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
@@ -117,6 +120,14 @@ def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
     group.add_argument("--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already")
     group.add_argument(
         "--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)"
+    )
+    group.add_argument(
+        "--rank_timeout",
+        type=whole_number(SHORTEST_RANK_TIMEOUT),
+        default=RANK_TIMEOUT,
+        metavar="SECONDS",
+        help="of several ranks: how long to wait for one that does not come, or is not heard of any more; one that "
+        "computes is waited for as long as it takes (default: %(default)s)",
     )
     group.add_argument("--local_rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.checks.append(_check_run)

@@ -54,16 +54,25 @@ class Console:
             print(CLEAR_LINE, end="", file=sys.stderr, flush=True)
             self._status_shown = False
 
+    def fail(self, sentence: str) -> None:
+        """Show and log why the process is about to end, as far as the log can be written; any thread may call it."""
+        self.clear_status()
+        print(f"error: {sentence}", file=sys.stderr, flush=True)
+        self._log_error(sentence)
+
     @contextmanager
     def logging_errors(self) -> Iterator[None]:
         """Mirror a UserError that ends the block into the log file, as far as that can be written."""
         try:
             yield
         except UserError as error:
-            if self._log is not None:
-                with suppress(UserError):
-                    self._mirror(f"error: {error}")
+            self._log_error(str(error))
             raise
+
+    def _log_error(self, sentence: str) -> None:
+        if self._log is not None:
+            with suppress(UserError):
+                self._mirror(f"error: {sentence}")
 
     def _mirror(self, text: str) -> None:
         if self._log is None:

@@ -2,4 +2,12 @@
 
 from models.errors import SharedError, UserError
 
-__all__ = ["SharedError", "UserError"]
+__all__ = ["LostRankError", "SharedError", "UserError"]
+
+
+class LostRankError(UserError):
+    """Another rank has ended before its work was done. said: whether it is left to another rank to say so."""
+
+    def __init__(self, sentence: str, said: bool) -> None:
+        super().__init__(sentence)
+        self.said = said

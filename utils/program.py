@@ -6,11 +6,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
-from utils.errors import SharedError, UserError
+from utils.errors import LostRankError, SharedError, UserError
+from utils.ranks.launch import announced_rank
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = -1
+LOST_RANK_STATUS = 1
 USER_ERROR_STATUS = 2
 INTERRUPTED_STATUS = 130
 OUTPUT_CLOSED_STATUS = 141  # as a shell reports a program that SIGPIPE ended
@@ -45,11 +48,16 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
     """
     if tuned:
         prepare_processor()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else pages of torch's own stand before our one sentence
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
     try:
         main()
         sys.stdout.flush()
+    except LostRankError as error:
+        if error.said:
+            time.sleep(FIRST_RANK_SPEAKS_SECONDS)
+        end_process(None if error.said else str(error), LOST_RANK_STATUS)
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:
@@ -64,13 +72,19 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
         _leave(f"no space left to write {error.filename or 'a file'}: {error.strerror}", USER_ERROR_STATUS)
 
 
-def _leave(sentence: str, status: int, shared: bool = False) -> None:
-    """Report and exit. A launcher ends every rank as soon as one exits, so the others let the first speak."""
-    rank = int(os.environ.get("RANK", "0"))
-    if rank:
-        time.sleep(FIRST_RANK_SPEAKS_SECONDS)
-    if rank == 0 or not shared:
+def end_process(sentence: str | None, status: int) -> NoReturn:
+    """Say why on stderr, unless that is said already, and end at once, whatever other threads wait for."""
+    if sentence is not None:
+        rank = announced_rank()
         where = f" (rank {rank})" if rank else ""
         print(f"error{where}: {sentence}", file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(status)  # an orderly exit would wait for, or abort on, ranks that are in the middle of something
+
+
+def _leave(sentence: str, status: int, shared: bool = False) -> None:
+    """Report and exit. A launcher ends every rank as soon as one exits, so the others let the first speak."""
+    rank = announced_rank()
+    if rank:
+        time.sleep(FIRST_RANK_SPEAKS_SECONDS)
+    end_process(sentence if rank == 0 or not shared else None, status)

@@ -36,6 +36,7 @@ class Diagnosis(Experiment):
     batch_size: int
 
     script = SCRIPT
+    every_rank_writes = True
 
     def open(self, runtime: Runtime) -> "Measuring":
         with runtime.together():

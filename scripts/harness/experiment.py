@@ -15,6 +15,7 @@ from scripts.harness.model import RunnableModel
 from scripts.harness.prefill import Prefill
 from utils.arguments import RunPlan
 from utils.ranks.runtime import Runtime, describe_device, joined_ranks
+from utils.ranks.shared_folder import check_shared
 from utils.trials.trial import Trial
 from utils.utils import describe_run
 
@@ -22,9 +23,14 @@ Results = dict[str, Any]
 
 
 class Experiment(ABC):
-    """One way to evaluate a model, as a command asks for it. script: the command's name, which config.json records."""
+    """One way to evaluate a model, as a command asks for it.
+
+    script: the command's name, which config.json records. every_rank_writes: whether all ranks keep files in the log
+    dir while it runs; else only the first one does.
+    """
 
     script: ClassVar[str]
+    every_rank_writes: ClassVar[bool] = False
 
     @abstractmethod
     def open(self, runtime: Runtime) -> "Work":
@@ -77,10 +83,11 @@ class Work(ABC):
 
 def run(experiment: Experiment, plan: RunPlan) -> None:
     """Run the trial in --log_dir, or go on with it; one that is finished is only shown."""
-    with joined_ranks(plan.seed) as runtime, runtime.console.logging_errors():
+    with joined_ranks(plan.seed, plan.rank_timeout) as runtime, runtime.console.logging_errors():
         trial = open_trial(experiment, plan, runtime)
         if show_finished(trial, experiment, plan, runtime):
             return
+        check_shared(Path(plan.log_dir), experiment.every_rank_writes, runtime)
         work = experiment.open(runtime)
         begin(trial, work, experiment, plan, runtime)
         work.resume(trial, Path(plan.log_dir))

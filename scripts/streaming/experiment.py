@@ -55,6 +55,7 @@ class Streaming(Experiment):
     streams: StreamPlan
 
     script = SCRIPT
+    every_rank_writes = True
 
     def open(self, runtime: Runtime) -> "Reading":
         with runtime.together():

@@ -6,7 +6,8 @@ import os
 import platform
 import random
 import resource
-from collections.abc import Iterator
+import socket
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,23 +18,31 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from utils.arguments import RANK_TIMEOUT
 from utils.console import Console
-from utils.errors import SharedError, UserError
+from utils.errors import LostRankError, SharedError, UserError
+from utils.ranks.heartbeat import GOES_ON, Heartbeat
+from utils.ranks.launch import Place, take_place
+from utils.ranks.meeting import Member, meet
 
-RANK_TIMEOUT = timedelta(days=2)  # a rank may wait for the longest document of another
+MESSAGE_TIMEOUT = timedelta(days=20)  # a rank may wait long for another that lives; gloo counts ms in 32 bits
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How the CPU's allocator, the driver and cuBLAS say it, where it is no error of a class of its own."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """This process among `world_size`. `device`: what it computes on. `console`: silent but on rank 0."""
+    """This process among `world_size`. `device`: what it computes on. `console`: silent but on rank 0.
+
+    messages, heartbeat: None where it is alone.
+    """
 
     rank: int
     world_size: int
     device: torch.device
     console: Console
     messages: dist.ProcessGroup | None
+    heartbeat: Heartbeat | None = None
 
     @property
     def is_main(self) -> bool:
@@ -46,7 +55,7 @@ class Runtime:
             return [value]
         payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         sizes = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world_size)]
-        with _listening():
+        with _listening(self.heartbeat):
             dist.all_gather(sizes, torch.tensor([len(payload)]), group=self.messages)
             longest = int(max(sizes))
             payload = torch.nn.functional.pad(payload, (0, longest - len(payload)))
@@ -60,7 +69,7 @@ class Runtime:
             return value
         payload = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
         size = torch.tensor([len(payload)])
-        with _listening():
+        with _listening(self.heartbeat):
             dist.broadcast(size, 0, group=self.messages)
             if not self.is_main:
                 payload = torch.empty(int(size), dtype=torch.uint8)
@@ -84,23 +93,27 @@ class Runtime:
 
 
 @contextmanager
-def joined_ranks(seed: int | None) -> Iterator[Runtime]:
+def joined_ranks(seed: int | None, rank_timeout: int = RANK_TIMEOUT) -> Iterator[Runtime]:
     """Join the ranks that a launcher announces in the environment (none: this process is the only one).
 
     Chooses the device (a GPU per local rank, else the CPU) and seeds Python, numpy and torch (None counts as
-    0). Ranks leave together, unless one leaves with an exception.
+    0). Ranks leave together, unless one leaves with an exception. rank_timeout: seconds to wait for a rank that does
+    not come, or is not heard of any more; one that lives is waited for as long as it takes.
     """
-    os.environ.setdefault("RANK", "0")
-    os.environ.setdefault("WORLD_SIZE", "1")
-    os.environ.setdefault("LOCAL_RANK", "0")
-    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    device = _choose_device(int(os.environ["LOCAL_RANK"]))
+    place = take_place()
+    device = _choose_device(place.local_rank)
     _seed_everything(seed or 0)
-    _share_cores(device, world_size)
-    messages = _join_ranks(device, world_size)
-    yield Runtime(rank, world_size, device, Console(silent=rank != 0), messages)
-    if messages is not None:
-        dist.barrier(group=messages)
+    console = Console(silent=place.rank != 0)
+    if place.world_size == 1:
+        yield Runtime(0, 1, device, console, None)
+    else:
+        store, members = meet(place, Member.here(device), rank_timeout)
+        _share_cores(device, place.rank, members)
+        with Heartbeat(store, place.rank, members, rank_timeout, console) as heartbeat:
+            messages = _join_ranks(device, place, store, rank_timeout)
+            yield Runtime(place.rank, place.world_size, device, console, messages, heartbeat)
+            with _listening(heartbeat):
+                dist.barrier(group=messages)
     if dist.is_initialized():
         dist.destroy_process_group()
 
@@ -164,11 +177,11 @@ def _choose_device(local_rank: int) -> torch.device:
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # else DeepSpeed searches, and warns of what it finds
         return torch.device("cpu")
-    if local_rank >= torch.cuda.device_count():
-        raise UserError(
-            f"rank {local_rank} of this machine has no GPU: start at most {torch.cuda.device_count()} ranks"
-        )
-    device = torch.device("cuda", local_rank)
+    count = torch.cuda.device_count()
+    if local_rank >= count > 1:
+        raise UserError(f"rank {local_rank} of this machine has no GPU: start at most {count} ranks")
+    # one that sees a single GPU may have been given it alone: `meet` refuses ranks that take the same one
+    device = torch.device("cuda", 0 if count == 1 else local_rank)
     torch.cuda.set_device(device)
     return device
 
@@ -179,10 +192,11 @@ def _seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def _share_cores(device: torch.device, world_size: int) -> None:
-    """Ranks that compute on the same processor must not each take all of its cores."""
-    if device.type == "cpu" and world_size > 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, torch.get_num_threads() // _ranks_here()))
+def _share_cores(device: torch.device, rank: int, members: Sequence[Member]) -> None:
+    """Ranks that compute on the same cores must not each take all of them."""
+    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        sharing = sum(members[rank].shares_cores_with(member) for member in members)
+        torch.set_num_threads(max(1, torch.get_num_threads() // sharing))
 
 
 def _ranks_here() -> int:
@@ -190,22 +204,41 @@ def _ranks_here() -> int:
     return int(next(filter(None, map(os.environ.get, ("LOCAL_WORLD_SIZE", "LOCAL_SIZE", "WORLD_SIZE"))), 1))
 
 
-def _join_ranks(device: torch.device, world_size: int) -> dist.ProcessGroup | None:
-    """The group for messages between ranks: on the CPU, whatever the tensors of the model are on."""
-    if world_size == 1:
-        return None
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=RANK_TIMEOUT)
-    return dist.new_group(backend="gloo", timeout=RANK_TIMEOUT)
+def _join_ranks(device: torch.device, place: Place, store: dist.Store, timeout: int) -> dist.ProcessGroup:
+    """The group for messages between ranks: on the CPU, whatever the tensors of the model are on.
+
+    timeout: seconds to open their connections. Raises UserError where that fails.
+    """
+    on_gpu, seconds = device.type == "cuda", timedelta(seconds=timeout)
+    try:
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=store,
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=MESSAGE_TIMEOUT if on_gpu else seconds,
+            device_id=device if on_gpu else None,
+        )
+        messages = dist.new_group(backend="gloo", timeout=seconds)
+    except RuntimeError as error:
+        words = str(error).splitlines()[0]
+        raise UserError(
+            f"rank {place.rank} on {socket.gethostname()} cannot open its connections to the other ranks ({words}): "
+            "GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME may have to name the network interface between the hosts"
+        ) from None
+    for group in (messages,) if on_gpu else (messages, dist.group.WORLD):
+        group.set_timeout(MESSAGE_TIMEOUT)
+    return messages
 
 
 @contextmanager
-def _listening() -> Iterator[None]:
+def _listening(heartbeat: Heartbeat) -> Iterator[None]:
     """Messages between ranks fail where one of them is no more: killed, or ended by an error of its own."""
     try:
         yield
     except RuntimeError:
-        raise SharedError(
+        raise LostRankError(
             "another rank has ended before its work was done (killed, for want of memory perhaps, or by the error "
-            "above): the same command without --overwrite goes on where it stopped"
+            f"above): {GOES_ON}",
+            said=not heartbeat.claim(),
         ) from None

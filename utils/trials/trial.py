@@ -45,6 +45,7 @@ FREE_ARGUMENTS = frozenset(
         "deepspeed_config",
         "device_map",
         "local_rank",
+        "rank_timeout",
         "fp16",
     }
 )
