@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from utils.arguments import HarnessParser, whole_number
 
+NO_CACHE = "none"
+
 
 @dataclass(frozen=True)
 class StreamPlan:
@@ -11,7 +13,8 @@ class StreamPlan:
 
     streaming_length: tokens of a stream, its first one included. max_length: of a chunk. document_separator: the text
     between two documents, as the flag takes it. streams: how many there are. save_steps: chunks from one checkpoint to
-    the next. save_token_nll: whether the NLL of every token is kept.
+    the next. save_token_nll: whether the NLL of every token is kept. token_cache: the folder in which the corpus's ids
+    are kept; None: the user's cache, NO_CACHE: nowhere.
     """
 
     streaming_length: int
@@ -20,6 +23,7 @@ class StreamPlan:
     streams: int
     save_steps: int
     save_token_nll: bool
+    token_cache: str | None
 
     @property
     def chunk(self) -> int:
@@ -67,4 +71,10 @@ def add_stream_arguments(parser: HarnessParser) -> None:
     )
     group.add_argument(
         "--save_token_nll", action="store_true", help="keep the NLL of every token, in token_nll_0000.f32, ..."
+    )
+    group.add_argument(
+        "--token_cache",
+        metavar="DIR",
+        help="folder in which the ids of documents are kept, so that these are tokenized once; 'none' tokenizes them "
+        "anew in each pass (default: lm-infinite/ids in the user's cache)",
     )

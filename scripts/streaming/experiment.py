@@ -36,6 +36,7 @@ from scripts.streaming.streams import (
     share_out,
 )
 from scripts.streaming.summing import bring_together, sums_of
+from scripts.streaming.token_caches import open_token_cache
 from utils.errors import UserError
 from utils.progress import Amount, Progress
 from utils.ranks.runtime import Runtime, describe_device, memory_in_use, peak_memory, release_memory
@@ -66,7 +67,8 @@ class Streaming(Experiment):
         if self.model.attention is None:
             check_vanilla(model, self.streams.streaming_length)
         with runtime.together():
-            texts = make_texts(corpus, model, self.corpus.seed, self.streams.document_separator)
+            cache = open_token_cache(self.streams.token_cache, self.corpus, corpus, model.tokenizer, runtime.console)
+            texts = make_texts(corpus, model, self.corpus.seed, self.streams.document_separator, cache)
         return Reading(self, texts, share, model, runtime)
 
     def describe(self, results: Results) -> str:
