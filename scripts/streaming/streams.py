@@ -70,8 +70,8 @@ class Stream:
             self.token_nll.sync()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its sums, for a checkpoint."""
-        return {name: torch.from_numpy(array) for name, array in self.statistics.arrays().items()}
+        """Copies of its sums, for a checkpoint."""
+        return {name: torch.tensor(array) for name, array in self.statistics.arrays().items()}
 
     def take_over(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         """Go on with the sums of a checkpoint; returns what else it holds of this stream. Raises UserError."""
