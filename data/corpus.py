@@ -46,6 +46,11 @@ class Corpus:
     def __len__(self) -> int:
         return len(self._places)
 
+    @property
+    def end(self) -> int:
+        """The index after that of its last document."""
+        return self._start + len(self)
+
     def __getitem__(self, place: int) -> Document:
         """Document `place` of the selection, 0 <= place < len(self); IndexError beyond."""
         if not 0 <= place < len(self):

@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from data.corpus import Corpus
 from data.document import Document
 from utils.errors import UserError
 
-Encode = Callable[[Document], list[int]]
+Encode = Callable[[Document], Sequence[int] | np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TokenStream:
     encode: a document's tokens without special ones; it may raise UserError. first: what the stream begins with (the
     beginning-of-sequence token), or nothing. separator: the tokens between two documents. cursor: where to go on; a
     UserError where the document there has become shorter.
-    Memory: one document's tokens, and 8 bytes per document of the corpus.
+    Memory: one document's tokens, as `encode` gives them, and 8 bytes per document of the corpus.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TokenStream:
         self._begun = cursor.begun
         self._order = pass_order(len(corpus), seed, self._pass)
         self._empty_documents = 0
-        self._piece = self._read_piece() if self._offset else np.empty(0, dtype=np.int64)
+        self._piece = self._read_piece() if self._offset else Piece([], [])
         if self._offset and self._offset >= len(self._piece):
             raise UserError(
                 f"--dataset {corpus.name}: document {corpus[self._order[self._place]].id!r} is shorter than when the "
@@ -74,7 +74,7 @@ class TokenStream:
         while count:
             if not self._offset:
                 self._piece = self._read_piece()
-            part = self._piece[self._offset : self._offset + count]
+            part = self._piece.part(self._offset, count)
             parts.append(part)
             count -= len(part)
             self._offset += len(part)
@@ -89,15 +89,33 @@ class TokenStream:
             self._pass, self._place = self._pass + 1, 0
             self._order = pass_order(len(self.corpus), self.seed, self._pass)
 
-    def _read_piece(self) -> np.ndarray:
+    def _read_piece(self) -> "Piece":
         """The document at the cursor with what comes before it; without a token of its own it is no piece at all."""
         tokens = self.encode(self.corpus[self._order[self._place]])
-        self._empty_documents = 0 if tokens else self._empty_documents + 1
+        self._empty_documents = 0 if len(tokens) else self._empty_documents + 1
         # The last of one pass and the first of the next: one document with text leaves this many empty ones in a row.
         if self._empty_documents > 2 * (len(self.corpus) - 1):
             raise UserError(f"--dataset {self.corpus.name}: its {len(self.corpus)} documents hold no token to score")
         before = self.separator if self._begun else self.first
-        return np.array(before + tokens if tokens else [], dtype=np.int64)
+        return Piece(before if len(tokens) else [], tokens)
+
+
+class Piece:
+    """The tokens `before` a document and its own, which stay as they are (a file, perhaps) until they are read."""
+
+    def __init__(self, before: list[int], tokens: Sequence[int] | np.ndarray) -> None:
+        self._before = np.array(before, dtype=np.int64)
+        self._tokens = tokens if isinstance(tokens, np.ndarray) else np.array(tokens, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._before) + len(self._tokens)
+
+    def part(self, offset: int, count: int) -> np.ndarray:
+        """Tokens from `offset` on, int64: `count` of them, or fewer, but not none before the end."""
+        if offset < len(self._before):
+            return self._before[offset : offset + count]
+        start = offset - len(self._before)
+        return self._tokens[start : start + count].astype(np.int64)
 
 
 def pass_order(documents: int, seed: int, pass_number: int) -> array:

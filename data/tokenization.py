@@ -4,11 +4,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data.document import Document
+from data.token_cache import TokenCache
 from utils.errors import UserError
 
 Offsets = list[tuple[int, int]]
@@ -50,10 +52,10 @@ def encode_text(
 
 
 def unknown_token(
-    tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int], vocab_size: int, where: str
+    tokenizer: PreTrainedTokenizerBase, input_ids: Sequence[int] | np.ndarray, vocab_size: int, where: str
 ) -> str | None:
     """The sentence that names a token which the model has no embedding for, and `where` it stands; else None."""
-    highest = max(input_ids, default=0)
+    highest = int(np.max(input_ids, initial=0))
     if highest < vocab_size:
         return None
     return (
@@ -62,15 +64,24 @@ def unknown_token(
     )
 
 
-def stream_encoder(tokenizer: PreTrainedTokenizerBase, vocab_size: int) -> Callable[[Document], list[int]]:
+def stream_encoder(
+    tokenizer: PreTrainedTokenizerBase, vocab_size: int, cache: TokenCache | None = None
+) -> Callable[[Document], Sequence[int] | np.ndarray]:
     """A function from a document to its tokens without special ones; it raises UserError for an unknown token.
 
+    cache: where the tokens of documents are kept, and taken from.
     Each document is tokenized in a thread of its own: one that lives on keeps memory of every long text it has seen.
     """
 
-    def encode(document: Document) -> list[int]:
+    def tokenize(document: Document) -> list[int]:
         with ThreadPoolExecutor(1) as thread:
-            input_ids = thread.submit(encode_plain, tokenizer, document.text).result()
+            return thread.submit(encode_plain, tokenizer, document.text).result()
+
+    def encode(document: Document) -> Sequence[int] | np.ndarray:
+        if cache is None:
+            input_ids = tokenize(document)
+        elif (input_ids := cache.get(document)) is None:
+            input_ids = cache.add(document, tokenize(document))
         refusal = unknown_token(tokenizer, input_ids, vocab_size, f"document {document.id!r}")
         if refusal:
             raise UserError(refusal)

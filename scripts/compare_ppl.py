@@ -30,7 +30,16 @@ from utils.trials.nll_of_stream import TABLE_ROWS, round_bucket
 from utils.trials.nll_trials import DocumentTrial, NllTrial, StreamTrial, load_trials
 from utils.trials.versions import describe, differ, environments
 
-UNTOLD_ARGUMENTS = ("log_dir", "overwrite", "local_rank", "save_steps", "save_token_nll")
+UNTOLD_ARGUMENTS = (
+    "log_dir",
+    "overwrite",
+    "local_rank",
+    "save_steps",
+    "save_seconds",
+    "max_seconds",
+    "save_token_nll",
+    "token_cache",
+)
 """These differ, and say nothing about the numbers."""
 NOTHING = "-"
 

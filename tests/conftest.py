@@ -1,10 +1,15 @@
 """What every test shares: no network, few threads, and a tiny model and tokenizer on disk."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when the Hugging Face libraries are imported
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # read when torch is; threads that spin for long starve each other
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="cache-of-tests-")  # nothing of a test in the user's cache
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 
 import pytest
 import torch

@@ -1,8 +1,8 @@
-"""Errors that a user can mend: those of models/, which all of the harness raises as well."""
+"""Errors that a user can mend: those of models/, which all of the harness raises as well; and an end that is none."""
 
 from models.errors import SharedError, UserError
 
-__all__ = ["LostRankError", "SharedError", "UserError"]
+__all__ = ["LostRankError", "SharedError", "Unfinished", "UserError"]
 
 
 class LostRankError(UserError):
@@ -11,3 +11,7 @@ class LostRankError(UserError):
     def __init__(self, sentence: str, said: bool) -> None:
         super().__init__(sentence)
         self.said = said
+
+
+class Unfinished(Exception):
+    """A run ends before its work is done, as it was told to, on every rank; the same command goes on."""

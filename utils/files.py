@@ -65,12 +65,13 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def append_lines(path: Path, lines: list[str]) -> None:
-    """Append lines and have them on disk when this returns."""
+def append_lines(path: Path, lines: list[str], sync: bool = True) -> None:
+    """Append lines; with `sync` they are on disk when this returns."""
     with open(path, "a", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
         file.flush()
-        os.fsync(file.fileno())
+        if sync:
+            os.fsync(file.fileno())
 
 
 def sync_file(path: Path) -> None:

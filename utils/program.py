@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from utils.errors import LostRankError, SharedError, UserError
+from utils.errors import LostRankError, SharedError, Unfinished, UserError
 from utils.ranks.launch import announced_rank
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = -1
 LOST_RANK_STATUS = 1
 USER_ERROR_STATUS = 2
+UNFINISHED_STATUS = 75  # EX_TEMPFAIL: try again
 INTERRUPTED_STATUS = 130
 OUTPUT_CLOSED_STATUS = 141  # as a shell reports a program that SIGPIPE ended
 FIRST_RANK_SPEAKS_SECONDS = 5.0
@@ -43,8 +44,10 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
 
     A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
     several ranks the sentence is said once, unless it concerns one rank alone. Where the terminal cannot show
-    a character, its code is printed instead. resumes: whether the same command goes on where one was stopped.
-    tuned: whether the process is prepared for work on the processor, or stays as the system has it.
+    a character, its code is printed instead. A run that was told to end early ends with status 75.
+
+    resumes: whether the same command goes on where one was stopped. tuned: whether the process is prepared for work on
+    the processor, or stays as the system has it.
     """
     if tuned:
         prepare_processor()
@@ -58,6 +61,8 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
         if error.said:
             time.sleep(FIRST_RANK_SPEAKS_SECONDS)
         end_process(None if error.said else str(error), LOST_RANK_STATUS)
+    except Unfinished:
+        end_process(None, UNFINISHED_STATUS)
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:

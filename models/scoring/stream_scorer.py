@@ -6,6 +6,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from ..assumptions import with_cache
 from ..attention.decode.cache_state import bytes_per_token, cache_tensors, restore_cache
+from .host_copy import HostCopies
 from .nll_scorer import NllScorer
 
 LAST_HIDDEN = "last_hidden"
@@ -53,13 +54,13 @@ class StreamScorer(NllScorer):
         self.last_hidden = hidden[:, -1:].clone()  # a view would keep the whole chunk alive
         return hidden
 
-    def state(self, row: int) -> dict[str, Tensor]:
-        """Everything that the next chunk of one row needs: copies on the CPU, by name, each [1, ...]."""
+    def state(self, row: int) -> HostCopies:
+        """Everything that the next chunk of one row needs, as it is now: copies on the CPU, by name, each [1, ...]."""
         tensors = {LAST_HIDDEN: self.last_hidden, **cache_tensors(self.cache)}
-        return {name: tensor[row : row + 1].to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+        return HostCopies({name: tensor[row : row + 1] for name, tensor in tensors.items()})
 
     def restore(self, rows: list[dict[str, Tensor]], position: int, device: torch.device) -> None:
-        """Go on where rows ended that had each read `position` tokens. rows: what `state` gave for each.
+        """Go on where rows ended that had each read `position` tokens. rows: the copies that `state` gave of each.
 
         device: where input ids go.
         """

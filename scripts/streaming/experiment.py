@@ -1,9 +1,11 @@
 """Streaming perplexity: reading endless streams of documents through a bounded cache, chunk by chunk.
 
-Every rank reads, scores and saves its own streams, in step; a kill costs `save_steps` chunks at most.
+Every rank reads, scores and saves its own streams, in step; a kill costs what was read since the newest checkpoint.
 """
 
+import time
 from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +25,8 @@ from scripts.streaming.announcing import announcement, check_vanilla, full_cache
 from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.checkpoints import Checkpoint, StreamCheckpoints
 from scripts.streaming.report import describe, summarise
-from scripts.streaming.saving import find_newest, save
+from scripts.streaming.saving import Saving, find_newest
+from scripts.streaming.schedule import GO_ON, STOP, Schedule
 from scripts.streaming.scoring import refuse_broken, score
 from scripts.streaming.streams import (
     Share,
@@ -36,7 +39,8 @@ from scripts.streaming.streams import (
     share_out,
 )
 from scripts.streaming.summing import bring_together, sums_of
-from utils.errors import UserError
+from scripts.streaming.token_caches import open_token_cache
+from utils.errors import Unfinished, UserError
 from utils.progress import Amount, Progress
 from utils.ranks.runtime import Runtime, describe_device, memory_in_use, peak_memory, release_memory
 from utils.trials.files import SAMPLES, STREAM_ARRAYS
@@ -58,6 +62,7 @@ class Streaming(Experiment):
     every_rank_writes = True
 
     def open(self, runtime: Runtime) -> "Reading":
+        begun = time.monotonic()
         with runtime.together():
             sharded = is_sharded(self.model, runtime)
         share = share_out(self.streams.streams, runtime, sharded)
@@ -67,8 +72,9 @@ class Streaming(Experiment):
         if self.model.attention is None:
             check_vanilla(model, self.streams.streaming_length)
         with runtime.together():
-            texts = make_texts(corpus, model, self.corpus.seed, self.streams.document_separator)
-        return Reading(self, texts, share, model, runtime)
+            cache = open_token_cache(self.streams.token_cache, self.corpus, corpus, model.tokenizer, runtime.console)
+            texts = make_texts(corpus, model, self.corpus.seed, self.streams.document_separator, cache)
+        return Reading(self, texts, share, model, runtime, begun)
 
     def describe(self, results: Results) -> str:
         return describe(results)
@@ -81,12 +87,19 @@ class Reading(Work):
     """Reads the streams of a trial in step; a piece is a chunk of them all."""
 
     def __init__(
-        self, experiment: Streaming, texts: Texts, share: Share, model: RunnableModel, runtime: Runtime
+        self,
+        experiment: Streaming,
+        texts: Texts,
+        share: Share,
+        model: RunnableModel,
+        runtime: Runtime,
+        begun: float,
     ) -> None:
+        """begun: the time that --max_seconds counts from."""
         said = announcement(experiment.streams, texts)
         super().__init__(runtime, model, texts.corpus.name, len(texts.corpus), said)
         self.plan, self.attention = experiment.streams, experiment.model.attention
-        self.texts, self.share = texts, share
+        self.texts, self.share, self.begun = texts, share, begun
 
     def resume(self, trial: Trial | None, log_dir: Path) -> None:
         self.trial, self.checkpoints = trial, StreamCheckpoints(log_dir)
@@ -131,17 +144,42 @@ class Reading(Work):
     def pieces(self) -> Generator[int, None, None]:
         """The number of tokens of each chunk; between two of them a checkpoint, where one is due."""
         length = self.plan.streaming_length
-        with ReadAhead(partial(read_chunks, self.streams, self.standing.position, self.plan)) as chunks:
+        read = partial(read_chunks, self.streams, self.standing.position, self.plan)
+        saving, schedule = Saving(self.checkpoints, self.trial, self.runtime), Schedule(self.plan, self.begun)
+        with closing(saving), ReadAhead(read) as chunks:
             self.chunks = iter(chunks)
             while self.standing.position < length:
                 yield min(self.plan.chunk, length - self.standing.position)
-                if self.standing.chunks % self.plan.save_steps == 0 and self.standing.position < length:
-                    save(self.checkpoints, self.kept_streams, self.inner, self.standing, self.runtime)
+                if self.standing.position < length:
+                    self.save_where_due(saving, schedule)
+            with self.runtime.together():
+                saving.wait()
         with self.runtime.together():
             for stream in self.kept_streams:
                 stream.sync()
+            if self.runtime.is_main:
+                self.trial.sync_samples()
         size = cache_bytes(self.inner.cache) // len(self.streams)
         self.gathered_sums = self.runtime.gather(sums_of(self.kept_streams, size))
+
+    def save_where_due(self, saving: Saving, schedule: Schedule) -> None:
+        """Begin a checkpoint where the first rank says so. Raises Unfinished where the time is up."""
+        with self.runtime.together():
+            saving.check()
+        due = schedule.decide(self.standing.chunks, saving.is_writing) if self.runtime.is_main else None
+        due = self.runtime.broadcast(due)
+        if due == GO_ON:
+            return
+        with self.runtime.together():
+            saving.begin(self.kept_streams, self.inner, self.standing)
+        if due == STOP:
+            with self.runtime.together():
+                saving.wait()
+            self.runtime.console.say(
+                f"the time is up (--max_seconds {self.plan.max_seconds}) at token {self.standing.position:,} of "
+                f"{self.plan.streaming_length:,}: the same command goes on"
+            )
+            raise Unfinished
 
     def do(self, piece: int) -> dict[str, Any]:
         """Read and score one chunk of this rank's streams; nothing of it counts if a rank fails."""
@@ -185,7 +223,7 @@ class Reading(Work):
             "seconds": round(seconds, 6),
             "memory_bytes": max((rank["memory"] for rank in gathered if rank["memory"]), default=None),
         }
-        self.trial.append_samples([line])
+        self.trial.append_samples([line], sync=False)  # a checkpoint does it
         self.say_once_that_texts_repeat(max(rank["passes"] for rank in gathered))
         counts, totals = zip(*(pair for rank in gathered for pair in rank["newest"]))
         read = standing.position * self.plan.streams - self.progress.amount.done

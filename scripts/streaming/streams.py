@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from data.corpus import Corpus
+from data.token_cache import TokenCache
 from data.token_stream import Cursor, Encode, TokenStream
 from data.tokenization import encode_separator, stream_encoder, unknown_token
 from scripts.harness.model import RunnableModel
@@ -69,8 +70,8 @@ class Stream:
             self.token_nll.sync()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Its sums, for a checkpoint."""
-        return {name: torch.from_numpy(array) for name, array in self.statistics.arrays().items()}
+        """Copies of its sums, for a checkpoint."""
+        return {name: torch.tensor(array) for name, array in self.statistics.arrays().items()}
 
     def take_over(self, checkpoint: Checkpoint) -> dict[str, Tensor]:
         """Go on with the sums of a checkpoint; returns what else it holds of this stream. Raises UserError."""
@@ -118,7 +119,9 @@ class Texts:
         return TokenStream(self.corpus, self.encode, self.seed + index, self.first, self.separator, cursor)
 
 
-def make_texts(corpus: Corpus, model: RunnableModel, seed: int, document_separator: str) -> Texts:
+def make_texts(
+    corpus: Corpus, model: RunnableModel, seed: int, document_separator: str, cache: TokenCache | None
+) -> Texts:
     """The corpus as the streams read it: the beginning-of-sequence token once, the separator between documents."""
     tokenizer = model.tokenizer
     first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -127,7 +130,7 @@ def make_texts(corpus: Corpus, model: RunnableModel, seed: int, document_separat
         refusal = unknown_token(tokenizer, ids, model.vocab_size, where)
         if refusal:
             raise UserError(refusal)
-    return Texts(corpus, stream_encoder(tokenizer, model.vocab_size), seed, first, separator)
+    return Texts(corpus, stream_encoder(tokenizer, model.vocab_size, cache), seed, first, separator)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import resource
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -75,6 +75,12 @@ class Runtime:
                 payload = torch.empty(int(size), dtype=torch.uint8)
             dist.broadcast(payload, 0, group=self.messages)
         return json.loads(bytes(payload.numpy()))
+
+    def apart(self) -> "Runtime":
+        """The same ranks with a channel of their own, for another thread's messages; all ranks call it together."""
+        if self.messages is None:
+            return self
+        return replace(self, messages=dist.new_group(backend="gloo", timeout=RANK_TIMEOUT))
 
     @contextmanager
     def together(self) -> Iterator[None]:

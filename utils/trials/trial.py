@@ -19,6 +19,7 @@ from utils.files import (
     replace_arrays,
     replace_file,
     replace_json,
+    sync_file,
     writing_to,
 )
 from utils.trials.files import (
@@ -40,6 +41,9 @@ FREE_ARGUMENTS = frozenset(
         "batch_size",
         "prefill_chunk",
         "save_steps",
+        "save_seconds",
+        "max_seconds",
+        "token_cache",
         "method",
         "silent",
         "deepspeed_config",
@@ -136,10 +140,15 @@ class Trial:
         with writing_to(self.folder):
             replace_json(self.folder / RESULTS, results | {"environments": environments(self.config or {})})
 
-    def append_samples(self, samples: list[dict[str, Any]]) -> None:
-        """Append one line per document to samples.jsonl."""
+    def append_samples(self, samples: list[dict[str, Any]], sync: bool = True) -> None:
+        """Append one line per document to samples.jsonl; without `sync` a power cut may lose them."""
         with writing_to(self.folder):
-            append_lines(self.folder / SAMPLES, [json_text(sample) for sample in samples])
+            append_lines(self.folder / SAMPLES, [json_text(sample) for sample in samples], sync)
+
+    def sync_samples(self) -> None:
+        """Have all lines of samples.jsonl on disk."""
+        with writing_to(self.folder):
+            sync_file(self.folder / SAMPLES)
 
     def samples(self) -> list[dict[str, Any]]:
         """The lines of samples.jsonl up to the first that is torn."""

@@ -113,7 +113,7 @@ def test_goes_on_bit_for_bit_from_the_states_of_its_rows(model_type, method):
     model, input_ids = make_model(model_type, method), tiny_input_ids(2, LENGTH)
     begun = StreamScorer(model)
     read(begun, input_ids[:, :50], 20)
-    states = [begun.state(row) for row in (0, 1)]
+    states = [begun.state(row).wait() for row in (0, 1)]
     expected = read(begun, input_ids[:, 50:], 15)
     resumed = StreamScorer(model)
     resumed.restore(states, 50, CPU)
@@ -125,7 +125,7 @@ def test_rows_may_go_on_alone(method):
     model, input_ids = make_model(method=method), tiny_input_ids(2, LENGTH)
     begun = StreamScorer(model)
     read(begun, input_ids[:, :50], 20)
-    state = begun.state(1)
+    state = begun.state(1).wait()
     expected = read(begun, input_ids[:, 50:], 15)[1:]
     alone = StreamScorer(model)
     alone.restore([state], 50, CPU)
@@ -135,7 +135,7 @@ def test_rows_may_go_on_alone(method):
 def test_a_state_is_a_copy_of_one_row():
     scorer, input_ids = StreamScorer(make_model()), tiny_input_ids(2, LENGTH)
     read(scorer, input_ids[:, :50], 20)
-    state = scorer.state(1)
+    state = scorer.state(1).wait()
     before = {name: tensor.clone() for name, tensor in state.items()}
     read(scorer, input_ids[:, 50:], 20)
     assert all(len(tensor) == 1 and torch.equal(tensor, before[name]) for name, tensor in state.items())
@@ -145,9 +145,9 @@ def test_state_and_cache_are_as_large_after_the_tenth_chunk_as_after_the_first()
     scorer, input_ids, sizes = StreamScorer(make_model()), tiny_input_ids(1, 400), []
     for part in input_ids.split(40, dim=1):
         read(scorer, part, 40)
-        sizes.append((cache_bytes(scorer.cache), sum(tensor.nbytes for tensor in scorer.state(0).values())))
+        sizes.append((cache_bytes(scorer.cache), sum(tensor.nbytes for tensor in scorer.state(0).wait().values())))
     assert len(sizes) == 10 and len(set(sizes)) == 1
-    assert scorer.last_hidden.untyped_storage().nbytes() == scorer.state(0)[LAST_HIDDEN].nbytes == 32 * 4
+    assert scorer.last_hidden.untyped_storage().nbytes() == scorer.state(0).wait()[LAST_HIDDEN].nbytes == 32 * 4
 
 
 def test_reset_begins_new_streams():
