@@ -7,9 +7,10 @@ from data.arguments import Truncation
 from data.tasks.prompt import Prompt, PromptEncoder
 from data.tasks.task import Example, Task
 from models.constant import ConstantModel
-from scripts.downstream.runner import TaskRunner, pad_left, truncate
+from scripts.downstream.runner import TaskRunner, truncate
 from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
+from scripts.generation.padding import pad_left
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.arguments import plan_of
 from utils.errors import UserError
