@@ -42,12 +42,12 @@ def options(length=20, **others):
     return {"max_generation_length": length} | others
 
 
-def runner(model, flags, stop=()):
+def runner(model, flags, stop=(), shares=False):
     tokenizer = tiny_tokenizer()
     task = Task("task", None, lambda output, targets: float(output in targets), "equal", 20, stop=stop)
     generator = Generator(model, tokenizer, plan_of(Generation, flags), torch.device("cpu"), stop)
     truncation, last = plan_of(Truncation, flags), flags.get("runtime_truncation")
-    return TaskRunner(task, PromptEncoder(tokenizer), generator, truncation, last, model.config.vocab_size)
+    return TaskRunner(task, PromptEncoder(tokenizer), generator, truncation, last, model.config.vocab_size, shares)
 
 
 def example(text="the and", index=0, targets=("a",)):
