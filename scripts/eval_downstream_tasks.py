@@ -15,6 +15,7 @@ from scripts.downstream.arguments import TaskPlan, add_task_arguments
 from scripts.generation.arguments import Generation, add_generation_arguments
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
+from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
@@ -27,6 +28,7 @@ def parse_arguments() -> Namespace:
     add_lambda_arguments(parser)
     add_task_arguments(parser)
     add_generation_arguments(parser, max_generation_length=None)
+    add_prefill_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 
@@ -43,6 +45,7 @@ def main() -> None:
         task=plan_of(TaskPlan, flags),
         truncation=plan_of(Truncation, flags),
         generation=plan_of(Generation, flags),
+        reading=plan_of(PrefillPlan, flags),
         batch_size=flags["batch_size"],
     )
     run(experiment, run_plan(flags))

@@ -19,6 +19,7 @@ from scripts.generation.arguments import (
 )
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
+from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
@@ -33,6 +34,7 @@ def parse_arguments() -> Namespace:
     add_document_arguments(parser)
     add_position_arguments(parser)
     add_generation_arguments(parser)
+    add_prefill_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 
@@ -50,6 +52,7 @@ def main() -> None:
         truncation=plan_of(Truncation, flags),
         positions=plan_of(PositionPlan, flags),
         generation=plan_of(Generation, flags),
+        reading=plan_of(PrefillPlan, flags),
         batch_size=flags["batch_size"],
     )
     run(experiment, run_plan(flags))

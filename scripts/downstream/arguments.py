@@ -22,6 +22,7 @@ class TaskPlan:
     dataset to first_half: as in `data.tasks.task.TaskRequest`. structured_prompt, apply_chat_template: the format of
     prompts. runtime_truncation: the model reads only the last so many tokens of one, None for all of them.
     evaluate_metrics: whether BLEU and ROUGE are computed besides the score. silent: examples are not shown.
+    no_shared_prefill: each prompt is read from its start.
     """
 
     dataset: str
@@ -41,6 +42,7 @@ class TaskPlan:
     runtime_truncation: int | None = None
     evaluate_metrics: bool = False
     silent: bool = False
+    no_shared_prefill: bool = False
 
 
 def add_task_arguments(parser: HarnessParser) -> None:
@@ -83,6 +85,11 @@ def add_task_arguments(parser: HarnessParser) -> None:
         type=whole_number(2),
         metavar="TOKENS",
         help="baseline: the model reads only the last so many tokens of a prompt (default: all of them)",
+    )
+    group.add_argument(
+        "--no_shared_prefill",
+        action="store_true",
+        help="read every prompt from its start, also where questions on one document share it",
     )
     add_document_arguments(parser, "examples", TRUNCATION_SIDES)
 

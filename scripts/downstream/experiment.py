@@ -1,5 +1,6 @@
 """Downstream tasks: putting examples to the model, and scoring what it answers."""
 
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,20 @@ from scripts.downstream import SCRIPT
 from scripts.downstream.arguments import TaskPlan, task_request
 from scripts.downstream.report import describe, summarise
 from scripts.downstream.runner import TaskRunner
+from scripts.downstream.shared_prefill import reason_to_read_alone
+from scripts.downstream.turns import Prepared, Turns, groups
 from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
-from scripts.harness.documents import DocumentWork
+from scripts.harness.documents import DocumentWork, Pieces
 from scripts.harness.experiment import Experiment, Results
 from scripts.harness.model import RunnableModel, is_sharded, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.prefill import Prefill, choose_prefill
+from scripts.harness.prefill_arguments import PrefillPlan
+from utils.errors import UserError
 from utils.progress import Amount
 from utils.ranks.runtime import Runtime, describe_device
+from utils.ranks.steps import grouped_steps
 from utils.trials.trial import Trial
 
 
@@ -31,6 +38,7 @@ class Downstream(Experiment):
     task: TaskPlan
     truncation: Truncation
     generation: Generation
+    reading: PrefillPlan
     batch_size: int
 
     script = SCRIPT
@@ -39,15 +47,28 @@ class Downstream(Experiment):
         with runtime.together():
             task = get_task(self.task.dataset, self.task.dataset_group)
         model = load_model(self.model, runtime)
+        reading = choose_prefill(self.reading, model, self.model, self.batch_size, runtime, fills_cache=True)
         with runtime.together():
             encoder = self.make_encoder(task, model)
-            generator = self.make_generator(task, model, runtime)
+            generator = self.make_generator(task, model, runtime, reading)
             request = task_request(self.task, self.truncation.max_length, encoder.count)
             examples = open_examples(task, request, self.task.start_data_from, self.task.max_data_num)
+        alone = reason_to_read_alone(model, self.model, generator.synced)
         runner = TaskRunner(
-            task, encoder, generator, self.truncation, self.task.runtime_truncation, vocab_size=model.vocab_size
+            task,
+            encoder,
+            generator,
+            self.truncation,
+            self.task.runtime_truncation,
+            vocab_size=model.vocab_size,
+            shares=alone is None and not self.task.no_shared_prefill,
         )
-        return Answering(self, task, examples, runner, model, runtime)
+        work = Answering(self, task, examples, runner, model, runtime)
+        work.prefill = reading
+        work.announcement += reading.announcement(self.truncation.max_length)
+        if alone is not None and not self.task.no_shared_prefill:
+            work.announcement += f", each prompt read from its start: {alone}"
+        return work
 
     def make_encoder(self, task: Task, model: RunnableModel) -> PromptEncoder:
         """Prompts as the flags say, and where they are silent as the task recommends."""
@@ -55,11 +76,11 @@ class Downstream(Experiment):
         structured = self.task.structured_prompt or (task.structured and not chat)
         return PromptEncoder(model.tokenizer, structured, chat)
 
-    def make_generator(self, task: Task, model: RunnableModel, runtime: Runtime) -> Generator:
+    def make_generator(self, task: Task, model: RunnableModel, runtime: Runtime, reading: Prefill) -> Generator:
         """Answers of the task's length, unless the flags say otherwise, and up to its stop strings."""
         generation = self.generation.or_length(task.max_generation_length)
         synced = runtime.world_size > 1 and is_sharded(self.model, runtime)
-        return Generator(model.model, model.tokenizer, generation, runtime.device, task.stop, synced)
+        return Generator(model.model, model.tokenizer, generation, runtime.device, task.stop, synced, reading)
 
     def describe(self, results: Results) -> str:
         return describe(results)
@@ -86,11 +107,49 @@ class Answering(DocumentWork):
         self.progress = self.show_progress(Amount(self.count, len(self.done), "examples", digits=2))
         self.engine = self.model.place(self.model.model)  # it holds the shards together, and must live
 
+    def pieces(self) -> Pieces:
+        self.turns = Turns(super().pieces(), self.prepare)
+        try:
+            yield from self.turns
+        finally:
+            del self.turns  # it holds this work in its turn, and with it the trial, which stays locked
+
+    def steps(self, places: Sequence[int]) -> Iterator[list[list[int]]]:
+        """Where prompts share beginnings, the examples of one document go to one rank, and are not in others' batches.
+
+        What is generated shares no document; each example of it is costly to make, and made on one rank only.
+        """
+        ranks, batch = self.runtime.world_size, self.batch_size
+        if self.runner.shared is None or self.task.generates or ranks * batch == 1:
+            return super().steps(places)
+        return grouped_steps(groups(places, self.beginning, batch), ranks, batch)
+
+    def beginning(self, place: int) -> Hashable:
+        """The text up to the end of an example's document; of one without a document, its place."""
+        try:
+            instruction, document, _ = self.texts[place].prompt.parts(self.runner.encoder.structured)
+        except UserError:
+            return place  # whose turn says why
+        return (instruction, document) if document else place
+
+    def prepare(self, place: int) -> Prepared:
+        """The example at a place, and the tokens of its prompt. Raises UserError."""
+        example = self.texts[place]
+        return example, self.runner.prompt(example)
+
     def do(self, piece: list[int]) -> dict[str, Any]:
         with self.runtime.together():
-            examples = self.read(piece)
-            prompts = [self.runner.prompt(example) for example in examples]
-        return {"lines": self.runner.lines(examples, prompts), "peak_memory": self.peak_memory()}
+            taken = self.turns.take(piece)
+        examples, prompts = [example for example, _ in taken], [prompt for _, prompt in taken]
+        lines = self.runner.lines(examples, prompts, self.turns.coming(), self.longest(prompts))
+        return {"lines": lines, "peak_memory": self.peak_memory()}
+
+    def longest(self, prompts: list[list[int]]) -> int:
+        """Where ranks read in chunks together: the tokens of the longest prompt of all of them, else 0."""
+        if not (self.runner.generator.synced and self.prefill.chunk):
+            return 0
+        own = self.runtime.gather(max(map(len, prompts), default=0))
+        return self.runtime.broadcast(max(own, default=0))
 
     def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
         lines = [line for rank in gathered for line in rank["lines"]]

@@ -17,10 +17,18 @@ def summarise(journal: Journal, metric: str, evaluate_metrics: bool, device: str
         **summarise_task(lines),
         "metric": metric,
         **(_text_metrics(lines) if evaluate_metrics else {}),
+        **_prefill(lines),
         "seconds": journal.seconds,
         "peak_memory_bytes": journal.peak_memory,
         "device": device,
     }
+
+
+def _prefill(lines: list[dict[str, Any]]) -> dict[str, int]:
+    """Tokens of prompts that were read, and those that need not be: another prompt began with them."""
+    done = [line for line in lines if line["error"] is None]
+    saved = sum(line.get("shared_tokens", 0) for line in done)
+    return {"prefill_tokens": sum(line["length"] for line in done) - saved, "prefill_tokens_saved": saved}
 
 
 def _text_metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
@@ -43,6 +51,11 @@ def describe(results: dict[str, Any]) -> str:
     ]
     names = [name for name in METRICS if results.get(name) is not None]
     lines += [" | ".join(f"{name} {results[name]:.4f}" for name in names)] if names else []
+    if "prefill_tokens" in results:
+        lines.append(
+            f"{results['prefill_tokens']:,} tokens of prompts read, {results['prefill_tokens_saved']:,} saved where "
+            "prompts share a beginning"
+        )
     lines.append(
         f"{results['seconds']:.1f} s | peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | "
         f"{results['device']}"

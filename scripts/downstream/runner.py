@@ -1,29 +1,40 @@
 """Putting the examples of a task to a model: prompts in, lines of samples.jsonl out."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from transformers.cache_utils import Cache
 
 from data.arguments import Truncation
 from data.tasks.prompt import PromptEncoder
 from data.tasks.task import Example, Task
 from data.tokenization import unknown_token
-from scripts.generation.generator import Failure, Generated, Generator
+from scripts.downstream.shared_prefill import Prompts, SharedPrefill
+from scripts.generation.generator import NO_MEMORY, Failure, Generated, Generator
+from scripts.generation.padding import pad_left
 from utils.errors import UserError
 
 Line = dict[str, Any]
 NO_PROMPT = [0, 0]
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What was generated after a batch of prompts. shared: per prompt, tokens of it that were read for another one."""
+
+    generated: Generated
+    shared: list[int]
+
+
 class TaskRunner:
     """Generates the answers to a batch of examples and scores them.
 
     Prompts are cut as `truncation` says, and to the `last` tokens of these (None: all). vocab_size: how many tokens the
-    model knows. Where ranks are synced, every one is needed in every forward, and one without an example reads two
-    tokens.
+    model knows. shares: whether a beginning that prompts share is read once. Where ranks are synced, every one is needed
+    in every forward, and one without an example reads two tokens.
     """
 
     def __init__(
@@ -34,9 +45,11 @@ class TaskRunner:
         truncation: Truncation,
         last: int | None,
         vocab_size: int,
+        shares: bool = False,
     ) -> None:
         self.task, self.encoder, self.generator = task, encoder, generator
         self.truncation, self.last, self.vocab_size = truncation, last, vocab_size
+        self.shared = SharedPrefill(generator) if shares else None
 
     def prompt(self, example: Example) -> list[int]:
         """The tokens that the model reads. Raises UserError if it does not know one of them."""
@@ -48,33 +61,61 @@ class TaskRunner:
             raise UserError(refusal)
         return ids
 
-    def lines(self, examples: Sequence[Example], prompts: Sequence[list[int]]) -> list[Line]:
-        """The line of samples.jsonl for each example, given its `prompt`; also of one that fails."""
+    def lines(
+        self,
+        examples: Sequence[Example],
+        prompts: Prompts,
+        coming: Iterable[Prompts] = (),
+        columns: int = 0,
+    ) -> list[Line]:
+        """The line of samples.jsonl for each example, given its `prompt`; also of one that fails.
+
+        coming: the prompts of the batches after this one. columns: of the longest prompt of a rank, where all read as
+        many.
+        """
         if not examples:
             if self.generator.synced:
-                self._generate([NO_PROMPT])
+                self._generate([NO_PROMPT], columns)
             return []
         self.generator.seed([example.index for example in examples])
-        generated = self._generate(prompts)
-        failed = isinstance(generated, Failure)
+        answers = self._share(prompts, coming) or self._generate(prompts, columns)
+        failed = isinstance(answers, Failure)
         if failed and len(prompts) > 1:
             return [line for alone in zip(examples, prompts) for line in self.lines(*([part] for part in alone))]
-        outcomes = [generated] if failed else generated.texts
-        return [self._line(*found) for found in zip(examples, prompts, outcomes)]
+        outcomes = [answers] if failed else answers.generated.texts
+        shared = [0] if failed else answers.shared
+        return [self._line(*found) for found in zip(examples, prompts, outcomes, shared)]
 
-    def _generate(self, prompts: Sequence[list[int]]) -> Generated | Failure:
-        input_ids, mask = pad_left(prompts)
+    def _share(self, prompts: Prompts, coming: Iterable[Prompts]) -> Answers | Failure | None:
+        """Answers after a beginning that is read once; None where none is shared, or it takes too much memory."""
+        if self.shared is None:
+            return None
         with self.generator.attempt() as attempt:
-            return self.generator.generate(input_ids, attention_mask=mask)
+            begun = self.shared.begin(prompts, coming)
+            if begun is None:
+                return None
+            return Answers(self._after(begun.cache, prompts), begun.shared)
+        self.shared.drop()
+        return None if attempt.failure.reason == NO_MEMORY else attempt.failure
+
+    def _after(self, cache: Cache, prompts: Prompts) -> Generated:
+        input_ids, mask = pad_left(prompts)
+        return self.generator.generate(input_ids, cache, mask)
+
+    def _generate(self, prompts: Prompts, columns: int) -> Answers | Failure:
+        input_ids, mask = pad_left(prompts, columns)
+        with self.generator.attempt() as attempt:
+            return Answers(self.generator.generate(input_ids, attention_mask=mask), [0] * len(prompts))
         return attempt.failure
 
-    def _line(self, example: Example, prompt: list[int], outcome: str | Failure) -> Line:
+    def _line(self, example: Example, prompt: list[int], outcome: str | Failure, shared: int) -> Line:
         line: Line = {
             "index": example.index,
             "id": example.id,
             "task": self.task.name,
             "prompt_sha256": hashlib.sha256(torch.tensor(prompt).numpy().tobytes()).hexdigest(),
             "length": len(prompt),
+            "shared_tokens": shared,
             "depth": example.depth,
             "output": None,
             "targets": list(example.targets),
@@ -96,14 +137,3 @@ def truncate(ids: list[int], max_length: int | None, side: str) -> list[int]:
         return ids[-max_length:]
     tail = max_length // 2
     return ids[: max_length - tail] + ids[len(ids) - tail :]
-
-
-def pad_left(prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
-    """int64 token ids and mask, [batch, longest]; padded with token 0, which the mask hides."""
-    longest = max(map(len, prompts))
-    input_ids = torch.zeros(len(prompts), longest, dtype=torch.int64)
-    mask = torch.zeros_like(input_ids)
-    for row, ids in enumerate(prompts):
-        input_ids[row, longest - len(ids) :] = torch.tensor(ids)
-        mask[row, longest - len(ids) :] = 1
-    return input_ids, mask

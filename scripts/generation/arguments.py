@@ -12,6 +12,7 @@ class Generation:
     """How text is generated: at least and at most so many tokens, never some of them, the likeliest or sampled ones.
 
     max_generation_length: None where a task has a length of its own. seed: of what is sampled; None counts as 0.
+    no_captured_step: decoding steps are ordinary forwards, also where one could be captured as a CUDA graph.
     """
 
     max_generation_length: int | None = 100
@@ -19,6 +20,7 @@ class Generation:
     suppress_tokens: list[int] | None = None
     do_sample: bool = False
     seed: int | None = None
+    no_captured_step: bool = False
 
     def or_length(self, length: int) -> "Generation":
         """The same, of this length where it has none."""
@@ -41,6 +43,11 @@ class PositionPlan:
     def positions(self) -> list[int]:
         """In ascending order, each once."""
         return sorted(set(self.evaluate_positions))
+
+    @property
+    def longest_prompt(self) -> int:
+        """In tokens."""
+        return min(self.positions[-1], self.runtime_truncation or self.positions[-1])
 
 
 def add_generation_arguments(parser: HarnessParser, max_generation_length: int | None = 100) -> None:
@@ -68,6 +75,11 @@ def add_generation_arguments(parser: HarnessParser, max_generation_length: int |
         "--do_sample",
         action="store_true",
         help="sample with --seed and the checkpoint's own settings (default: the likeliest token)",
+    )
+    group.add_argument(
+        "--no_captured_step",
+        action="store_true",
+        help="decode by ordinary forwards, also where a step could be captured as a CUDA graph",
     )
     parser.checks.append(_suppress_none)
 

@@ -17,6 +17,8 @@ from scripts.harness.documents import DocumentWork
 from scripts.harness.experiment import Experiment, Results
 from scripts.harness.model import RunnableModel, is_sharded, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.prefill import choose_prefill
+from scripts.harness.prefill_arguments import PrefillPlan
 from utils.errors import UserError
 from utils.progress import Amount
 from utils.ranks.runtime import Runtime, describe_device
@@ -32,6 +34,7 @@ class GenerationByPosition(Experiment):
     truncation: Truncation
     positions: PositionPlan
     generation: Generation
+    reading: PrefillPlan
     batch_size: int
 
     script = SCRIPT
@@ -40,10 +43,16 @@ class GenerationByPosition(Experiment):
         with runtime.together():
             corpus = load_corpus(self.corpus)
         model = load_model(self.model, runtime)
+        reading = choose_prefill(self.reading, model, self.model, self.batch_size, runtime, fills_cache=True)
         with runtime.together():
             synced = runtime.world_size > 1 and is_sharded(self.model, runtime)
-            generator = Generator(model.model, model.tokenizer, self.generation, runtime.device, synced=synced)
-        return Generating(self, corpus, model, generator, runtime)
+            generator = Generator(
+                model.model, model.tokenizer, self.generation, runtime.device, synced=synced, reading=reading
+            )
+        work = Generating(self, corpus, model, generator, runtime)
+        work.prefill = reading
+        work.announcement += reading.announcement(self.positions.longest_prompt)
+        return work
 
     def describe(self, results: Results) -> str:
         return describe(results)

@@ -9,14 +9,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 from transformers.cache_utils import Cache
 
-from models.assumptions import OUTPUT_CACHE, ROPE_TYPE, with_cache
+from models.assumptions import ATTENTION_MASK, OUTPUT_CACHE, POSITION_IDS, ROPE_TYPE, forward_names, with_cache
 from models.loading.vanilla import position_table_length
 from scripts.generation.arguments import Generation
+from scripts.harness.prefill import Prefill
 from utils.errors import UserError
 from utils.ranks.runtime import is_out_of_memory
+
+WHOLE = Prefill(None)
+"""Prompts in one forward."""
+NO_MEMORY = "memory ran out"
+"""The reason of a failure that fewer or shorter prompts would not have."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Generator:
     """Generates with `model` (a causal LM, not an engine around it) as a plan says.
 
     stop: strings that end a generation; they are not part of it. synced: whether ranks hold shards of the weights, so
-    that each takes part in every forward of the others, and generates for as long as any of them does.
+    that each takes part in every forward of the others, and generates for as long as any of them does. reading: how many
+    tokens of a prompt are read at once.
     Raises UserError on a plan that the model cannot honour.
     """
 
@@ -65,9 +72,10 @@ class Generator:
         device: torch.device,
         stop: Sequence[str] = (),
         synced: bool = False,
+        reading: Prefill = WHOLE,
     ) -> None:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
-        self.synced, self._seed = synced, generation.seed or 0
+        self.synced, self.reading, self._seed = synced, reading, generation.seed or 0
         self._positions = position_table_length(model)
         self._dynamic = [part for part in model.modules() if getattr(part, ROPE_TYPE, None) == "dynamic"]
         _check_tokens(generation, model)
@@ -87,13 +95,26 @@ class Generator:
                 rotary(place.float(), place)
 
     @torch.no_grad()
-    def prefill(self, input_ids: Tensor, cache: Cache) -> float:
-        """Read `input_ids`, int64 [batch, n], into `cache`; returns the seconds it took. Raises TooFewPositions."""
-        self._check_positions(cache.get_seq_length() + input_ids.shape[1])
+    def prefill(self, input_ids: Tensor, cache: Cache, mask: Tensor | None = None) -> float:
+        """Read `input_ids`, int64 [batch, n], into `cache`, in chunks if they are many; returns the seconds it took.
+
+        mask: int64 [batch, columns of the cache + n], 0 at padding; None is no padding. Raises TooFewPositions.
+        """
+        start = cache.get_seq_length()
+        self._check_positions(start + input_ids.shape[1])
+        mask = None if mask is None or bool(mask.all()) else mask.to(self.device)
         started = self._now()
-        base = self.model.base_model
-        base(input_ids=input_ids.to(self.device), **with_cache(base, cache), use_cache=True)
+        for part in self.reading.parts(input_ids.shape[1]):
+            seen = None if mask is None else mask[:, : start + part.stop]
+            self._read(input_ids[:, part].to(self.device), cache, seen)
         return self._now() - started
+
+    def _read(self, input_ids: Tensor, cache: Cache, mask: Tensor | None) -> None:
+        base = self.model.base_model
+        inputs = {} if mask is None else {ATTENTION_MASK: mask}
+        if mask is not None and POSITION_IDS in forward_names(base):
+            inputs[POSITION_IDS] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+        base(input_ids=input_ids, **inputs, **with_cache(base, cache), use_cache=True)
 
     @torch.no_grad()
     def generate(
@@ -101,19 +122,33 @@ class Generator:
     ) -> Generated:
         """Go on after prompts `input_ids`, int64 [batch, n]; `cache`, if given, holds a beginning of them.
 
-        attention_mask: int64 [batch, n], 0 at padding on the left; None is no padding. Raises TooFewPositions.
+        Without one, prompts longer than a chunk are read in chunks. attention_mask: int64 [batch, n], 0 at padding on
+        the left; None is no padding. Raises TooFewPositions.
         """
         self._check_positions(input_ids.shape[1] + self.options["max_new_tokens"] - 1)  # the last one is not read
-        input_ids = input_ids.to(self.device)
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask.to(self.device)
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        started = self._now()
         if cache is None:
             self.begin(input_ids.shape[1])
+            cache = self._read_in_chunks(input_ids, mask)
         options = self.options if cache is None else {**self.options, OUTPUT_CACHE: cache}
-        started = self._now()
+        input_ids, mask = input_ids.to(self.device), mask.to(self.device)
         output = self.model.generate(input_ids, attention_mask=mask, **options)
         seconds = self._now() - started
         rows = [self._until_end(row) for row in output[:, input_ids.shape[1] :].tolist()]
         return Generated([self._text(row) for row in rows], [len(row) for row in rows], seconds)
+
+    def _read_in_chunks(self, input_ids: Tensor, mask: Tensor) -> Cache | None:
+        """A cache of prompts that take several chunks, but for their last token; None for shorter ones.
+
+        Transformers' own `prefill_chunk_size` would run the head after each chunk, and in 5.17 forgets what a cache
+        holds.
+        """
+        if len(self.reading.parts(input_ids.shape[1])) < 2:
+            return None
+        cache = DynamicCache()  # a converted model makes it its own
+        self.prefill(input_ids[:, :-1], cache, mask[:, :-1])
+        return cache
 
     def seed(self, *place: Any) -> None:
         """Have what is sampled next depend on --seed and `place` alone, so that a trial can go on anywhere."""
@@ -169,7 +204,7 @@ class Generator:
 
 def _reason(error: Exception) -> str:
     if is_out_of_memory(error):
-        return "memory ran out"
+        return NO_MEMORY
     words = str(error).strip().partition("\n")[0]
     return words if isinstance(error, TooFewPositions) else f"{type(error).__name__} ({words})"
 

@@ -12,7 +12,6 @@ from scripts.generation.arguments import PositionPlan
 from scripts.generation.generator import Failure, Generator
 
 Line = dict[str, Any]
-NO_TEXT = [0, 0]
 
 
 class _Reading:
@@ -61,7 +60,7 @@ class PositionGenerator:
 
     With --runtime_truncation a prompt is only its last so many tokens, read anew at each position; so is a whole prompt
     where RoPE scaling follows its length, and the cached keys of a shorter one are not its own. Where ranks are synced,
-    every one is needed at every position, and one without a text reads two tokens.
+    every one is needed at every position, and one without a text reads as many tokens as the others.
     """
 
     def __init__(self, generator: Generator, plan: PositionPlan, converted: bool) -> None:
@@ -76,18 +75,20 @@ class PositionGenerator:
         indices: the texts' own in the corpus. A batch that fails is read again, text by text.
         """
         lines: list[tuple[int, Line]] = []
-        rows, reading = list(range(len(texts))), None
+        rows, reading, previous = list(range(len(texts))), None, 1
         for position in self.positions:
             reaching = [row for row in rows if len(texts[row]) > position]
             if not reaching and not self.generator.synced:
                 break
-            if not reaching or reading is None or self._reads_anew(position):
+            if not reaching:
+                reading = self._read_nothing(position, previous)
+            elif reading is None or self._reads_anew(position):
                 reading = self._read([texts[row] for row in reaching], position)
             else:
                 reading.keep([rows.index(row) for row in reaching])
-            rows = reaching
+            rows, previous = reaching, position
             self.generator.seed([indices[row] for row in rows], position)
-            found = self._generate(reading, min(position, self.truncation or position))
+            found = self._generate(reading, min(position, self.truncation or position, *map(len, reading.texts)))
             failed = isinstance(found, Failure)
             if failed and len(texts) > 1:
                 reading = None  # its cache must not be in the way of the next attempt
@@ -101,10 +102,15 @@ class PositionGenerator:
 
     def _read(self, texts: list[list[int]], position: int) -> _Reading:
         first = max(0, position - self.truncation) if self.truncation is not None else 0
-        return _Reading(self.generator, [ids[first:] for ids in texts] or [NO_TEXT])
+        return _Reading(self.generator, [ids[first:] for ids in texts])
+
+    def _read_nothing(self, position: int, previous: int) -> _Reading:
+        """In place of texts: as many tokens as another rank reads of its own, so that there are as many forwards."""
+        anew = self._reads_anew(position)
+        tokens = min(position, self.truncation or position) if anew else position - previous + 1
+        return _Reading(self.generator, [[0] * tokens])
 
     def _generate(self, reading: _Reading, length: int) -> list[Line] | Failure:
-        length = length if reading.texts != [NO_TEXT] else len(NO_TEXT)
         with self.generator.attempt() as attempt:
             return reading.generate(length)
         return attempt.failure

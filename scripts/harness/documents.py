@@ -1,6 +1,6 @@
 """Work on single texts: documents or examples, in steps that all ranks take together; a journal says which are done."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,6 +12,9 @@ from utils.progress import Amount, Progress
 from utils.ranks.runtime import Runtime, peak_memory
 from utils.ranks.steps import steps
 from utils.trials.trial import Trial
+
+
+Pieces = Generator[list[int], None, None]
 
 
 class Texts(Protocol):
@@ -39,7 +42,7 @@ class DocumentWork(Work):
         kind: str = "documents",
     ) -> None:
         super().__init__(runtime, model, name, len(texts), f", {len(texts)} {kind} of {name}")
-        self.texts, self._first, self._batch_size = texts, first, batch_size
+        self.texts, self._first, self.batch_size = texts, first, batch_size
 
     def read_journal(self, trial: Trial) -> Any:
         """On the first rank: the record of what the trial has done; it has the indices of the texts that are `done`."""
@@ -54,10 +57,14 @@ class DocumentWork(Work):
                 done = sorted(self.journal.done)
         self.done = set(self.runtime.broadcast(done))
 
-    def pieces(self) -> Generator[list[int], None, None]:
+    def pieces(self) -> Pieces:
         left = [place for place in range(len(self.texts)) if self._first + place not in self.done]
-        for step in steps(left, self.runtime.world_size, self._batch_size):
+        for step in self.steps(left):
             yield step[self.runtime.rank]
+
+    def steps(self, places: Sequence[int]) -> Iterator[list[list[int]]]:
+        """The pieces of every rank, step by step; the same on each."""
+        return steps(places, self.runtime.world_size, self.batch_size)
 
     def read(self, places: Sequence[int]) -> list[Any]:
         """The texts at these places. Raises UserError where one cannot be read: call it within `together`."""

@@ -74,6 +74,13 @@ def _inexact(model: RunnableModel, method: ModelPlan) -> str | None:
     return None
 
 
+def reason_for_one_forward(model: RunnableModel, method: ModelPlan) -> str | None:
+    """Why a text is read in one forward unless a flag says otherwise; None where it may be read in parts."""
+    if _is_unknown(model, method):
+        return f"the cache of {model.model.config.model_type} may be of another kind"
+    return _inexact(model, method)
+
+
 def _is_unknown(model: RunnableModel, method: ModelPlan) -> bool:
     """Whether the model is a vanilla one whose cache may be of another kind: only a flag has it read in chunks."""
     return method.attention is None and model.model.config.model_type not in supported_model_types()

@@ -40,6 +40,8 @@ FREE_ARGUMENTS = frozenset(
         "overwrite",
         "batch_size",
         "prefill_chunk",
+        "no_captured_step",
+        "no_shared_prefill",
         "save_steps",
         "save_seconds",
         "max_seconds",

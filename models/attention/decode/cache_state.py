@@ -1,7 +1,10 @@
 """A cache as named tensors, and back, for checkpoints of a stream; and branches of a cache."""
 
 import copy
+from collections.abc import Sequence
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
@@ -61,6 +64,29 @@ def branch_cache(cache: Cache, room: int = 0) -> Cache:
     branch = copy.copy(cache)
     branch.layers = [_branch_layer(layer, room) for layer in cache.layers]
     return branch
+
+
+def repeat_rows(cache: Cache, padding: Sequence[int]) -> None:
+    """Have a LambdaCache or DynamicCache of one row hold a copy of it for each number of `padding`.
+
+    padding: columns in front of each row's tokens, which push as many out at the end: a mask must hide them. Only a
+    DynamicCache can lose tokens, ValueError for another.
+    """
+    for layer in cache.layers:
+        if not isinstance(layer, LambdaLayer):
+            layer.keys, layer.values = _pushed(layer.keys, padding), _pushed(layer.values, padding)
+        elif any(padding):
+            raise ValueError("a Λ-attention cache cannot lose the last tokens of a row to padding")
+        else:
+            layer.batch_repeat_interleave(len(padding))
+
+
+def _pushed(tensor: Tensor, padding: Sequence[int]) -> Tensor:
+    """A tensor `[1, H, n, d]` as rows of n columns, each behind its padding of zeros."""
+    if not any(padding):
+        return tensor.expand(len(padding), -1, -1, -1)
+    kept = [max(0, tensor.shape[-2] - columns) for columns in padding]
+    return torch.cat([F.pad(tensor[:, :, :count], (0, 0, tensor.shape[-2] - count, 0)) for count in kept])
 
 
 def _branch_layer(layer: LambdaLayer | DynamicLayer, room: int) -> LambdaLayer | DynamicLayer:

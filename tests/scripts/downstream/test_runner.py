@@ -7,9 +7,10 @@ from data.arguments import Truncation
 from data.tasks.prompt import Prompt, PromptEncoder
 from data.tasks.task import Example, Task
 from models.constant import ConstantModel
-from scripts.downstream.runner import TaskRunner, pad_left, truncate
+from scripts.downstream.runner import TaskRunner, truncate
 from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
+from scripts.generation.padding import pad_left
 from tests.tiny_models import tiny_model, tiny_tokenizer
 from utils.arguments import plan_of
 from utils.errors import UserError
@@ -41,12 +42,12 @@ def options(length=20, **others):
     return {"max_generation_length": length} | others
 
 
-def runner(model, flags, stop=()):
+def runner(model, flags, stop=(), shares=False):
     tokenizer = tiny_tokenizer()
     task = Task("task", None, lambda output, targets: float(output in targets), "equal", 20, stop=stop)
     generator = Generator(model, tokenizer, plan_of(Generation, flags), torch.device("cpu"), stop)
     truncation, last = plan_of(Truncation, flags), flags.get("runtime_truncation")
-    return TaskRunner(task, PromptEncoder(tokenizer), generator, truncation, last, model.config.vocab_size)
+    return TaskRunner(task, PromptEncoder(tokenizer), generator, truncation, last, model.config.vocab_size, shares)
 
 
 def example(text="the and", index=0, targets=("a",)):
