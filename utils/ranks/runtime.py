@@ -80,7 +80,7 @@ class Runtime:
         """The same ranks with a channel of their own, for another thread's messages; all ranks call it together."""
         if self.messages is None:
             return self
-        return replace(self, messages=dist.new_group(backend="gloo", timeout=RANK_TIMEOUT))
+        return replace(self, messages=dist.new_group(backend="gloo", timeout=MESSAGE_TIMEOUT))
 
     @contextmanager
     def together(self) -> Iterator[None]:
