@@ -29,7 +29,7 @@ class LiveBytes(TorchDispatchMode):
         return output
 
     def _count(self, storage: torch.UntypedStorage) -> None:
-        place, size = storage.data_ptr(), storage.nbytes()
+        place, size = storage._cdata, storage.nbytes()
         if size == 0 or place in self._seen:
             return
         self._seen[place] = weakref.finalize(storage, self._forget, place, size)
@@ -42,4 +42,4 @@ class LiveBytes(TorchDispatchMode):
 
 
 def _place(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
+    return tensor.untyped_storage()._cdata

@@ -12,18 +12,21 @@ MLP_COPIES = 4
 HIDDEN_COPIES = 10
 """Tensors as wide as all heads: the residual, its norm, queries, keys and values, these in the window, the output."""
 FLOAT_COPIES = 4
-"""Those of them that are float32 whatever the dtype: in a norm, and while positions are rotated."""
+"""Those of them that are float32 whatever the dtype: in a norm, and while positions are rotated. As many tensors hold
+the scores of the first tokens."""
 
 
-def bytes_per_token(model: PreTrainedModel) -> int:
-    """Bytes that each new token of a row takes while a forward of the base model reads it, its cache not counted."""
-    config, dtype = model.config, model.dtype
-    heads = config.num_attention_heads * (getattr(config, HEAD_WIDTH, None) or 0)
-    hidden = max(config.hidden_size, heads)
+def bytes_per_token(model: PreTrainedModel, first_tokens: int = 0) -> int:
+    """Bytes that each new token of a row takes while a forward of the base model reads it, its cache not counted.
+
+    first_tokens: those that all attend to, of Λ-attention.
+    """
+    config, heads = model.config, model.config.num_attention_heads
+    hidden = max(config.hidden_size, heads * (getattr(config, HEAD_WIDTH, None) or 0))
     experts = getattr(config, EXPERTS_OF_A_TOKEN, None) or 1
     widest = max(_widths(model.base_model, experts), default=MLP_COPIES * hidden)
     wide = MLP_COPIES * widest + (HIDDEN_COPIES + experts - 1) * hidden
-    return wide * dtype.itemsize + FLOAT_COPIES * hidden * 4
+    return wide * model.dtype.itemsize + FLOAT_COPIES * (hidden + heads * first_tokens) * 4
 
 
 def _widths(base: nn.Module, experts: int) -> Iterator[int]:

@@ -59,7 +59,9 @@ def choose_prefill(
     unbounded = method.attention is None or bool(method.attention.triangle_offset)
     if reason is not None or (unbounded and not fills_cache) or _is_unknown(model, method):
         return Prefill(None)
-    return Prefill(_by_memory(model.model, rows, runtime, LARGEST_UNBOUNDED if unbounded else LARGEST))
+    first_tokens = 0 if method.attention is None else method.attention.global_branch
+    each = rows * bytes_per_token(model.model, first_tokens)
+    return Prefill(_by_memory(model.model, each, runtime, LARGEST_UNBOUNDED if unbounded else LARGEST))
 
 
 def _inexact(model: RunnableModel, method: ModelPlan) -> str | None:
@@ -86,10 +88,9 @@ def _is_unknown(model: RunnableModel, method: ModelPlan) -> bool:
     return method.attention is None and model.model.config.model_type not in supported_model_types()
 
 
-def _by_memory(model: nn.Module, rows: int, runtime: Runtime, largest: int) -> int:
-    """The tokens of a row for which there is memory on the rank that has least of it."""
-    tokens = SHARE * _room(model, runtime) / (rows * bytes_per_token(model))
-    own = max(int(tokens) // MULTIPLE, 1) * MULTIPLE
+def _by_memory(model: nn.Module, each: int, runtime: Runtime, largest: int) -> int:
+    """The tokens of a row, of so many bytes each, for which there is memory on the rank that has least of it."""
+    own = max(int(SHARE * _room(model, runtime) / each) // MULTIPLE, 1) * MULTIPLE
     return runtime.broadcast(min([largest, *runtime.gather(own)]))
 
 

@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from models.lambda_attention import LambdaConfig
 from models.loading.activations import bytes_per_token
 from models.model_base import convert_model
+from tests.fake_cuda import GPU, fake_cuda
 from tests.live_bytes import LiveBytes
-from tests.tiny_models import tiny_input_ids, tiny_model
+from tests.tiny_models import tiny_config, tiny_input_ids, tiny_model
 
 LENGTHS = (2048, 4096)
+LAMBDA = LambdaConfig(64, 4, 64)
+LLAMA_7B = {"hidden_size": 4096, "intermediate_size": 11_008, "num_attention_heads": 32, "num_key_value_heads": 32}
 _HEADS = {"num_attention_heads": 8, "num_key_value_heads": 2}
 _SHAPE = {"hidden_size": 256, **_HEADS}
 SHAPES = {
@@ -35,9 +39,37 @@ def counted(model) -> float:
     return (peaks[1] - peaks[0]) / (LENGTHS[1] - LENGTHS[0])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("model_type", SHAPES)
+@pytest.mark.parametrize("model_type, dtype", [("llama", torch.float32), *((name, torch.bfloat16) for name in SHAPES)])
 def test_the_estimate_lies_above_what_is_counted(model_type, dtype):
-    model = convert_model(tiny_model(model_type, **SHAPES[model_type]).to(dtype), LambdaConfig(64, 4, 64))
+    model = convert_model(tiny_model(model_type, **SHAPES[model_type]).to(dtype), LAMBDA)
     count = counted(model)
-    assert count < bytes_per_token(model) < 5 * count
+    assert count < bytes_per_token(model, LAMBDA.global_branch) < 5 * count
+
+
+def on_gpu(model):
+    """The same with weights that have no numbers."""
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            empty = torch.empty(weight.shape, dtype=weight.dtype, device=GPU)
+            setattr(module, name, torch.nn.Parameter(empty, requires_grad=False))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=GPU))
+    return model
+
+
+def test_on_a_gpu_at_the_shape_of_a_7b_model():
+    """Two layers of it, two segments of blockwise."""
+    config = tiny_config("llama", **LLAMA_7B, num_hidden_layers=2)
+    with fake_cuda(), torch.no_grad():
+        model = on_gpu(AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16))
+        convert_model(model, LambdaConfig(4096, 100, 4096, backend="blockwise"))
+        with LiveBytes() as count:
+            model.base_model(input_ids=torch.zeros(1, 16_384, dtype=torch.int64, device=GPU), use_cache=False)
+    each = bytes_per_token(model, 100)
+    assert each == 280 * 2**10
+    assert 0.3 * each < count.peak / 16_384 < each
+
+
+def test_the_first_tokens_scores_count():
+    model = tiny_model()
+    assert bytes_per_token(model, 100) - bytes_per_token(model) == 4 * 4 * 100 * 4  # copies, heads, tokens, bytes

@@ -4,17 +4,20 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from models.get_model import ModelSpec
 from models.lambda_attention import LambdaConfig, TopK
 from models.loading.activations import bytes_per_token
+from models.scoring.nll_scorer import LARGER_ON_GPU, SLICE_LOGITS
 from scripts.harness import prefill
 from scripts.harness.model import RunnableModel
 from scripts.harness.model_arguments import ModelPlan
 from scripts.harness.prefill import Prefill, choose_prefill
 from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
+from tests.models.loading.test_activations import LLAMA_7B
 from tests.scripts.harness.test_model import RUNTIME
-from tests.tiny_models import tiny_model
+from tests.tiny_models import tiny_config, tiny_model
 from utils.arguments import HarnessParser, plan_of
 from utils.errors import UserError
 
@@ -65,7 +68,7 @@ def test_the_flag_counts():
 
 def test_by_memory_a_chunk_is_smaller_the_less_there_is(monkeypatch):
     model = tiny_model()
-    each = bytes_per_token(model)
+    each = bytes_per_token(model, LAMBDA.global_branch)
     for share, rows, expected in [(100.0, 1, 65_536), (3.7, 1, 3072), (3.7, 2, 1024), (0.01, 1, 1024)]:
         room = int(share * 1024 * each / prefill.SHARE)
         monkeypatch.setattr(prefill, "free_memory", lambda device, room=room: room)
@@ -74,12 +77,27 @@ def test_by_memory_a_chunk_is_smaller_the_less_there_is(monkeypatch):
 
 def test_weights_that_are_still_to_come_to_the_device_take_room_there(monkeypatch):
     weights = sum(weight.nbytes for weight in tiny_model().parameters())
-    each = bytes_per_token(tiny_model()) / prefill.SHARE
+    each = bytes_per_token(tiny_model(), LAMBDA.global_branch) / prefill.SHARE
     monkeypatch.setattr(prefill, "MULTIPLE", 1)
     monkeypatch.setattr(prefill, "free_memory", lambda device: weights + int(50 * each) + 1)
     on_gpu = replace(RUNTIME, device=torch.device("cuda", 0))
     assert chosen(None, runtime=on_gpu) == 50
     assert chosen(None) == 50 + int(weights / each)
+
+
+def test_a_7b_model_reads_any_length_on_a_gpu_of_80_gib(monkeypatch):
+    """In chunks as long as they get: weights, a chunk, the cache and a slice of logits leave half of it free."""
+    config = tiny_config("llama", **LLAMA_7B, num_hidden_layers=32, vocab_size=32_000)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    attention = LambdaConfig(4096, 100, 4096)
+    weights = sum(weight.nbytes for weight in model.parameters())
+    cache = 32 * 2 * (4096 + 100) * 4096 * 2  # layers, keys and values, tokens, features, bytes
+    logits = LARGER_ON_GPU * SLICE_LOGITS * 2
+    monkeypatch.setattr(prefill, "free_memory", lambda device: 80 * 2**30 - weights)
+    tokens = chosen(None, attention, model, runtime=replace(RUNTIME, device=torch.device("cuda", 0)))
+    assert tokens == 65_536
+    assert weights + tokens * bytes_per_token(model, 100) + cache + logits < 40 * 2**30
 
 
 class TwoRanks:
