@@ -1,5 +1,6 @@
-"""The long stream in pieces, tried out on the CPU with a tiny model: really killed, and gone on with."""
+"""The long stream in pieces, tried out on the CPU with a tiny model: ended, really killed, and gone on with."""
 
+import re
 import subprocess
 import sys
 
@@ -8,21 +9,29 @@ import pytest
 from tests.scripts.running import ROOT, environment, results
 
 LENGTH = 250
-# In the place of `timeout` on PATH: its arguments are kept, and the time is up at the first new checkpoint, however
-# fast the machine is, until the stream has 200 tokens.
-TIME_IS_UP_AT_A_CHECKPOINT = f"""#!{sys.executable}
+# In the place of `timeout` on PATH: its arguments are kept, and the time is up at once, however fast the machine is,
+# after the 10th and the 20th chunk: by a kill at the end of the checkpoint then, or by the clock of the script itself.
+TIME_IS_UP = f"""#!{sys.executable}
 import os, runpy, signal, sys
 from pathlib import Path
 sys.path.insert(0, {str(ROOT)!r})
 from scripts.streaming.checkpoints import StreamCheckpoints
+from scripts.streaming.schedule import STOP, Schedule
 
 def commit_and_die(self, number, *rest):
     commit(self, number, *rest)
     if number <= 20:
         os.kill(os.getpid(), signal.SIGKILL)
 
-Path(os.environ["LOG_DIR"] + ".limit").write_text(" ".join(sys.argv[1:5]))
-commit, StreamCheckpoints.commit = StreamCheckpoints.commit, commit_and_die
+def stop(self, chunks, is_writing):
+    return STOP if chunks in (10, 20) else decide(self, chunks, is_writing)
+
+Path(os.environ["LOG_DIR"] + ".limit").write_text(" ".join(sys.argv[1:]))
+commit, decide = StreamCheckpoints.commit, Schedule.decide
+if "ENDS_ITSELF" in os.environ:
+    Schedule.decide = stop
+else:
+    StreamCheckpoints.commit = commit_and_die
 sys.argv = sys.argv[6:]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
@@ -35,9 +44,9 @@ def piece(tiny_llama_dir, tmp_path):
     for index in range(3):
         (tmp_path / "texts" / f"{index}.txt").write_text("the cat and the hat. " * (10 + index))
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "timeout").write_text(TIME_IS_UP_AT_A_CHECKPOINT)
+    (tmp_path / "bin" / "timeout").write_text(TIME_IS_UP)
     (tmp_path / "bin" / "timeout").chmod(0o755)
-    settings = {"MODEL": tiny_llama_dir, "DATASET": tmp_path / "texts", "LENGTH": LENGTH, "CHUNK": 10, "SAVE_STEPS": 10}
+    settings = {"MODEL": tiny_llama_dir, "DATASET": tmp_path / "texts", "LENGTH": LENGTH, "CHUNK": 10}
     settings |= {"DEVICE": "cpu", "LOG_DIR": tmp_path / "logs", "RESULTS": tmp_path / "results"}
 
     def run(*flags, seconds=None, **changed):
@@ -53,13 +62,14 @@ def piece(tiny_llama_dir, tmp_path):
 
 
 def test_killed_pieces_say_where_the_stream_stands_and_all_of_them_finish_it(piece, tmp_path):
-    first = piece()
+    first = piece(SAVE_STEPS=10)
     assert first.returncode == 75, first.stderr
-    assert (tmp_path / "logs.limit").read_text() == "--foreground -s KILL 540"
-    assert "100 of 250 tokens (40.0%), " in first.stdout and " tokens/s and " in first.stdout
+    limit = (tmp_path / "logs.limit").read_text()
+    assert limit.startswith("--foreground -s KILL 540 ") and " --save_seconds 60 --save_steps 10 " in limit
+    assert " of 250 tokens (4" in first.stdout and " tokens/s and " in first.stdout
     assert "a restart goes on from 100\n" in first.stdout
     assert not (tmp_path / "results").exists()
-    rest = piece("--all")
+    rest = piece("--all", SAVE_STEPS=10)
     assert rest.returncode == 0, rest.stderr
     said = (
         "going on from token 100 of",
@@ -73,10 +83,36 @@ def test_killed_pieces_say_where_the_stream_stands_and_all_of_them_finish_it(pie
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"results.json", "stats.npz", "nll.png"}
 
 
+def test_pieces_end_by_themselves_and_nothing_is_lost_between_them(piece, tmp_path):
+    for read in (100, 200):
+        run = piece(ENDS_ITSELF="yes")
+        assert run.returncode == 75, run.stderr
+        assert f"the time is up (--max_seconds 450) at token {read} of 250: the same command goes on" in run.stdout
+        assert f"{read} of 250 tokens ({read / 2.5:.1f}%), " in run.stdout and f"goes on from {read}\n" in run.stdout
+        assert "--save_steps" not in (tmp_path / "logs.limit").read_text()
+    rest = piece(ENDS_ITSELF="yes")
+    assert rest.returncode == 0 and "going on from token 200 of" in rest.stdout, rest.stderr
+    assert results(tmp_path / "results")["tokens"] == LENGTH - 1
+
+
+def test_help_names_every_setting_and_the_default_of_it(piece):
+    text = (ROOT / "benchmarks" / "stream_200m.sh").read_text()
+    told = piece("--help")
+    assert told.returncode == 0 and told.stdout.startswith("The NLL of 200,000,000 tokens in one stream")
+    for name, default in re.findall(r"^([A-Z_]+)=\$\{\1:-([^}$]*)", text, re.M):
+        assert f"  {name}={default}" in told.stdout, name
+
+
+@pytest.mark.parametrize("seconds", ["0", "0.5", "ten"])
+def test_a_time_that_is_none_is_refused(seconds, piece):
+    run = piece(seconds=seconds)
+    assert run.returncode == 1 and f"error: PIECE_SECONDS={seconds} is no number of seconds" in run.stderr
+
+
 def test_a_piece_too_short_for_a_checkpoint_is_an_error_and_not_an_endless_loop(piece):
-    run = piece("--all", seconds=0.5)
+    run = piece("--all", seconds=1)
     assert run.returncode == 1
-    assert "killed before a new checkpoint was written: give a longer PIECE_SECONDS (it is 0.5)" in run.stderr
+    assert "killed before a new checkpoint was written: give a longer PIECE_SECONDS (it is 1)" in run.stderr
 
 
 def test_an_error_of_the_evaluation_ends_all_pieces_with_its_status(piece):

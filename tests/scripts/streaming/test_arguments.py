@@ -5,8 +5,8 @@ import pytest
 from data.arguments import add_data_arguments
 from models.lambda_attention import LambdaConfig
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, lambda_config
-from scripts.streaming.arguments import add_stream_arguments
-from utils.arguments import HarnessParser, add_run_arguments
+from scripts.streaming.arguments import StreamPlan, add_stream_arguments
+from utils.arguments import HarnessParser, add_run_arguments, plan_of
 from utils.errors import SharedError
 
 
@@ -38,6 +38,8 @@ def test_the_published_command_of_the_endless_stream_parses():
         ("--streaming_length 1", "--streaming_length: must be at least 2"),
         ("--max_length 0", "--max_length: must be at least 1"),
         ("--save_steps 0", "--save_steps: must be at least 1"),
+        ("--save_seconds 0", "--save_seconds: must be at least 1"),
+        ("--max_seconds soon", "--max_seconds: must be a whole number"),
         ("--streams 0", "--streams: must be at least 1"),
         ("--streams two", "--streams: must be a whole number"),
         ("--document_separator=", "--document_separator is empty"),
@@ -52,6 +54,20 @@ def test_refusals_of_a_stream_name_the_flag(flags, words):
     with pytest.raises(SharedError) as refusal:
         parse_stream(*flags.split())
     assert words in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "flags, steps, seconds",
+    [
+        ("", None, 60),
+        ("--save_steps 10", 10, None),
+        ("--save_seconds 5", None, 5),
+        ("--save_steps 10 --save_seconds 5", 10, 5),
+    ],
+)
+def test_checkpoints_are_by_time_unless_only_steps_are_given(flags, steps, seconds):
+    plan = plan_of(StreamPlan, vars(parse_stream(*flags.split())))
+    assert (plan.save_steps, plan.seconds_between_checkpoints) == (steps, seconds)
 
 
 def test_a_chunk_may_be_smaller_than_the_global_branch():

@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from data.token_stream import pass_order
 from models.attention import positions
 from models.attention.config import LambdaConfig
-from scripts.streaming import experiment
 from scripts.streaming.checkpoints import StreamCheckpoints
 from scripts.streaming.experiment import Reading
+from scripts.streaming.saving import Saving
 from scripts.streaming.token_nll import TokenNllFile
 from tests.scripts.running import results, run_script
 from tests.scripts.streaming.stream_trials import (
@@ -116,13 +116,14 @@ def live_bytes():
 
 
 def test_no_chunk_leaves_anything_in_memory(flags, tmp_path, monkeypatch):
-    chunk, sizes, save = 2000, [], experiment.save
+    chunk, sizes, begin = 2000, [], Saving.begin
 
-    def measuring_save(*given):
-        save(*given)
+    def measuring_begin(saving, *given):
+        begin(saving, *given)
+        saving.wait()
         sizes.append(live_bytes())
 
-    monkeypatch.setattr(experiment, "save", measuring_save)
+    monkeypatch.setattr(Saving, "begin", measuring_begin)
     monkeypatch.setattr(positions, "CACHED_BLOCKS", 2)  # they fill up within few chunks
     size = ("--streaming_length", 50 * chunk, "--max_length", chunk, "--save_steps", 10)
     tracemalloc.start()
@@ -353,5 +354,6 @@ def test_bad_input_is_one_sentence(changes, words, flags, tmp_path):
 def test_help_is_complete():
     run = run_script(SCRIPT, "--help")
     assert run.returncode == 0
-    for flag in ("--streaming_length", "--max_length", "--document_separator", "--streams", "--save_steps"):
+    lengths, checkpoints = ("--streaming_length", "--max_length"), ("--save_steps", "--save_seconds", "--max_seconds")
+    for flag in (*lengths, *checkpoints, "--document_separator", "--streams", "--token_cache"):
         assert flag in run.stdout

@@ -194,6 +194,15 @@ def test_lines_that_were_lost_are_refused(flags, tmp_path):
         run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
 
 
+@pytest.mark.parametrize("first, then", [("none", "{}"), ("{}", "none")], ids=["without", "with"])
+def test_a_trial_goes_on_with_another_token_cache_or_none(first, then, flags, whole, tmp_path):
+    first, then = (word.format(tmp_path / "ids") for word in (first, then))
+    stopped_trial((*flags, "--token_cache", first), tmp_path / "log")
+    run_here(*flags, *LAMBDA, "--token_cache", then, "--save_seconds", 7, "--log_dir", tmp_path / "log")
+    assert_same_files(tmp_path / "log", whole)
+    assert len(list((tmp_path / "ids").glob("texts-*/ids.bin"))) == 1
+
+
 def test_other_arguments_are_refused_and_overwrite_starts_afresh(flags, whole, tmp_path):
     stopped_trial((*flags, "--seed", 5), tmp_path)
     with pytest.raises(UserError, match="--seed was 5 and is 0 now"):
