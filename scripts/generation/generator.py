@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
 from transformers.cache_utils import Cache
 
 from models.assumptions import ATTENTION_MASK, OUTPUT_CACHE, POSITION_IDS, ROPE_TYPE, forward_names, with_cache
@@ -79,7 +79,8 @@ class Generator:
         _check_tokens(generation, model)
         self.options = _options(generation, tokenizer) | {"synced_gpus": self.synced}
         if self.stop:
-            self.options |= {"stop_strings": self.stop, "tokenizer": tokenizer}
+            # by name `generate` would hand the tokenizer on to the model, in which Λ-attention knows no such argument
+            self.options["stopping_criteria"] = StoppingCriteriaList([StopStringCriteria(tokenizer, self.stop)])
 
     @torch.no_grad()
     def begin(self, length: int) -> None:
