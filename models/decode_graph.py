@@ -6,19 +6,24 @@
     for _ in range(tokens):
         logits = graph.step(logits.argmax(-1))
 
+Or, for `generate` with all that it does to logits, `with CapturedSteps(model): model.generate(...)`.
+
 All slots of the ring and all first tokens are columns, a position is a tensor, and what does not count yet is masked:
 so every token runs the same operations on the same memory. Elsewhere than on CUDA the same step runs as it is.
 """
 
 from collections.abc import Callable
+from functools import wraps
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from .assumptions import with_cache
+from .assumptions import ATTENTION_MASK, MORE_OUTPUTS, OUTPUT_CACHE, find_cache, with_cache
 from .attention.config import AttentionLayer
-from .attention.decode.cache import LambdaCache, LambdaLayer
+from .attention.decode.cache import BOUNDED_TENSORS, LambdaCache, LambdaLayer
 from .attention.decode.step import Heads, decode_step
 
 Backend = str | Callable
@@ -38,13 +43,29 @@ class DecodeGraph:
     """
 
     def __init__(self, model: PreTrainedModel, cache: LambdaCache, backend: Backend | None = None) -> None:
-        self.model, self.cache = model, cache
-        self._inputs = {**with_cache(model, cache), "use_cache": True}
-        self.layer = _attention_layer(model, cache)
+        self.model = model
+        self._hold(cache)
         self._forward = self._step
         if backend is not None:
             self._forward = torch.compile(self._step, fullgraph=True, dynamic=False, backend=backend)
         self._kept: list[Tensor] = []
+        self.captures = 0
+
+    def _hold(self, cache: LambdaCache) -> None:
+        self.layer = _attention_layer(self.model, cache)
+        self.cache, self._inputs = cache, {**with_cache(self.model, cache), "use_cache": True}
+
+    def take(self, cache: LambdaCache) -> None:
+        """Go on with another cache: where it has as many rows, all it holds moves into the memory of the last one.
+
+        So the step that was captured serves it as well, and the last cache is done with. Raises ValueError as above.
+        """
+        self._hold(cache)
+        layers, size = cache.layers, len(BOUNDED_TENSORS)
+        if not self._kept or len(layers[0].seen) != self._tokens.shape[0]:
+            return
+        for place, layer in enumerate(layers):
+            layer.move(self._kept[size * place : size * (place + 1)])
 
     @torch.no_grad()
     def step(self, tokens: Tensor) -> Tensor:
@@ -74,6 +95,8 @@ class DecodeGraph:
         return len(tensors) == len(self._kept) and all(map(_same, tensors, self._kept))
 
     def _prepare(self, tokens: Tensor) -> None:
+        self._kept, self._run = [], None  # what was captured before is freed first
+        self.captures += 1
         layers, config = self.cache.layers, self.layer.config
         for layer in layers:
             layer.make_room(max(config.local_branch, config.global_branch))
@@ -82,7 +105,7 @@ class DecodeGraph:
             self._tokens, self._position = tokens.new_zeros(tokens.shape), tokens.new_zeros(tokens.shape[0])
         self._positions = self.layer.positions.on(tokens.device)
         self._place(self.cache.layers[0].seen)
-        self._run = captured(self._forward) if tokens.is_cuda else self._forward
+        self._run = captured(self._forward) if _takes_graphs(tokens) else self._forward
 
     def _place(self, seen: list[int]) -> None:
         self._position.copy_(torch.tensor(seen))
@@ -104,6 +127,76 @@ class DecodeGraph:
         return logits
 
 
+class CapturedSteps:
+    """While it is entered, a converted model reads single tokens by a DecodeGraph, so that `generate` takes it too.
+
+        steps = CapturedSteps(model)
+        with steps:
+            model.generate(prompt, max_new_tokens=100)
+
+    Texts one after another share the captured step, as long as they come in batches of one size. Everything else, a
+    prompt above all, is read by the ordinary forward. An error within forgets what was captured.
+    taken: steps so far; captures: how often a step was prepared for them. Raises ValueError as a DecodeGraph does, when
+    the first token is read.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.taken = self._captures = 0
+        self._graph: DecodeGraph | None = None
+        self._within = False
+
+    @property
+    def captures(self) -> int:
+        return self._captures + (0 if self._graph is None else self._graph.captures)
+
+    def __enter__(self) -> "CapturedSteps":
+        self._bound = self.model.__dict__.get("forward")  # as Accelerate leaves it
+        self._forward = self.model.forward
+
+        @wraps(self._forward)  # generate looks at the arguments that it takes
+        def forward(*args, **inputs) -> CausalLMOutputWithPast:
+            return self._read(*args, **inputs)
+
+        self.model.forward = forward
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._bound is None:
+            del self.model.forward
+        else:
+            self.model.forward = self._bound
+        if kind is not None:
+            self._captures, self._graph = self.captures, None
+
+    def _read(self, *args, **inputs) -> CausalLMOutputWithPast:
+        cache, tokens = find_cache(inputs), inputs.get("input_ids")
+        if self._within or args or not _is_one_step(tokens, cache, inputs):
+            return self._forward(*args, **inputs)
+        if self._graph is None:
+            self._graph = DecodeGraph(self.model, cache)
+        elif self._graph.cache is not cache:
+            self._graph.take(cache)
+        self._within = True
+        try:
+            logits = self._graph.step(tokens)
+        finally:
+            self._within = False
+        self.taken += 1
+        return CausalLMOutputWithPast(logits=logits, **{OUTPUT_CACHE: cache})
+
+
+def _is_one_step(tokens: Tensor | None, cache: Cache | None, inputs: dict) -> bool:
+    """Whether a forward of these inputs reads one real token per row into a cache that has all its first tokens."""
+    if tokens is None or tokens.shape[1] != 1 or any(inputs.get(name) for name in MORE_OUTPUTS):
+        return False
+    layer = cache.layers[0] if cache is not None and cache.layers else None
+    if not isinstance(layer, LambdaLayer) or not layer.seen or min(layer.seen) < layer.config.global_branch:
+        return False
+    mask = inputs.get(ATTENTION_MASK)
+    return mask is None or bool(mask[:, -1].all())
+
+
 def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     """`run` as a CUDA graph, which gives a copy of its result; it runs several times before, to warm up."""
     stream = torch.cuda.Stream()
@@ -123,8 +216,13 @@ def captured(run: Callable[[], Tensor]) -> Callable[[], Tensor]:
     return replay
 
 
+def _takes_graphs(tokens: Tensor) -> bool:
+    """Whether there is something to capture where these are: elsewhere the step runs as it is."""
+    return tokens.is_cuda
+
+
 def _memory(layer: LambdaLayer) -> tuple[Tensor, ...]:
-    return layer.keys, layer.values, layer.sink_keys, layer.sink_values
+    return tuple(getattr(layer, name) for name in BOUNDED_TENSORS)
 
 
 def _same(left: Tensor, right: Tensor) -> bool:

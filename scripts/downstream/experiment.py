@@ -17,11 +17,11 @@ from scripts.downstream.shared_prefill import reason_to_read_alone
 from scripts.downstream.turns import Prepared, Turns, groups
 from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
+from scripts.generation.way import Way, choose_way
 from scripts.harness.documents import DocumentWork, Pieces
 from scripts.harness.experiment import Experiment, Results
-from scripts.harness.model import RunnableModel, is_sharded, load_model
+from scripts.harness.model import RunnableModel, load_model
 from scripts.harness.model_arguments import ModelPlan
-from scripts.harness.prefill import Prefill, choose_prefill
 from scripts.harness.prefill_arguments import PrefillPlan
 from utils.errors import UserError
 from utils.progress import Amount
@@ -47,27 +47,18 @@ class Downstream(Experiment):
         with runtime.together():
             task = get_task(self.task.dataset, self.task.dataset_group)
         model = load_model(self.model, runtime)
-        reading = choose_prefill(self.reading, model, self.model, self.batch_size, runtime, fills_cache=True)
+        way = choose_way(self.generation, self.reading, model, self.model, self.batch_size, runtime)
         with runtime.together():
             encoder = self.make_encoder(task, model)
-            generator = self.make_generator(task, model, runtime, reading)
+            generator = self.make_generator(task, model, runtime, way)
             request = task_request(self.task, self.truncation.max_length, encoder.count)
             examples = open_examples(task, request, self.task.start_data_from, self.task.max_data_num)
-        alone = reason_to_read_alone(model, self.model, generator.synced)
-        runner = TaskRunner(
-            task,
-            encoder,
-            generator,
-            self.truncation,
-            self.task.runtime_truncation,
-            vocab_size=model.vocab_size,
-            shares=alone is None and not self.task.no_shared_prefill,
-        )
+        alone = "" if self.task.no_shared_prefill else reason_to_read_alone(model, self.model, way.synced)
+        runner = self.make_runner(task, encoder, generator, model, shares=alone is None)
         work = Answering(self, task, examples, runner, model, runtime)
-        work.prefill = reading
-        work.announcement += reading.announcement(self.truncation.max_length)
-        if alone is not None and not self.task.no_shared_prefill:
-            work.announcement += f", each prompt read from its start: {alone}"
+        work.prefill = way.reading
+        work.announcement += way.announcement(self.truncation.max_length)
+        work.announcement += f", each prompt read from its start: {alone}" if alone else ""
         return work
 
     def make_encoder(self, task: Task, model: RunnableModel) -> PromptEncoder:
@@ -76,11 +67,17 @@ class Downstream(Experiment):
         structured = self.task.structured_prompt or (task.structured and not chat)
         return PromptEncoder(model.tokenizer, structured, chat)
 
-    def make_generator(self, task: Task, model: RunnableModel, runtime: Runtime, reading: Prefill) -> Generator:
+    def make_generator(self, task: Task, model: RunnableModel, runtime: Runtime, way: Way) -> Generator:
         """Answers of the task's length, unless the flags say otherwise, and up to its stop strings."""
         generation = self.generation.or_length(task.max_generation_length)
-        synced = runtime.world_size > 1 and is_sharded(self.model, runtime)
-        return Generator(model.model, model.tokenizer, generation, runtime.device, task.stop, synced, reading)
+        return Generator(model.model, model.tokenizer, generation, runtime.device, task.stop, way)
+
+    def make_runner(
+        self, task: Task, encoder: PromptEncoder, generator: Generator, model: RunnableModel, shares: bool
+    ) -> TaskRunner:
+        """Prompts cut as the flags say."""
+        last, known = self.task.runtime_truncation, model.vocab_size
+        return TaskRunner(task, encoder, generator, self.truncation, last, vocab_size=known, shares=shares)
 
     def describe(self, results: Results) -> str:
         return describe(results)

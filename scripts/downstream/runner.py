@@ -33,8 +33,8 @@ class TaskRunner:
     """Generates the answers to a batch of examples and scores them.
 
     Prompts are cut as `truncation` says, and to the `last` tokens of these (None: all). vocab_size: how many tokens the
-    model knows. shares: whether a beginning that prompts share is read once. Where ranks are synced, every one is needed
-    in every forward, and one without an example reads two tokens.
+    model knows. shares: whether a beginning that prompts share is read once. Where ranks are synced, every one is
+    needed in every forward, and one without an example reads two tokens.
     """
 
     def __init__(

@@ -13,11 +13,11 @@ from scripts.generation.arguments import Generation, PositionPlan
 from scripts.generation.generator import Generator
 from scripts.generation.positions import PositionGenerator
 from scripts.generation.report import describe, summarise
+from scripts.generation.way import choose_way
 from scripts.harness.documents import DocumentWork
 from scripts.harness.experiment import Experiment, Results
-from scripts.harness.model import RunnableModel, is_sharded, load_model
+from scripts.harness.model import RunnableModel, load_model
 from scripts.harness.model_arguments import ModelPlan
-from scripts.harness.prefill import choose_prefill
 from scripts.harness.prefill_arguments import PrefillPlan
 from utils.errors import UserError
 from utils.progress import Amount
@@ -43,15 +43,12 @@ class GenerationByPosition(Experiment):
         with runtime.together():
             corpus = load_corpus(self.corpus)
         model = load_model(self.model, runtime)
-        reading = choose_prefill(self.reading, model, self.model, self.batch_size, runtime, fills_cache=True)
+        way = choose_way(self.generation, self.reading, model, self.model, self.batch_size, runtime)
         with runtime.together():
-            synced = runtime.world_size > 1 and is_sharded(self.model, runtime)
-            generator = Generator(
-                model.model, model.tokenizer, self.generation, runtime.device, synced=synced, reading=reading
-            )
+            generator = Generator(model.model, model.tokenizer, self.generation, runtime.device, way=way)
         work = Generating(self, corpus, model, generator, runtime)
-        work.prefill = reading
-        work.announcement += reading.announcement(self.positions.longest_prompt)
+        work.prefill = way.reading
+        work.announcement += way.announcement(self.positions.longest_prompt)
         return work
 
     def describe(self, results: Results) -> str:

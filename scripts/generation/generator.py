@@ -9,18 +9,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
 from transformers.cache_utils import Cache
 
 from models.assumptions import ATTENTION_MASK, OUTPUT_CACHE, POSITION_IDS, ROPE_TYPE, forward_names, with_cache
 from models.loading.vanilla import position_table_length
 from scripts.generation.arguments import Generation
-from scripts.harness.prefill import Prefill
+from scripts.generation.way import Way
 from utils.errors import UserError
 from utils.ranks.runtime import is_out_of_memory
 
-WHOLE = Prefill(None)
-"""Prompts in one forward."""
+DEFAULT = Way()
+"""A prompt is one forward, and each token another."""
 NO_MEMORY = "memory ran out"
 """The reason of a failure that fewer or shorter prompts would not have."""
 
@@ -58,9 +58,7 @@ class TooFewPositions(Exception):
 class Generator:
     """Generates with `model` (a causal LM, not an engine around it) as a plan says.
 
-    stop: strings that end a generation; they are not part of it. synced: whether ranks hold shards of the weights, so
-    that each takes part in every forward of the others, and generates for as long as any of them does. reading: how many
-    tokens of a prompt are read at once.
+    stop: strings that end a generation; they are not part of it. way: how prompts are read and tokens decoded.
     Raises UserError on a plan that the model cannot honour.
     """
 
@@ -71,17 +69,18 @@ class Generator:
         generation: Generation,
         device: torch.device,
         stop: Sequence[str] = (),
-        synced: bool = False,
-        reading: Prefill = WHOLE,
+        way: Way = DEFAULT,
     ) -> None:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
-        self.synced, self.reading, self._seed = synced, reading, generation.seed or 0
+        self.synced, self.reading, self.decoding = way.synced, way.reading, way.decoding
+        self._seed = generation.seed or 0
         self._positions = position_table_length(model)
         self._dynamic = [part for part in model.modules() if getattr(part, ROPE_TYPE, None) == "dynamic"]
         _check_tokens(generation, model)
-        self.options = _options(generation, tokenizer) | {"synced_gpus": synced}
+        self.options = _options(generation, tokenizer) | {"synced_gpus": self.synced}
         if self.stop:
-            self.options |= {"stop_strings": self.stop, "tokenizer": tokenizer}
+            # by name `generate` would hand the tokenizer on to the model, in which Λ-attention knows no such argument
+            self.options["stopping_criteria"] = StoppingCriteriaList([StopStringCriteria(tokenizer, self.stop)])
 
     @torch.no_grad()
     def begin(self, length: int) -> None:
@@ -133,7 +132,8 @@ class Generator:
             cache = self._read_in_chunks(input_ids, mask)
         options = self.options if cache is None else {**self.options, OUTPUT_CACHE: cache}
         input_ids, mask = input_ids.to(self.device), mask.to(self.device)
-        output = self.model.generate(input_ids, attention_mask=mask, **options)
+        with self.decoding:
+            output = self.model.generate(input_ids, attention_mask=mask, **options)
         seconds = self._now() - started
         rows = [self._until_end(row) for row in output[:, input_ids.shape[1] :].tolist()]
         return Generated([self._text(row) for row in rows], [len(row) for row in rows], seconds)

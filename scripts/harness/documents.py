@@ -13,7 +13,6 @@ from utils.ranks.runtime import Runtime, peak_memory
 from utils.ranks.steps import steps
 from utils.trials.trial import Trial
 
-
 Pieces = Generator[list[int], None, None]
 
 

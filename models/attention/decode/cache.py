@@ -1,5 +1,7 @@
 """The cache of Λ-attention: G + L entries per layer and head, however long the stream."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
@@ -214,12 +216,22 @@ class LambdaLayer(CacheLayerMixin):
             setattr(self, name, tensors[name])
         self.seen, self.columns, self.is_initialized = [position] * len(self.keys), position, True
 
+    def move(self, memory: Sequence[Tensor]) -> None:
+        """Hold BOUNDED_TENSORS in `memory` from now on, tensors of the same rows and heads with as much room."""
+        for name, place in zip(BOUNDED_TENSORS, memory, strict=True):
+            tensor = getattr(self, name)
+            place[:, :, : tensor.shape[-2]] = tensor
+            place[:, :, tensor.shape[-2] :] = 0  # as _grown has it
+            setattr(self, name, place)
+
     def nbytes(self) -> int:
         """Bytes of the stored tensors."""
         return sum(tensor.nbytes for tensor in self.tensors().values())
 
 
-_TENSORS = ("keys", "values", "sink_keys", "sink_values", "history_keys", "history_values")
+BOUNDED_TENSORS = ("keys", "values", "sink_keys", "sink_values")
+"""The tensors of a layer that grow no further than their branches."""
+_TENSORS = (*BOUNDED_TENSORS, "history_keys", "history_values")
 
 
 def _grown(tensor: Tensor, needed: int, limit: int | None = None) -> Tensor:

@@ -7,6 +7,7 @@ from data.arguments import Truncation
 from data.tasks.prompt import Prompt, PromptEncoder
 from data.tasks.task import Example, Task
 from models.constant import ConstantModel
+from models.llama import convert_llama_model
 from scripts.downstream.runner import TaskRunner, truncate
 from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
@@ -64,8 +65,9 @@ def test_what_follows_the_first_stop_string_is_no_answer():
     assert (line["output"], line["score"]) == ("seven", 1.0)
 
 
-def test_generation_ends_at_a_stop_string():
-    tokenizer, model = tiny_tokenizer(), tiny_model()
+@pytest.mark.parametrize("convert", [lambda model: model, lambda model: convert_llama_model(model, 8, 2)])
+def test_generation_ends_at_a_stop_string(convert):
+    tokenizer, model = tiny_tokenizer(), convert(tiny_model())
     flags = options(
         suppress_tokens=[token for token in range(len(tokenizer)) if not is_letters(tokenizer.decode(token))]
     )

@@ -6,8 +6,8 @@ from transformers import DynamicCache
 
 from models.assumptions import with_cache
 from models.attention.config import LambdaConfig, TopK
-from models.attention.decode.cache import LambdaCache
-from models.attention.decode.cache_state import branch_cache, cache_tensors, restore_cache
+from models.attention.decode.cache import BOUNDED_TENSORS, LambdaCache
+from models.attention.decode.cache_state import branch_cache, cache_tensors, repeat_rows, restore_cache
 from models.model_base import convert_model
 from tests.tiny_models import tiny_input_ids, tiny_model
 
@@ -106,3 +106,37 @@ def test_a_branch_shares_what_is_kept_of_all_tokens():
     for own, theirs in zip(cache.layers[1].tensors().items(), branch.layers[1].tensors().items()):
         (name, tensor), (_, other) = own, theirs
         assert (tensor.data_ptr() == other.data_ptr()) == name.startswith("history"), name
+
+
+@pytest.mark.parametrize(
+    "config", [BRANCHED["lambda"], BRANCHED["triangle"], None], ids=["lambda", "triangle", "dynamic"]
+)
+def test_a_row_is_repeated(config):
+    model = convert_model(tiny_model(), config) if config else tiny_model()
+    alone = [filled(model, DynamicCache(), 20, batch=1) for _ in range(3)]
+    cache, rest = filled(model, DynamicCache(), 20, batch=1), tiny_input_ids(3, 4, seed=5)
+    repeat_rows(cache, [0, 0, 0])
+    expected = torch.cat([read_on(model, row[None], own) for row, own in zip(rest, alone)])
+    torch.testing.assert_close(read_on(model, rest, cache), expected, rtol=0, atol=1e-5)
+
+
+def test_padding_pushes_the_last_columns_out_of_a_row():
+    model, cache = tiny_model(), filled(tiny_model(), DynamicCache(), 20, batch=1)
+    before = cache.layers[0].keys.clone()
+    repeat_rows(cache, [0, 3, 25])
+    keys = cache.layers[0].keys
+    assert torch.equal(keys[0], before[0]) and torch.equal(keys[1, :, 3:], before[0, :, :17])
+    assert not keys[1, :, :3].any() and not keys[2].any() and cache.get_seq_length() == 20
+    with pytest.raises(ValueError, match="cannot lose"):
+        repeat_rows(filled(convert_model(model, CONFIG), DynamicCache(), 20, batch=1), [0, 1])
+
+
+def test_a_layer_moves_into_the_memory_of_another():
+    model = convert_model(tiny_model(), CONFIG)
+    long, short, plain = (filled(model, LambdaCache(CONFIG, 2), tokens) for tokens in (70, 5, 5))
+    for own, other in zip(long.layers, short.layers):
+        memory = [own.tensors()[name].fill_(float("nan")) for name in BOUNDED_TENSORS]
+        other.move(memory)
+        assert all(other.tensors()[name] is place for name, place in zip(BOUNDED_TENSORS, memory))
+    rest = tiny_input_ids(2, 12, seed=3)
+    torch.testing.assert_close(read_on(model, rest, short), read_on(model, rest, plain), rtol=0, atol=1e-5)
