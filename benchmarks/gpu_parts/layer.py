@@ -44,7 +44,8 @@ Tensors = list[Tensor]
 
 @dataclass(frozen=True)
 class Method:
-    """Something to time. make: from the shape's random query, key and value, what to run. pairs: attended a head.
+    """Something to time. make: from the shape's random query, key and value, what to run. pairs: attended a head; 0
+    where nothing is.
 
     compiled: whether kernels may have to be compiled first. profiled: whether its kernels are listed.
     """
@@ -127,12 +128,12 @@ def measure(plan: Plan, shape: Shape, length: int, method: Method) -> Found:
     run = method.make(shape, shape.inputs(length, plan.device, plan.dtype))
     timing = plan.accelerator.time(run, budget=plan.sizes.budget)
     rate = flops(shape, method.pairs) / timing.median
+    rates = {"tflops_per_second": rate / 1e12, "of_products": rate / rate_of_products(plan)} if rate else {}
     output = shape.query_heads * shape.head_dim * length * plan.dtype.itemsize
     return {
         "seconds": timing.to_dict(),
         "median": timing.median,
-        "tflops_per_second": rate / 1e12,
-        "of_products": rate / rate_of_products(plan),
+        **rates,
         **({"working_memory_mib": plan.accelerator.memory_of(run, output)} if timing.median < SLOW else {}),
         **({"profile": plan.accelerator.busy(run).to_dict()} if method.profiled else {}),
     }

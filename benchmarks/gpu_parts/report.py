@@ -20,7 +20,7 @@ from benchmarks.gpu_parts.sizes import FULL, Plan
 from benchmarks.measuring.machine import RESULTS, describe_machine
 from utils.errors import UserError
 from utils.files import replace_json
-from utils.utils import git_commit
+from utils.utils import git_commit, package_versions
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASURED_CODE = ("models", "benchmarks")
@@ -69,6 +69,7 @@ class Report:
             **describe_machine(plan.device),
             **plan.accelerator.describe(),
             "system": platform.platform(),
+            "packages": package_versions(),
             "commit": git_commit(),
         }
         for name in again:

@@ -35,6 +35,7 @@ TINY_MODEL = {
 @dataclass(frozen=True)
 class Sizes:
     """window: L of the correctness cases, whose prompts are a few windows. long_prompt: one of several segments.
+    scenarios: how many of them, the first; None for all.
 
     shapes: attention layers, with their L. *_lengths, decode_positions, chunks, prompt, large_chunk: in tokens.
     decoded: tokens after the prompt. *_model: of LlamaConfig. budget: seconds that repetitions of a case may take.
@@ -43,6 +44,7 @@ class Sizes:
 
     window: int
     long_prompt: int
+    scenarios: int | None
     shapes: tuple[Shape, ...]
     layer_lengths: tuple[int, ...]
     growth_lengths: tuple[int, ...]
@@ -62,6 +64,7 @@ class Sizes:
 FULL = Sizes(
     window=1024,
     long_prompt=70_000,
+    scenarios=None,
     shapes=(replace(SMOLLM2, local_branch=4096), LLAMA2_7B),
     layer_lengths=(32_768, 131_072, 1_048_576),
     growth_lengths=(131_072, 262_144, 524_288, 1_048_576),
@@ -80,10 +83,8 @@ FULL = Sizes(
 TINY = Sizes(
     window=32,
     long_prompt=1100,
-    shapes=(
-        replace(SMOLLM2, query_heads=3, key_heads=1, head_dim=16, local_branch=32),
-        replace(LLAMA2_7B, query_heads=2, key_heads=2, head_dim=16, local_branch=32),
-    ),
+    scenarios=3,
+    shapes=(replace(SMOLLM2, query_heads=3, key_heads=1, head_dim=16, local_branch=32),),
     layer_lengths=(64, 128),
     growth_lengths=(1024, 2048),
     decode_positions=(100, 10_000),

@@ -10,7 +10,7 @@ from benchmarks.gpu_parts.captured_steps import compare_steps, every_shape
 from benchmarks.gpu_parts.correctness import compare
 from benchmarks.gpu_parts.errors import errors
 from benchmarks.gpu_parts.scenarios import Scenario, scenarios
-from benchmarks.gpu_parts.sizes import TINY, Plan
+from benchmarks.gpu_parts.sizes import FULL, Plan
 from models.attention.decode.cache import LambdaCache
 from models.attention.settings import BACKENDS
 from models.decode_graph import DecodeGraph
@@ -37,12 +37,12 @@ def test_every_shape_that_a_kernel_can_be_wrong_at_is_there():
     assert any(s.rows == 2 for s in found) and any(len(s.chunks) > 1 for s in found)
     assert any(s.start < 10**9 < s.start + sum(s.chunks) for s in found)
     assert all(sum(s.chunks) % 128 for s in found)  # a last block that is not whole
-    names = [case.name for case in correctness.cases(Plan("cpu", TINY))]
+    names = [case.name for case in correctness.cases(Plan("cpu", FULL))]
     assert len(names) == len(set(names))
     assert all(f"{s.name}, bfloat16, {backend}" in names for s in found for backend in BACKENDS)
 
 
-@pytest.mark.parametrize("name", ["9/3 heads of 64", "a limit inside the window", "positions near 1e9", "ALiBi"])
+@pytest.mark.parametrize("name", SCENARIOS)
 @pytest.mark.parametrize("dtype", [FLOAT32, BFLOAT16], ids=str)
 def test_a_backend_that_is_right_keeps_its_bound(name, dtype):
     found = compare(SCENARIOS[name], "auto", dtype, "cpu")

@@ -1,5 +1,7 @@
 """The targets: where in a report each number comes from, and what is said of those that are not there."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.gpu_parts import growth, layer, stream, targets
@@ -7,11 +9,12 @@ from benchmarks.gpu_parts.apart import times_apart
 from benchmarks.gpu_parts.case import Case
 from benchmarks.gpu_parts.every import PARTS
 from benchmarks.gpu_parts.report import Report
-from benchmarks.gpu_parts.sizes import TINY, Plan
+from benchmarks.gpu_parts.sizes import FULL, TINY, Plan
 from benchmarks.gpu_parts.summary import failures, summarise
 
-PLAN = Plan("cpu", TINY)
-SMOLLM2, LLAMA2 = TINY.shapes
+SIZES = replace(TINY, shapes=FULL.shapes)
+PLAN = Plan("cpu", SIZES)
+SMOLLM2, LLAMA2 = SIZES.shapes
 SHORT, LONG = TINY.layer_lengths
 BY_NAME = {part.name: part for part in PARTS}
 
@@ -26,7 +29,7 @@ def put(report, part, case, **found):
 
 
 def seen(report):
-    return [(target.seen, target.met, target.by) for target in targets.targets(report, TINY)]
+    return [(target.seen, target.met, target.by) for target in targets.targets(report, SIZES)]
 
 
 def test_nothing_is_measured_at_first(report):
@@ -81,7 +84,7 @@ def test_the_time_of_a_layer_apart(report):
     for way, seconds in ways.items():
         put(report, "layer", layer.case_name(LLAMA2, SHORT, way), median=seconds)
     put(report, "layer", layer.case_name(LLAMA2, SHORT, "blockwise"), median=9.0)
-    (row,) = times_apart(report, TINY)
+    (row,) = times_apart(report, SIZES)
     assert (row["window"], row["rotation"], row["first_tokens_and_join"]) == (2.5, 1.5, 1.0)
     assert "Llama-2-7B" in summarise(report, PLAN)
     assert report.content["layer_apart"] == [row] and len(report.content["targets"]) == 12
