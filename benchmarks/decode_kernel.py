@@ -26,14 +26,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.measuring.arguments import DEVICES, add_benchmark_arguments, add_budget_argument, benchmark_parser
+from benchmarks.measuring.filled_cache import filled_cache
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.memory import memory_of
 from benchmarks.measuring.shapes import SHAPES, Shape
 from benchmarks.measuring.timing import Timing, copy_bandwidth, seconds_of, time_in_turn
-from models.attention.decode.cache import LambdaLayer
 from models.attention.decode.step import Heads, decode_step
 from models.decode_graph import captured
-from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
+from models.lambda_attention import LambdaConfig, lambda_attention
 from utils.arguments import finite_number
 from utils.program import run_main
 from utils.text_tables import as_text
@@ -69,17 +69,6 @@ def kept_tokens(shape: Shape, length: int) -> int:
     """Number of tokens that the one after `length` others attends to."""
     window = min(length + 1, shape.local_branch)
     return window + min(shape.global_branch, length + 1 - window)
-
-
-def filled_cache(config: LambdaConfig, key: Tensor, value: Tensor, layer: AttentionLayer, length: int) -> LambdaLayer:
-    """The cache after `length` tokens, whose last L and first G are those of key and value `[1, Hkv, <= G + L, d]`."""
-    cache, first = LambdaLayer(config), min(config.global_branch, key.shape[-2])
-    ring_key, ring_value = (x[:, :, -config.local_branch :] for x in (key, value))
-    cache.begin(key[:, :, :first], value[:, :, :first])
-    cache.count(length - ring_key.shape[-2])
-    cache.make_room(max(length, config.local_branch))
-    cache.finish(layer.positions.at(ring_key, cache.position), ring_value, ring_key.shape[-2])
-    return cache
 
 
 def lambda_method(shape: Shape, config: LambdaConfig, length: int, token: Token, text: tuple[Tensor, Tensor]) -> Method:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Everything that is measured on a GPU, within 8 minutes; an ARGUMENT is a benchmark's name, as benchmarks/all.sh has it.
+# Everything that is measured on a GPU, within 8 minutes, in one process; --help tells the rest.
 #
-#   benchmarks/gpu.sh [ARGUMENT...]
+#   benchmarks/gpu.sh [ARGUMENT...]     as benchmarks/gpu.py has them; the same call again goes on
 set -euo pipefail
 
-SECONDS_IN_ALL=${SECONDS_IN_ALL:-450} exec "$(dirname "${BASH_SOURCE[0]}")/all.sh" cuda "$@"
+exec "${PYTHON:-python}" "$(dirname "${BASH_SOURCE[0]}")/gpu.py" "$@"

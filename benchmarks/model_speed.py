@@ -2,10 +2,11 @@
 
 python benchmarks/model_speed.py [--device cuda] [--model smollm2] [--dtypes float32] [--lengths 8192 32768]
 
-Each method at each length is a process of its own, so that its peak memory is its own. The prompt is of random tokens,
-read in one forward that gives the logits of the last one, as `generate` does, and tokens are then taken greedily. Below
-the local branch both compute the same: what Λ-attention costs there is the ratio of runs in pairs, in one process.
-On CUDA, Λ-attention is measured a second time with each decoding step as one CUDA graph (models/decode_graph.py).
+On the CPU each method at each length is a process of its own, so that its peak memory is its own; on CUDA, where torch
+counts it, all are one process. The prompt is of random tokens, read in one forward that gives the logits of the last
+one, as `generate` does, and tokens are then taken greedily. Below the local branch both compute the same: what
+Λ-attention costs there is the ratio of runs in pairs, in one process. On CUDA, Λ-attention is measured a second time
+with each decoding step as one CUDA graph (models/decode_graph.py).
 """
 
 import copy
@@ -25,7 +26,7 @@ from benchmarks.measuring.arguments import (
     add_by_device,
     benchmark_parser,
 )
-from benchmarks.measuring.children import Case, add_case_argument, answer, measure_apart
+from benchmarks.measuring.children import Case, add_case_argument, answer, measure_case
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.memory import MIB, PeakMemory
 from benchmarks.measuring.model_reading import LABELS, RANDOM_7B, check_model, load, read_and_generate
@@ -103,7 +104,7 @@ def measure_all(arguments: Namespace, rows: list[Case], overheads: list[Case]) -
     for case in _models_and_dtypes(arguments):
         for length in arguments.lengths:
             for method in METHODS[arguments.device]:
-                found = measure_apart(__file__, {**case, "method": method, "length": length})
+                found = measure_case(__file__, measure_method, {**case, "method": method, "length": length})
                 if found is None:
                     print(f"{case['panel']}, {length:,} tokens, {method}: there is not enough memory", flush=True)
                     continue
@@ -112,7 +113,7 @@ def measure_all(arguments: Namespace, rows: list[Case], overheads: list[Case]) -
                 yield
         length = max(2, min(OVERHEAD_LENGTH, arguments.local_branch - arguments.tokens))
         case = {**case, "length": length, "repeats": arguments.overhead_repeats, "method": None}
-        overhead = measure_apart(__file__, case)
+        overhead = measure_case(__file__, measure_overhead, case)
         if overhead is not None:
             overheads.append(overhead)
             yield

@@ -2,24 +2,27 @@
 
 python benchmarks/streaming_speed.py [--device cuda] [--model smollm2] [--length 32768] [--single_length 1024]
 
-Both are scripts/eval_infinite_ppl.py itself with Λ-attention, on the same stream; only --max_length differs. What is
-told is the time from chunk to chunk, reading and scoring, without checkpoints. One at a time fewer tokens are read:
-where they do not fill the window, its keys are fewer than later on, which is to its advantage.
+Both are scripts/eval_infinite_ppl.py itself with Λ-attention, on the same stream; only --max_length differs. On the CPU
+each is a process of its own, on CUDA both are this one. What is told is the time from chunk to chunk, reading and
+scoring, without checkpoints. One at a time fewer tokens are read: where they do not fill the window, its keys are fewer
+than later on, which is to its advantage.
 """
 
 import json
 import os
+import runpy
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.measuring.arguments import DTYPES, add_branch_arguments, add_by_device, benchmark_parser
-from benchmarks.measuring.children import Case, run_child
+from benchmarks.measuring.children import Case, attempt, release_case, run_child
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.model_reading import LABELS
 from models.loading.sample import SAMPLE_MODEL
@@ -31,6 +34,7 @@ from utils.trials.files import SAMPLES
 from utils.trials.methods import NO_CAP
 
 ROOT = Path(__file__).resolve().parents[1]
+EVALUATION = "scripts/eval_infinite_ppl.py"
 LENGTH = {"cpu": 32_768, "cuda": 262_144}
 SINGLE_LENGTH = {"cpu": 1024, "cuda": 1024}
 STREAM_DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
@@ -43,19 +47,42 @@ SPEED = "tokens_per_second"
 
 
 def read_stream(arguments: Namespace, dtype: str, length: int, chunk: int) -> list[Case]:
-    """Read the stream in a process of its own; a line for each chunk, as samples.jsonl has them."""
+    """Read the stream; a line for each chunk, as samples.jsonl has them."""
     with tempfile.TemporaryDirectory() as folder:
-        line = [sys.executable, "scripts/eval_infinite_ppl.py", "--model", arguments.model, "--dtype", dtype]
-        line += ["--dataset", arguments.dataset, "--streaming_length", length, "--max_length", chunk]
-        line += ["--use_lambda_attention", "--local_branch", arguments.local_branch]
-        line += ["--global_branch", arguments.global_branch]
-        line += ["--limit_distance", NO_CAP if arguments.limit_distance is None else arguments.limit_distance]
-        line += ["--save_steps", NEVER, "--log_dir", folder]
-        hidden = {"CUDA_VISIBLE_DEVICES": ""} if arguments.device == "cpu" else {}
-        run = run_child([str(word) for word in line], cwd=ROOT, env={**os.environ, **hidden})
-        if run.returncode:
+        words = ["--model", arguments.model, "--dtype", dtype]
+        words += ["--dataset", arguments.dataset, "--streaming_length", length, "--max_length", chunk]
+        words += ["--use_lambda_attention", "--local_branch", arguments.local_branch]
+        words += ["--global_branch", arguments.global_branch]
+        words += ["--limit_distance", NO_CAP if arguments.limit_distance is None else arguments.limit_distance]
+        words += ["--save_steps", NEVER, "--log_dir", folder]
+        evaluate = _evaluate_apart if arguments.device == "cpu" else _evaluate_here
+        if not evaluate([str(word) for word in words]):
             raise UserError(f"memory ran out over chunks of {chunk:,} tokens: give a smaller --chunk or --local_branch")
         return [json.loads(text) for text in (Path(folder) / SAMPLES).read_text().splitlines()]
+
+
+def _evaluate_apart(words: list[str]) -> bool:
+    """The evaluation on the CPU in a process of its own; False where memory ran out."""
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+    return not run_child([sys.executable, EVALUATION, *words], cwd=ROOT, env=environment).returncode
+
+
+def _evaluate_here(words: list[str]) -> bool:
+    """The evaluation in this process, quietly, on a GPU: a process more is half a minute of imports, and kernels."""
+    main, own_words = runpy.run_path(str(ROOT / EVALUATION), run_name="evaluation")["main"], sys.argv
+    sys.argv = [EVALUATION, *words]
+    try:
+        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+            done = attempt(_done, main)
+    finally:
+        sys.argv = own_words
+    release_case()
+    return done is not None
+
+
+def _done(main: Callable[[], None]) -> bool:
+    main()
+    return True
 
 
 def speeds(chunks: list[Case], most: int = MOST_ROWS) -> list[tuple[int, float]]:

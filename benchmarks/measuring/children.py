@@ -1,18 +1,25 @@
-"""Measurements in processes of their own: each has its memory, and its share of a noisy machine, to itself."""
+"""Measurements in processes of their own on the CPU: each has its memory, and its share of a noisy machine, to itself.
+
+On a GPU all are one process, where torch counts the memory of each: another process is half a minute of imports.
+"""
 
 import argparse
+import gc
 import json
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.program import USER_ERROR_STATUS
 from utils.ranks.runtime import is_out_of_memory
 
+Found = TypeVar("Found")
 Case = dict[str, Any]
 """A case to measure, or its outcome, as JSON."""
 
@@ -20,6 +27,24 @@ Case = dict[str, Any]
 def add_case_argument(parser: HarnessParser) -> None:
     """--case, by which `measure_apart` starts a script again."""
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+
+
+def measure_case(script: str, measure: Callable[[Case], Case], case: Case) -> Case | None:
+    """`measure` of a case, which has its "device"; None where memory ran out.
+
+    On the CPU in a process of its own, as `measure_apart` does; on a GPU here, with none of its memory kept.
+    """
+    if case["device"] == "cpu":
+        return measure_apart(script, case)
+    found = attempt(measure, case)
+    release_case()
+    return found
+
+
+def release_case() -> None:
+    """Give a GPU's memory back that a case of this process has used, for the next to have it."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def measure_apart(script: str, case: Case) -> Case | None:
@@ -49,7 +74,7 @@ def answer(measure: Callable[[Case], Case], case: Case) -> None:
     print(json.dumps(attempt(measure, case)))
 
 
-def attempt(measure: Callable[[Case], Case], case: Case) -> Case | None:
+def attempt(measure: Callable[[Any], Found], case: Any) -> Found | None:
     """Measure in this process; None where memory ran out."""
     try:
         return measure(case)

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers import LlamaConfig, PreTrainedModel
 
+from benchmarks.measuring.random_models import random_model
 from benchmarks.measuring.timing import seconds_of
 from models.assumptions import cache_of, with_cache
 from models.attention.decode.cache_state import cache_bytes
@@ -13,7 +14,6 @@ from models.decode_graph import DecodeGraph
 from models.get_model import ModelSpec, get_model
 from models.loading.sample import SAMPLE_MODEL
 from models.loading.source import find_source
-from models.model_base import extend_vanilla_positions
 from utils.errors import UserError
 
 RANDOM_7B = "llama2_7b"
@@ -41,9 +41,7 @@ def load(name: str, dtype: str, device: str) -> PreTrainedModel:
     """A vanilla model as --model names it, on the device."""
     if name != RANDOM_7B:
         return get_model(ModelSpec(name, dtype=dtype)).model.to(device)
-    with torch.device(device):
-        model = AutoModelForCausalLM.from_config(LlamaConfig(), dtype=getattr(torch, dtype))
-    return extend_vanilla_positions(model.eval())
+    return random_model(LlamaConfig(), device, getattr(torch, dtype))
 
 
 @torch.no_grad()

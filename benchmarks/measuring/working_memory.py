@@ -8,7 +8,7 @@ from statistics import median
 import torch
 
 from benchmarks.alternatives.methods import METHODS, OURS, PUBLISHED
-from benchmarks.measuring.children import Case, attempt, measure_apart
+from benchmarks.measuring.children import Case, measure_case
 from benchmarks.measuring.memory import MIB, PeakMemory
 from benchmarks.measuring.shapes import SHAPES
 from benchmarks.measuring.timing import Timing, seconds_of
@@ -72,11 +72,11 @@ def _expected_seconds(row: Case, length: int) -> float:
 def _runs(case: Case, repeats: int, budget: float) -> list[Case]:
     """Several measurements of one case; none where memory ran out. On a GPU one: torch's count does not vary."""
     if case["device"] == "cuda":
-        found = attempt(measure, case)
+        found = measure_case(SCRIPT, measure, case)
         return [found] if found else []
     runs: list[Case] = []
     while len(runs) < repeats and (not runs or (len(runs) + 1) * runs[0]["seconds"] <= budget):
-        found = measure_apart(SCRIPT, case)
+        found = measure_case(SCRIPT, measure, case)
         if found is None:
             return []
         runs.append(found)

@@ -13,7 +13,7 @@ def measured(monkeypatch):
     """The cases of working memory that were measured, by functions of the length instead of processes."""
     cases = []
 
-    def fake(script, case):
+    def fake(script, measure, case):
         assert script == working_memory.SCRIPT
         cases.append((case["method"], case["length"]))
         if case["method"] == DENSE and case["length"] == 4000:
@@ -21,5 +21,5 @@ def measured(monkeypatch):
         memory = 2.0 * case["length"] if case["method"] == PUBLISHED else 40.0 + cases.count(cases[-1])
         return {"memory_mib": memory, "seconds": SECONDS[case["method"]](case["length"])}
 
-    monkeypatch.setattr(working_memory, "measure_apart", fake)
+    monkeypatch.setattr(working_memory, "measure_case", fake)
     return cases

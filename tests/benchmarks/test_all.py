@@ -63,8 +63,14 @@ def test_those_named_are_run_and_what_they_save_becomes_pictures(suite):
     assert picture.endswith("docs/benchmarks/decode_kernel_cuda.png")
 
 
-def test_on_a_gpu_each_has_its_share_of_the_time(suite):
-    done, calls = suite("gpu.sh", "prefill_kernel", "decode_kernel", SECONDS_IN_ALL="4", SLOW="prefill_kernel.py")
+def test_the_gpu_has_a_command_of_its_own(suite):
+    done, calls = suite("gpu.sh", "--minutes", "2", "--parts", "layer")
+    assert calls == ["gpu.py --minutes 2 --parts layer"] and done.returncode == 0
+
+
+def test_each_has_its_share_of_the_time(suite):
+    words = ("cuda", "prefill_kernel", "decode_kernel")
+    done, calls = suite("all.sh", *words, SECONDS_IN_ALL="4", SLOW="prefill_kernel.py")
     assert calls == ["prefill_kernel.py --device cuda", "decode_kernel.py --device cuda"]
     assert done.returncode == 1 and done.stderr == "not whole: prefill_kernel (exit status 124)\n"
 

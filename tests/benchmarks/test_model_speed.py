@@ -33,11 +33,12 @@ def in_this_process(monkeypatch):
     """Cases are measured here, which is faster."""
     calls = []
 
-    def measure(script, case):
+    def measure_here(script, measure, case):
+        assert measure is (measure_method if case["method"] else measure_overhead)
         calls.append((case["method"], case["length"]))
-        return measure_method(case) if case["method"] else measure_overhead(case)
+        return measure(case)
 
-    monkeypatch.setattr(model_speed, "measure_apart", measure)
+    monkeypatch.setattr(model_speed, "measure_case", measure_here)
     return calls
 
 
@@ -160,7 +161,7 @@ def test_an_impossible_model_is_one_sentence(model, said, monkeypatch):
 def test_each_row_is_saved_as_soon_as_it_is_measured(case, monkeypatch):
     saved = []
     monkeypatch.setattr(model_speed, "save_results", lambda name, device, results: saved.append(len(results["rows"])))
-    monkeypatch.setattr(model_speed, "measure_apart", lambda script, case: None if not case["method"] else ROW)
+    monkeypatch.setattr(model_speed, "measure_case", lambda script, measure, case: None if not case["method"] else ROW)
     monkeypatch.setattr(sys, "argv", ["model_speed.py", "--model", case["model"], "--lengths", "128", "512"])
     model_speed.main()
     assert saved == [1, 2, 3, 4]

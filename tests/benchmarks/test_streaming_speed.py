@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from benchmarks import streaming_speed
 from benchmarks.streaming_speed import ONE_AT_A_TIME, parse_arguments, read_stream, speeds, times_faster
@@ -45,6 +46,33 @@ def test_the_stream_is_that_of_the_evaluation_itself(words, monkeypatch):
     monkeypatch.setattr(sys, "argv", words)
     found = read_stream(parse_arguments(), "float32", length=200, chunk=64)
     assert [chunk["end"] for chunk in found] == [64, 128, 192, 200] and all(chunk["seconds"] > 0 for chunk in found)
+
+
+def test_on_a_gpu_the_evaluation_is_read_in_this_process(words, monkeypatch, capsys):
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "DS_ACCELERATOR": "cpu"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(streaming_speed, "run_child", lambda *x, **y: pytest.fail("a process of its own"))
+    arguments = parse_arguments()
+    arguments.device = "cuda"  # and the evaluation takes the device that is here
+    found = read_stream(arguments, "float32", length=200, chunk=64)
+    assert [chunk["end"] for chunk in found] == [64, 128, 192, 200] and sys.argv == words
+    assert capsys.readouterr() == ("", "")
+    arguments.global_branch = 200
+    with pytest.raises(UserError, match="^--global_branch 200 is not smaller than --streaming_length 200"):
+        read_stream(arguments, "float32", length=200, chunk=64)
+
+
+def test_want_of_memory_is_one_sentence(words, monkeypatch):
+    def no_memory():
+        raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr(sys, "argv", words)
+    monkeypatch.setattr(streaming_speed.runpy, "run_path", lambda *x, **y: {"main": no_memory})
+    arguments = parse_arguments()
+    arguments.device = "cuda"
+    with pytest.raises(UserError, match="^memory ran out over chunks of 64 tokens: give a smaller --chunk"):
+        read_stream(arguments, "float32", length=200, chunk=64)
 
 
 def test_its_errors_are_those_of_the_evaluation(words, monkeypatch):

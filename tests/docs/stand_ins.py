@@ -57,6 +57,7 @@ SHORTER_DEFAULTS: dict[str, dict[str, Sequence[int]]] = {
 PARSED_ONLY: dict[str, str] = {
     "benchmarks/attention_memory.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/decode_kernel.py": "minutes of measuring; tests/benchmarks/ run it",
+    "benchmarks/gpu.py": "minutes of measuring, on a GPU; tests/benchmarks/ run it in tiny sizes",
     "benchmarks/growth.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/model_speed.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/prefill_kernel.py": "minutes of measuring; tests/benchmarks/ run it",

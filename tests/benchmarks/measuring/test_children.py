@@ -1,11 +1,12 @@
 """Measurements in processes of their own: what comes back, and what becomes of a failure."""
 
+import os
 import subprocess
 
 import pytest
 import torch
 
-from benchmarks.measuring.children import answer, attempt, measure_apart
+from benchmarks.measuring.children import answer, attempt, measure_apart, measure_case
 from utils.errors import UserError
 
 SCRIPT = """
@@ -62,3 +63,19 @@ def test_only_want_of_memory_is_no_answer(capsys):
     assert attempt(lambda case: {"is": case["is"]}, {"is": 1}) == {"is": 1}
     with pytest.raises(RuntimeError, match="do not fit"):
         attempt(broken, {})
+
+
+def test_a_gpu_has_its_cases_in_this_process_and_the_cpu_in_others(script, monkeypatch):
+    released = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: released.append(1))
+
+    def measure(case):
+        if case["number"] == 0:
+            raise torch.OutOfMemoryError("none left")
+        return {"process": os.getpid()}
+
+    case = {"device": "cuda", "do": "measure", "number": 21}
+    assert measure_case(script, measure, case) == {"process": os.getpid()}
+    assert measure_case(script, measure, {**case, "number": 0}) is None and len(released) == 2
+    apart = measure_case(script, measure, {**case, "device": "cpu"})
+    assert apart["twice"] == 42 and apart["process"] != os.getpid() and len(released) == 2
