@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
+from scripts.harness.announcing import announcing_backends
 from scripts.harness.model import RunnableModel
 from utils.arguments import RunPlan
 from utils.ranks.runtime import Runtime, describe_device, joined_ranks
@@ -81,7 +82,8 @@ def run(experiment: Experiment, plan: RunPlan) -> None:
         work = experiment.open(runtime)
         begin(trial, work, experiment, plan, runtime)
         work.resume(trial, Path(plan.log_dir))
-        work_through(work, runtime)
+        with announcing_backends(runtime.console):
+            work_through(work, runtime)
         finish(trial, work, experiment, runtime)
 
 

@@ -1,6 +1,7 @@
 """What is refused before a model is loaded, and its precision under ZeRO-3, which must be known before as well."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,10 +19,17 @@ from utils.ranks.runtime import Runtime
 RUNTIME = Runtime(rank=0, world_size=1, device=torch.device("cpu"), console=Console(), messages=None)
 
 
-def test_flex_needs_cuda():
-    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend="flex"))
-    with pytest.raises(UserError, match="--backend flex needs a CUDA device"):
+@pytest.mark.parametrize("backend", ["flash", "flex"])
+def test_backends_that_need_cuda(backend):
+    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend=backend))
+    with pytest.raises(UserError, match=f"--backend {backend} needs a CUDA device"):
         load_model(plan, RUNTIME)
+
+
+def test_flex_is_compiled_or_refused():
+    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend="flex", compiled=False))
+    with pytest.raises(UserError, match="--backend flex needs torch.compile, and --no_compile turns it off"):
+        load_model(plan, replace(RUNTIME, device=torch.device("cuda")))
 
 
 @pytest.fixture
