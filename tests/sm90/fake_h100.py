@@ -130,6 +130,7 @@ def _install_in_compilers() -> None:
     from torch._inductor.runtime import triton_helpers
 
     config.fx_graph_cache, config.compile_threads = False, 1
+    config.joint_graph_constant_folding = False  # it would compute on the device
     joint_graph.lazy_init = lambda *_, **__: None  # it would trace patterns on the device
     post_grad.lazy_init = lambda *_, **__: None
     triton_helpers.set_driver_to_gpu = lambda: None
