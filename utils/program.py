@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from utils.errors import LostRankError, SharedError, Unfinished, UserError
@@ -39,6 +40,19 @@ def prepare_processor() -> None:
                 libc.mallopt(option, value)
 
 
+def keep_compiled_code() -> None:
+    """Have torch.compile keep what it makes in the user's cache folder, where the user has named no other.
+
+    Its own place is lost with /tmp, and each run would compile anew. It stays there where that folder cannot be made.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = Path(base, "lm-infinite")
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if folder.is_absolute() and existing.is_dir() and os.access(existing, os.W_OK):
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder / "inductor"))
+        os.environ.setdefault("TRITON_CACHE_DIR", str(folder / "triton"))
+
+
 def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True) -> None:
     """Run a script's `main`; a UserError becomes one line on stderr and exit status 2, never a traceback.
 
@@ -49,6 +63,7 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
     resumes: whether the same command goes on where one was stopped. tuned: whether the process is prepared for work on
     the processor, or stays as the system has it.
     """
+    keep_compiled_code()
     if tuned:
         prepare_processor()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else pages of torch's own stand before our one sentence

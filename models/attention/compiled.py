@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 MOST_COMPILED = 256
 """Kinds of inputs that a function is compiled for: a dozen per device, for sizes of 1 are one each. 8, torch's own
@@ -28,3 +30,28 @@ def compile_whole(function: Callable, backend: str | Callable = "inductor") -> C
             return compiled(*args, **kwargs)
 
     return run
+
+
+_FUSED: dict[Callable, Callable] = {}
+
+
+def run_fused(function: Callable, fuse: bool, *args: Any) -> Any:
+    """Give `function(*args)`: by the one or two kernels that torch.compile makes of it, or operation by operation.
+
+    Tensors are `[B, ..., rows, width]` or `[rows, width]`, or smaller: all sizes but B and rows are those of the model,
+    and compiled for. A kernel that did not know them would divide by them at every element, and twice as many be made.
+    """
+    if not fuse:
+        return function(*args)
+    if function not in _FUSED:
+        _FUSED[function] = compile_whole(function)
+    for x in tree_leaves(args):
+        if isinstance(x, Tensor):
+            _hold_sizes(x)
+    return _FUSED[function](*args)
+
+
+def _hold_sizes(x: Tensor) -> None:
+    for dim in range(1, x.dim()):
+        if dim != x.dim() - 2:
+            torch._dynamo.mark_static(x, dim)

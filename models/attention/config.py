@@ -52,7 +52,9 @@ class LambdaConfig:
     triangle_offset: t; when not 0 the middle keys are attended too, at distance D, with `t * log(their number)` taken
         off their scores. Costs O(n^2) time, and memory for all keys.
     top_k: see TopK; keeps all keys.
-    backend: "auto", "blockwise" (matrix products, any device) or "flex" (torch's flex_attention).
+    backend: "auto", "flash" (torch's flash attention with a window), "flex" (torch's flex_attention) or "blockwise"
+        (matrix products, any device).
+    compiled: whether torch.compile makes kernels on a GPU: of the passes around the attention, and flex's own.
     """
 
     local_branch: int
@@ -62,6 +64,7 @@ class LambdaConfig:
     top_k: TopK | None = None
     backend: str = BACKENDS[0]
     sink_positions: str = SINK_POSITIONS[0]
+    compiled: bool = True
 
     def __post_init__(self) -> None:
         if self.local_branch < 1:
@@ -76,10 +79,17 @@ class LambdaConfig:
             raise ValueError("triangle_offset needs a limit_distance: it is where the middle tokens are felt")
         if self.triangle_offset and self.top_k is not None:
             raise ValueError("triangle_offset and top-k exclude each other: both attend to the middle tokens")
-        if self.triangle_offset and self.backend == "flex":
-            raise ValueError("triangle_offset needs the backend blockwise: flex does not attend to the middle tokens")
+        if self.triangle_offset and self.backend in ("flash", "flex"):
+            raise ValueError(
+                f"triangle_offset needs the backend blockwise: {self.backend} does not attend to the middle tokens"
+            )
         if self.backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
+        if self.backend == "flash" and self.caps_window:
+            raise ValueError(
+                f"backend flash has no limit inside the window, and limit_distance {self.limit_distance} is less than "
+                f"local_branch {self.local_branch}: take flex or blockwise"
+            )
         if self.sink_positions not in SINK_POSITIONS:
             raise ValueError(f"sink_positions must be one of {', '.join(SINK_POSITIONS)}, not {self.sink_positions!r}")
         if self.sink_positions == "cache" and self.limit_distance is not None:
@@ -138,3 +148,7 @@ class AttentionLayer:
     positions: PositionEncoding
     scale: float
     layer_idx: int = 0
+
+    def fuses(self, x: Tensor) -> bool:
+        """Whether torch.compile makes one kernel of several operations on x."""
+        return x.is_cuda and self.config.compiled

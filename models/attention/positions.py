@@ -20,37 +20,42 @@ Table = tuple[Tensor, Tensor]
 
 TABLE_BLOCK = 2048
 CACHED_BLOCKS = 32
-"""Tables are computed this many positions at once; this many are kept beside those of the tokens of a forward."""
+"""Tables are computed this many positions at once on the CPU; this many are kept beside those of a forward."""
 
 
-class _BlockTables:
-    """Tables by block and device: those that were used since the forward before the last, at most as many as `room`.
+class _RangeTables:
+    """Tables by range of positions and device: those used since the forward before the last, as many as have `room`.
 
-    Layer after layer goes through the positions of a forward from the first one on: with room for fewer blocks than it
-    has, each would find none of them. A stream moves on and never comes back: without `begin_forward` it would fill
+    Layer after layer goes through the positions of a forward from the first one on: with room for fewer than it has,
+    each would find none of them. A stream moves on and never comes back: without `begin_forward` it would fill
     the room.
     """
 
-    def __init__(self, compute: Callable[[int, torch.device], Table]) -> None:
+    def __init__(self, compute: Callable[[int, int, torch.device], Table]) -> None:
         self._compute = compute
-        self._tables: OrderedDict[tuple[int, torch.device], Table] = OrderedDict()
-        self._used: set[tuple[int, torch.device]] = set()
-        self.room = CACHED_BLOCKS
+        self._tables: OrderedDict[tuple[int, int, torch.device], Table] = OrderedDict()
+        self._used: set[tuple[int, int, torch.device]] = set()
+        self.room = CACHED_BLOCKS * TABLE_BLOCK
 
-    def __call__(self, block: int, device: torch.device) -> Table:
-        key = block, device
+    def __call__(self, start: int, count: int, device: torch.device) -> Table:
+        key = start, count, device
         if key not in self._tables:
-            self._tables[key] = self._compute(block, device)
-            while len(self._tables) > self.room:
-                self._tables.popitem(last=False)
+            self._tables[key] = self._compute(start, count, device)
+            self._make_room()
         self._tables.move_to_end(key)
         self._used.add(key)
         return self._tables[key]
 
+    def _make_room(self) -> None:
+        positions = sum(count for _, count, _ in self._tables)
+        while positions > self.room and len(self._tables) > 1:
+            (_, count, _), _ = self._tables.popitem(last=False)
+            positions -= count
+
     def begin_forward(self, rows: int, columns: int) -> None:
         """Drop what the forward that has ended did not use, and make room for one over so many rows and columns."""
         blocks_of_row = columns // TABLE_BLOCK + 2  # it may begin and end within one
-        self.room = rows * blocks_of_row + CACHED_BLOCKS
+        self.room = (rows * blocks_of_row + CACHED_BLOCKS) * TABLE_BLOCK
         for key in self._tables.keys() - self._used:
             del self._tables[key]
         self._used.clear()
@@ -83,7 +88,7 @@ class RotaryPositions:
     slopes = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_block_table", _BlockTables(self._compute_block_table))
+        object.__setattr__(self, "_range_tables", _RangeTables(self._compute_range_table))
         object.__setattr__(self, "_inv_freq_on", _Copies(self.inv_freq))
 
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
@@ -94,7 +99,7 @@ class RotaryPositions:
 
         rows, columns: of the tokens that it reads. Its tables are all kept until the next one, one for all layers.
         """
-        self._block_table.begin_forward(rows, columns)
+        self._range_tables.begin_forward(rows, columns)
 
     def on(self, device: torch.device) -> "RotaryPositions":
         """The same, with its tensors there."""
@@ -110,18 +115,23 @@ class RotaryPositions:
         return (angles.cos() * self.scaling).float(), (angles.sin() * self.scaling).float()
 
     def range_table(self, start: int, count: int, device: torch.device) -> Table:
-        """`table` of the positions start .. start + count - 1, cut from blocks that layers and steps share."""
+        """`table` of the positions start .. start + count - 1, which layers and steps share.
+
+        On the CPU cut from blocks, for segments are short there and steps are many; on a GPU each range is kept as it
+        is, for to put it together from blocks would be launches in every layer.
+        """
+        if device.type == "cuda":
+            return self._range_tables(start, count, device)
         parts = []
         for block in range(start // TABLE_BLOCK, max(start, start + count - 1) // TABLE_BLOCK + 1):
             first = block * TABLE_BLOCK
             part = slice(max(start - first, 0), min(start + count - first, TABLE_BLOCK))
-            parts.append([x[part] for x in self._block_table(block, device)])
+            parts.append([x[part] for x in self._range_tables(first, TABLE_BLOCK, device)])
         cos, sin = parts[0] if len(parts) == 1 else (torch.cat(x) for x in zip(*parts))
         return cos, sin
 
-    def _compute_block_table(self, block: int, device: torch.device) -> Table:
-        first = block * TABLE_BLOCK
-        return self.table(torch.arange(first, first + TABLE_BLOCK, device=device))
+    def _compute_range_table(self, start: int, count: int, device: torch.device) -> Table:
+        return self.table(torch.arange(start, start + count, device=device))
 
     def rotate(self, x: Tensor, table: Table, scale: float = 1.0) -> Tensor:
         """`scale * R x` for x `[..., positions, head_dim]`; the features beyond `rotary_dim` are not rotated."""
@@ -147,23 +157,28 @@ class RotaryPositions:
 
         Times `scale`, before it is rounded to its dtype.
         """
-        count = x.shape[-2]
+        return self.rotate(x, self.table_at(start, x.shape[-2], x.device, latest), scale)
+
+    def table_at(self, start: int, count: int, device: torch.device, latest: int | None = None) -> Table:
+        """The table that `at` applies, for `count` positions, or for one where all are the same."""
         if latest is None or start + count - 1 <= latest:
-            table = self.range_table(start, count, x.device)
-        elif start >= latest:
-            table = self.range_table(latest, 1, x.device)
-        else:
-            table = self.table(torch.arange(start, start + count, device=x.device).clamp(max=latest))
-        return self.rotate(x, table, scale)
+            return self.range_table(start, count, device)
+        if start >= latest:
+            return self.range_table(latest, 1, device)
+        return self.table(torch.arange(start, start + count, device=device).clamp(max=latest))
 
     def at_distance(self, query: Tensor, distance: int, scale: float = 1.0) -> Tensor:
         """`R_distance q`: its product with an unrotated key is the score at that relative distance, times `scale`.
 
         With a negative distance for a key: its product with an unrotated query is.
         """
-        cos, sin = self.range_table(abs(distance), 1, query.device)
+        return self.rotate(query, self.table_of_distance(distance, query.device), scale)
+
+    def table_of_distance(self, distance: int, device: torch.device) -> Table:
+        """The table that `at_distance` applies."""
+        cos, sin = self.range_table(abs(distance), 1, device)
         turned = self.scaling if distance >= 0 else -self.scaling
-        return self.rotate(query, (cos * self.scaling, sin * turned), scale)
+        return cos * self.scaling, sin * turned
 
 
 @dataclass(frozen=True, eq=False)

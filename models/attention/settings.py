@@ -4,6 +4,6 @@ SAME_AS_LOCAL = "local_branch"
 """As a limit_distance: whatever the local branch is."""
 NO_OFFSET = 0.0
 """As a triangle_offset: the middle keys are not attended to."""
-BACKENDS = ("auto", "blockwise", "flex")
+BACKENDS = ("auto", "flash", "flex", "blockwise")
 SINK_POSITIONS = ("text", "cache")
 """The first of each counts unless another is given."""

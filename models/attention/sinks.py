@@ -4,10 +4,9 @@ With a limit D they are felt at distance `min(i - j, D)`: `(R_i q)·(R_j k)` bel
 inside the cache, a query stands at `min(i, latest)`: `(R_min q)·(R_j k)`.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from .config import AttentionLayer, LambdaConfig
@@ -16,19 +15,33 @@ from .config import AttentionLayer, LambdaConfig
 class SinkQueries(Protocol):
     """A backend's queries against the first tokens; each form is made only where a configuration needs it.
 
-    scale: the factor on scores, which `felt` has in it and `projected` has not.
+    The factor on scores is in one of each pair: `felt` and `key_in_place`, `projected` and `key_at_limit`.
     """
 
-    scale: float
-
     def felt(self) -> Tensor:
-        """Queries `[*, g * m, d]` encoded at min(i, latest_position), and scaled."""
+        """Queries `[*, g * m, d]` encoded at min(i, latest_position)."""
+
+    def key_in_place(self, key: Tensor) -> Tensor:
+        """The first keys `[*, S, d]` encoded at their positions, 0, 1, ..."""
 
     def projected(self) -> Tensor:
         """Queries `[*, g * m, d]` without positions."""
 
+    def key_at_limit(self, key: Tensor) -> Tensor:
+        """`R_-D k`: (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries."""
+
     def product(self, query: Tensor, key: Tensor) -> Tensor:
         """`query @ key.mT`, in the dtype of the scores."""
+
+
+class SinkProducts(NamedTuple):
+    """Scaled products of queries and first tokens, `[*, g * m, S]`: before the limit and at it.
+
+    None where a configuration has no such distances.
+    """
+
+    near: Tensor | None
+    far: Tensor | None
 
 
 def score_sinks(
@@ -44,24 +57,39 @@ def score_sinks(
     distance: int64 `i - j`, to broadcast against `[*, g, m, S]`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None.
     beyond_window: the caller knows that no window holds one of these keys.
     """
-    config, encoding = layer.config, layer.positions
-    limit, count = config.limit_distance, distance.shape[-2]
+    return felt_scores(sink_products(layer, queries, key), layer.config, distance, slopes, beyond_window)
 
-    def score(query: Tensor, key: Tensor) -> Tensor:
-        return rearrange(queries.product(query, key), "... (g m) s -> ... g m s", m=count)
 
+def sink_products(layer: AttentionLayer, queries: SinkQueries, key: Tensor) -> SinkProducts:
+    """The matrix products behind `score_sinks`. key: as there."""
+    limit = layer.config.limit_distance
+
+    def near() -> Tensor:
+        return queries.product(queries.felt(), queries.key_in_place(key))
+
+    if layer.positions.slopes is not None or limit is None:
+        return SinkProducts(near(), None)
+    far = queries.product(queries.projected(), queries.key_at_limit(key))
+    # With a limit inside the window all of them are beyond it.
+    return SinkProducts(near() if limit > layer.config.local_branch else None, far)
+
+
+def felt_scores(
+    products: SinkProducts, config: LambdaConfig, distance: Tensor, slopes: Tensor | None, beyond_window: bool = False
+) -> Tensor:
+    """The scores that `score_sinks` gives, of products that are there already."""
+    near, far = (None if x is None else x.unflatten(-2, (-1, distance.shape[-2])) for x in products)
     if slopes is not None:
-        scores = score(queries.felt(), key).float() - slopes * felt_distance(distance, config)
-    elif limit is None:
-        scores = score(queries.felt(), encoding.at(key, 0))
+        scores = near.float() - slopes * felt_distance(distance, config)
+    elif far is None:
+        scores = near
+    elif near is None:
+        scores = far
     else:
-        # (R_D q)·k = q·(R_-D k), and there are fewer first tokens than queries.
-        scores = score(queries.projected(), encoding.at_distance(key, -limit, queries.scale))
-        if limit > config.local_branch:  # else all of them are beyond it
-            scores = torch.where(distance < limit, score(queries.felt(), encoding.at(key, 0)), scores)
+        scores = torch.where(distance < config.limit_distance, near, far)
     if not beyond_window:
         scores = scores.masked_fill(distance < config.local_branch, float("-inf"))
-    return rearrange(scores, "... g m s -> ... (g m) s")
+    return scores.flatten(-3, -2)
 
 
 def felt_distance(distance: Tensor, config: LambdaConfig) -> Tensor:

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar
 
+from scripts.harness.announcing import announcing_backends
 from scripts.harness.model import RunnableModel
 from scripts.harness.prefill import Prefill
 from utils.arguments import RunPlan
@@ -91,7 +92,8 @@ def run(experiment: Experiment, plan: RunPlan) -> None:
         work = experiment.open(runtime)
         begin(trial, work, experiment, plan, runtime)
         work.resume(trial, Path(plan.log_dir))
-        work_through(work, runtime)
+        with announcing_backends(runtime.console):
+            work_through(work, runtime)
         finish(trial, work, experiment, runtime)
 
 

@@ -107,8 +107,11 @@ def _check_machine(plan: ModelPlan, runtime: Runtime) -> None:
             f"--device_map spreads one model over this machine's devices and cannot be used by "
             f"{runtime.world_size} ranks: start one rank, or use ZeRO-3"
         )
-    if plan.attention is not None and plan.attention.backend == "flex" and runtime.device.type != "cuda":
-        raise UserError("--backend flex needs a CUDA device, and there is none: take blockwise, or leave it out")
+    backend = None if plan.attention is None else plan.attention.backend
+    if backend in ("flash", "flex") and runtime.device.type != "cuda":
+        raise UserError(f"--backend {backend} needs a CUDA device, and there is none: take blockwise, or leave it out")
+    if backend == "flex" and not plan.attention.compiled:
+        raise UserError("--backend flex needs torch.compile, and --no_compile turns it off: give one of them")
 
 
 def _sharded_dtype(model: str, dtype: str, runtime: Runtime) -> str:

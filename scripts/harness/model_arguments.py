@@ -31,7 +31,7 @@ TOP_K_DEFAULTS: dict[str, Any] = {
     "top_k_to_layer": None,
     "offload_middle": False,
 }
-LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
+LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "no_compile", "top_k_attention", *TOP_K_DEFAULTS)
 ROPE_FACTOR = 2.0
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ROPE_SCALINGS = ("linear", "dynamic")
@@ -128,8 +128,15 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
     group.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="'blockwise' (matrix products, any device) or 'flex' (torch's fused flex_attention, for CUDA) "
-        "(default: auto, flex on CUDA in half precision)",
+        help="'flash' (torch's flash attention with a window, for CUDA), 'flex' (torch's flex_attention, for CUDA) or "
+        "'blockwise' (matrix products, any device) (default: auto, the first of them that the GPU and the model allow; "
+        "the log says which, and why)",
+    )
+    group.add_argument(
+        "--no_compile",
+        action="store_true",
+        default=None,
+        help="use no torch.compile on CUDA: the first chunk begins sooner, and each takes longer; without flex",
     )
     group.add_argument(
         "--sink_positions",
@@ -187,7 +194,7 @@ def lambda_config(flags: Flags) -> "LambdaConfig | None":
     if settings["limit_distance"] == NO_CAP:
         settings["limit_distance"] = None
     try:
-        return LambdaConfig(**settings, top_k=_top_k(flags))
+        return LambdaConfig(**settings, top_k=_top_k(flags), compiled=not flags.get("no_compile"))
     except ValueError as error:
         raise UserError(f"--{error}") from None  # it begins with the field's name
 

@@ -83,3 +83,21 @@ def test_large_tensors_are_made_of_memory_that_was_freed():
     plain = faults("plain")
     assert faults("prepared") < plain / 10
     assert faults("prepared", MALLOC_MMAP_MAX_="65536", MALLOC_TRIM_THRESHOLD_="131072") > plain / 2
+
+
+CACHES = "print(os.environ.get('TORCHINDUCTOR_CACHE_DIR'), os.environ.get('TRITON_CACHE_DIR'))"
+
+
+def test_compiled_code_is_kept_in_the_users_cache(tmp_path):
+    for variables, cache in (({"XDG_CACHE_HOME": tmp_path / "xdg"}, "xdg"), ({"HOME": tmp_path}, ".cache")):
+        done = run(f"import os; {CACHES}", **{name: str(path) for name, path in variables.items()})
+        folder = tmp_path / cache / "lm-infinite"
+        assert done.stdout.decode() == f"{folder / 'inductor'} {folder / 'triton'}\n"
+
+
+def test_where_the_user_or_the_machine_has_it_otherwise_it_stays_so(tmp_path):
+    done = run(f"import os; {CACHES}", HOME=str(tmp_path), TORCHINDUCTOR_CACHE_DIR="here", TRITON_CACHE_DIR="there")
+    assert done.stdout == b"here there\n"
+    (tmp_path / "file").touch()
+    done = run(f"import os; {CACHES}", XDG_CACHE_HOME=str(tmp_path / "file"))
+    assert done.returncode == 0 and done.stdout == b"None None\n"

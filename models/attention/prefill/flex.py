@@ -1,42 +1,34 @@
 """Λ-attention by torch's `flex_attention`: a fused kernel for the window, merged with the few first tokens by
 log-sum-exp.
 
-Compiled on CUDA, where it is the default in half precision; elsewhere it runs uncompiled and dense, which serves the
-tests only.
+Compiled on CUDA, where it is the default in half precision for what flash attention cannot do; elsewhere it runs
+uncompiled and dense, which serves the tests only.
 """
 
 from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-from einops import rearrange
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
 from ..compiled import compile_whole
 from ..config import AttentionLayer
-from ..sinks import score_sinks
-from .matrix_products import multiply_exactly
-from .segment import Segment, distances
+from .encoding import encode, encode_at_distance
+from .first_tokens import Part, join_first_tokens
+from .segment import Segment
 
 BLOCK = 128
 
 
 def attend_flex(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
-    parts = [_window(segment, layer)]
+    encoded = encode(segment.query, segment.start, layer)
+    window = [_window(encoded, segment, layer)]
     if layer.config.caps_window and layer.positions.slopes is None:
-        parts = [_window(segment, layer, capped=False), _window(segment, layer, capped=True)]
-    last_position = segment.start + segment.query.shape[-2] - 1
-    if layer.config.global_branch and last_position >= layer.config.local_branch:
-        parts.append(_sinks(segment, layer))
-    output.copy_(_merge(parts))
-
-
-def _merge(parts: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Join attention over disjoint keys: outputs `[B, Hq, m, d_v]`, each with its scores' log-sum-exp `[B, Hq, m]`."""
-    total = torch.stack([lse for _, lse in parts]).logsumexp(0)
-    return sum(out.float() * (lse - total).exp().unsqueeze(-1) for out, lse in parts)
+        beyond = encode_at_distance(segment.query, layer.config.limit_distance, layer)
+        window = [_window(encoded, segment, layer, capped=False), _window(beyond, segment, layer, capped=True)]
+    join_first_tokens(segment, layer, encoded, window, output)
 
 
 @lru_cache(maxsize=1)
@@ -45,22 +37,24 @@ def _compiled() -> Callable:
     return compile_whole(flex_attention)
 
 
-def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, block_mask) -> tuple[Tensor, Tensor]:
+def _flex(query: Tensor, key: Tensor, value: Tensor, scale: float, score_mod, block_mask) -> Part:
     attend = _compiled() if query.is_cuda else flex_attention
     # Part of a larger storage, they have strides that no compiler knows to be multiples of 16: no loads of 16 bytes.
     key, value = key.contiguous(), value.contiguous()
     output, aux = attend(
         query, key, value, score_mod, block_mask, scale, enable_gqa=True, return_aux=AuxRequest(lse=True)
     )
-    return output, aux.lse.float()
+    return output, aux.lse.float().unsqueeze(-1)
 
 
-def _window(segment: Segment, layer: AttentionLayer, capped: bool | None = None) -> tuple[Tensor, Tensor]:
-    """The window's attention; capped: its keys at least (True) or less than (False) the limit away, None for all."""
-    config, positions, query = layer.config, layer.positions, segment.query
+def _window(encoded: Tensor, segment: Segment, layer: AttentionLayer, capped: bool | None = None) -> Part:
+    """The window's attention; capped: its keys at least (True) or less than (False) the limit away, None for all.
+
+    encoded: the queries as those keys feel them.
+    """
+    config, query = layer.config, segment.query
     nearest = config.limit_distance if capped else 0
     farthest = config.limit_distance if capped is False else config.local_branch
-    encoded = positions.at_distance(query, nearest) if capped else positions.at(query, segment.start)
     key = segment.window_raw if capped else segment.window_key
     shift = segment.start - segment.window_start
     mask = band_mask(query.shape[-2], key.shape[-2], shift, nearest, farthest, query.device)
@@ -117,40 +111,3 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
         return score - slopes[head] * (distance if limit is None else distance.clamp(max=limit))
 
     return bias
-
-
-class _Queries:
-    """The `SinkQueries` of a segment, `[B, Hkv, g * m, d]`."""
-
-    def __init__(self, segment: Segment, layer: AttentionLayer) -> None:
-        self.segment, self.layer, self.scale = segment, layer, layer.scale
-
-    def felt(self) -> Tensor:
-        latest = self.layer.config.latest_position
-        return self._fold(self.layer.positions.at(self.segment.query, self.segment.start, latest, self.scale))
-
-    def projected(self) -> Tensor:
-        return self._fold(self.segment.query)
-
-    def product(self, query: Tensor, key: Tensor) -> Tensor:
-        return multiply_exactly(query, key.mT)
-
-    def _fold(self, query: Tensor) -> Tensor:
-        return rearrange(query, "b (h g) m d -> b h (g m) d", h=self.segment.sink_key.shape[1])
-
-
-def _sinks(segment: Segment, layer: AttentionLayer) -> tuple[Tensor, Tensor]:
-    """The first tokens beyond the window, by plain products: they are few. Rows that reach none weigh nothing.
-
-    Their scores are the largest of many heads: rounded to half precision they would be off by more than the window's.
-    """
-    size, (key_heads, count) = segment.query.shape[-2], segment.sink_key.shape[1:3]
-    device, positions = segment.query.device, layer.positions
-    distance = distances(size, count, segment.start, device)
-    slopes = None if positions.slopes is None else positions.slopes_on(device).view(key_heads, -1, 1, 1)
-    scores = score_sinks(layer, _Queries(segment, layer), segment.sink_key, distance, slopes).float()
-    lse = scores.logsumexp(-1)
-    weights = (scores - lse.unsqueeze(-1)).exp().nan_to_num(0.0)
-    output = weights.to(segment.sink_value.dtype) @ segment.sink_value
-    output = rearrange(output, "b h (g m) d -> b (h g) m d", m=size)
-    return output, rearrange(lse, "b h (g m) -> b (h g) m", m=size)

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...errors import UserError
 from ..config import AttentionLayer
 from ..decode.cache import LambdaLayer
 from .blockwise import attend_blockwise
+from .choice import choose_backend
+from .encoding import encode, encode_into
+from .flash import attend_flash
 from .flex import attend_flex
 from .segment import Segment
 from .within_window import attend_within_window, tokens_within_window
@@ -29,28 +31,11 @@ class Backend:
     attend: Attend
 
 
-BACKENDS = {"blockwise": Backend(1024, 8192, attend_blockwise), "flex": Backend(8192, 65_536, attend_flex)}
-NARROWEST_FLEX = 16
-"""Features of a head: the tensor cores' products, of which flex's kernel is made, have no narrower ones."""
-
-
-def choose_backend(layer: AttentionLayer, query: Tensor, value: Tensor) -> Backend:
-    """The backend that the configuration names, or the fastest one for these tensors.
-
-    Middle keys need "blockwise"; so do heads narrower than NARROWEST_FLEX on a GPU: UserError where flex is named.
-    In float32 flex's kernel has no tensor cores and spills its registers; those of plain products do neither.
-    """
-    name, width = layer.config.backend, min(query.shape[-1], value.shape[-1])
-    too_narrow = query.is_cuda and width < NARROWEST_FLEX
-    if name == "flex" and too_narrow:
-        raise UserError(
-            f"--backend flex needs heads of at least {NARROWEST_FLEX} features on a GPU, and these have {width}: "
-            "take blockwise, or leave it out"
-        )
-    if name == "auto":
-        takes_flex = query.is_cuda and query.element_size() == 2 and not layer.config.triangle_offset and not too_narrow
-        name = "flex" if takes_flex else "blockwise"
-    return BACKENDS[name]
+BACKENDS = {
+    "flash": Backend(8192, 65_536, attend_flash),
+    "flex": Backend(8192, 65_536, attend_flex),
+    "blockwise": Backend(1024, 8192, attend_blockwise),
+}
 
 
 def attend_prefill(
@@ -64,7 +49,7 @@ def attend_prefill(
         key, value, layer, past, incoming=max((part.stop - part.start for part, _ in parts), default=0)
     )
 
-    output = query.new_empty(*query.shape[:-1], value.shape[-1])
+    output = _new_output(query, value)
     for part, attend in parts:
         window.extend(key[:, :, part], value[:, :, part])
         segment = Segment(query[:, :, part], start + part.start, *window.views(), *sinks, history)
@@ -74,10 +59,20 @@ def attend_prefill(
     return output
 
 
+def _new_output(query: Tensor, value: Tensor) -> Tensor:
+    """`[B, Hq, n, d_v]`; on a GPU with all heads of a token side by side, as the output projection reads them."""
+    if not query.is_cuda:
+        return query.new_empty(*query.shape[:-1], value.shape[-1])
+    batch, heads, count = query.shape[:3]
+    return query.new_empty(batch, count, heads, value.shape[-1]).transpose(1, 2)
+
+
 def _parts(query: Tensor, value: Tensor, start: int, layer: AttentionLayer) -> list[tuple[slice, Attend]]:
     """The parts of the queries that are attended at once, in turn, and how."""
-    backend, new_tokens = choose_backend(layer, query, value), query.shape[-2]
-    within = tokens_within_window(query, start, layer)
+    choice, new_tokens = choose_backend(layer, query, value), query.shape[-2]
+    backend = BACKENDS[choice.backend]
+    # flash's own kernel takes the first window with the rest
+    within = 0 if choice.backend == "flash" else tokens_within_window(query, start, layer)
     size = backend.segment_on_gpu if query.is_cuda else backend.segment
     parts = [(slice(0, within), attend_within_window)] if within else []
     for first in range(within, new_tokens, size):
@@ -108,12 +103,16 @@ class _RollingBuffer:
         self.storage = context.new_empty(rows, heads, keep + incoming, width)
         self.storage[:, :, : self.filled] = context
 
-    def extend(self, new: Tensor) -> None:
+    def room(self, count: int) -> Tensor:
+        """Where the next `count` columns are to be written."""
         if self.filled > self.keep:
             self.storage[:, :, : self.keep] = self.storage[:, :, self.filled - self.keep : self.filled].clone()
             self.filled = self.keep
-        self.storage[:, :, self.filled : self.filled + new.shape[-2]] = new
-        self.filled += new.shape[-2]
+        self.filled += count
+        return self.storage[:, :, self.filled - count : self.filled]
+
+    def extend(self, new: Tensor) -> None:
+        self.room(new.shape[-2]).copy_(new)
 
     def view(self) -> Tensor:
         return self.storage[:, :, : self.filled]
@@ -125,7 +124,7 @@ class _RollingWindow:
     def __init__(
         self, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, incoming: int
     ) -> None:
-        self.positions = layer.positions
+        self.layer = layer
         self.next_position = 0 if past is None else past.position
         old_key, old_value = (key[:, :, :0], value[:, :, :0]) if past is None else past.window()
         room = min(layer.config.local_branch - 1, self.next_position + key.shape[-2]), incoming
@@ -133,11 +132,11 @@ class _RollingWindow:
         self.raw = None
         if layer.config.caps_window:
             self.raw = _RollingBuffer(old_key, *room)
-            old_key = self.positions.at(old_key, self.next_position - old_key.shape[-2])
+            old_key = encode(old_key, self.next_position - old_key.shape[-2], layer)
         self.key = _RollingBuffer(old_key, *room)
 
     def extend(self, key: Tensor, value: Tensor) -> None:
-        self.key.extend(self.positions.at(key, self.next_position))
+        encode_into(self.key.room(key.shape[-2]), key, self.next_position, self.layer)
         if self.raw is not None:
             self.raw.extend(key)
         self.value.extend(value)

@@ -119,15 +119,21 @@ class SegmentScores:
         return rearrange(scores, "heads (g m) sinks -> heads g m sinks", m=count)
 
     def felt(self) -> Tensor:
-        """The queries as the first tokens feel them before any limit, as `SinkQueries` has it."""
+        """The queries as the first tokens feel them before any limit, as `SinkQueries` has it, and scaled."""
         latest = self.layer.config.latest_position
         if latest is None:
             return _by_row(self.near)
         return _by_row(self._fold(self.layer.positions.at(self._query, self.segment.start, latest, self.scale)))
 
+    def key_in_place(self, key: Tensor) -> Tensor:
+        return self.layer.positions.at(key, 0)
+
     def projected(self) -> Tensor:
         """The queries without positions."""
         return _by_row(self._fold(self._query))
+
+    def key_at_limit(self, key: Tensor) -> Tensor:
+        return self.layer.positions.at_distance(key, -self.layer.config.limit_distance, self.scale)
 
     def product(self, query: Tensor, key: Tensor) -> Tensor:
         return query @ key.mT

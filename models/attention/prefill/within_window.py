@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import AttentionLayer
+from .encoding import encode
 from .segment import Segment
 
 
@@ -28,7 +29,7 @@ def attend_within_window(segment: Segment, layer: AttentionLayer, output: Tensor
         key, value, group = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1), 1
     output.copy_(
         F.scaled_dot_product_attention(
-            layer.positions.at(segment.query, 0),
+            encode(segment.query, 0, layer),
             key,
             value,
             is_causal=True,

@@ -1,6 +1,7 @@
 """What was to be compiled is compiled, or an error."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -48,3 +49,12 @@ def test_what_cannot_be_compiled_is_an_error(compile_counted):
     run, _ = compile_counted(lambda x: torch._dynamo.graph_break() or x + 1)
     with pytest.raises(torch._dynamo.exc.Unsupported):
         run(torch.zeros(2))
+
+
+def test_no_source_turns_tf32_on():
+    """float32 on a GPU is exact unless the user says otherwise, to torch."""
+    switches = ("allow_tf32", "set_float32_matmul_precision", "fp32_precision", "TORCH_ALLOW_TF32", "tf32x3")
+    root = Path(__file__).resolve().parents[3]
+    folders = ("models", "utils", "data", "scripts", "visualization", "benchmarks")
+    sources = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    assert not [path for path in sources for switch in switches if switch in path.read_text(encoding="utf-8")]

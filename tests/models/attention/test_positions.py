@@ -102,26 +102,26 @@ def test_slopes_are_those_of_mpt(heads):
 
 def test_a_stream_keeps_only_the_tables_that_its_last_forward_used():
     positions = RotaryPositions(torch.ones(4, dtype=torch.float64))
-    tables = positions._block_table._tables
+    tables = positions._range_tables._tables
     for start in range(0, 50 * TABLE_BLOCK, TABLE_BLOCK):
         positions.begin_forward(1, TABLE_BLOCK + 5)
         positions.at(torch.zeros(1, 1, TABLE_BLOCK + 5, 8), start)
         positions.at_distance(torch.zeros(1, 1, 1, 8), 3)
-        assert {0, start // TABLE_BLOCK, start // TABLE_BLOCK + 1} <= {block for block, _ in tables}
+        assert {0, start, start + TABLE_BLOCK} <= {first for first, _, _ in tables}
         assert len(tables) <= 4
 
 
 @pytest.fixture
 def computed(monkeypatch) -> list[int]:
-    """The blocks whose cosines were computed, in turn."""
-    blocks, compute = [], RotaryPositions._compute_block_table
+    """The first positions of what cosines were computed of, in turn."""
+    starts, compute = [], RotaryPositions._compute_range_table
 
-    def counted(self, block, device):
-        blocks.append(block)
-        return compute(self, block, device)
+    def counted(self, start, count, device):
+        starts.append(start)
+        return compute(self, start, count, device)
 
-    monkeypatch.setattr(RotaryPositions, "_compute_block_table", counted)
-    return blocks
+    monkeypatch.setattr(RotaryPositions, "_compute_range_table", counted)
+    return starts
 
 
 @pytest.mark.parametrize("start", [0, 777, 10**8])
@@ -151,4 +151,4 @@ def test_a_long_forward_leaves_no_room_behind(computed):
     for length in (131_072, 10, 10):
         positions.begin_forward(1, length)
         positions.at(torch.zeros(length, 2), 0)
-    assert len(positions._block_table._tables) == 1
+    assert len(positions._range_tables._tables) == 1

@@ -22,10 +22,17 @@ RUNTIME = Runtime(rank=0, world_size=1, device=torch.device("cpu"), console=Cons
 GPU = torch.device("cuda", 0)
 
 
-def test_flex_needs_cuda():
-    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend="flex"))
-    with pytest.raises(UserError, match="--backend flex needs a CUDA device"):
+@pytest.mark.parametrize("backend", ["flash", "flex"])
+def test_backends_that_need_cuda(backend):
+    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend=backend))
+    with pytest.raises(UserError, match=f"--backend {backend} needs a CUDA device"):
         load_model(plan, RUNTIME)
+
+
+def test_flex_is_compiled_or_refused():
+    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend="flex", compiled=False))
+    with pytest.raises(UserError, match="--backend flex needs torch.compile, and --no_compile turns it off"):
+        load_model(plan, replace(RUNTIME, device=torch.device("cuda")))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from models.lambda_attention import LambdaConfig, TopK
 from scripts.harness import model_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, lambda_config
 from utils.arguments import HarnessParser, add_run_arguments
-from utils.errors import SharedError
+from utils.errors import SharedError, UserError
 
 
 def parse(*flags):
@@ -50,6 +50,17 @@ def test_lambda_defaults_are_the_published_ones():
     assert lambda_config(vars(parse())) is None
 
 
+def test_kernels_are_compiled_unless_told_otherwise():
+    assert lambda_config(vars(parse("--use_lambda_attention"))).compiled
+    assert not lambda_config(vars(parse("--use_lambda_attention", "--no_compile"))).compiled
+
+
+def test_flash_has_no_limit_inside_the_window():
+    flags = vars(parse(*"--use_lambda_attention --backend flash --local_branch 8 --limit_distance 5".split()))
+    with pytest.raises(UserError, match="^--backend flash has no limit inside the window, and limit_distance 5 is"):
+        lambda_config(flags)
+
+
 def test_top_k_defaults():
     """All layers, at the limit, or at the end of the window where there is no limit; kept on the device."""
     top_k = "--use_lambda_attention --local_branch 64 --top_k_attention 5"
@@ -83,6 +94,8 @@ def test_fp16_is_dtype_float16():
         ("--use_lambda_attention --limit_distance far", "--limit_distance: must be a whole number"),
         ("--limit_distance 5", "--limit_distance needs --use_lambda_attention"),
         ("--triangle_offset 0", "--triangle_offset needs --use_lambda_attention"),
+        ("--no_compile", "--no_compile needs --use_lambda_attention"),
+        ("--use_lambda_attention --backend fast", "--backend: invalid choice"),
         (
             "--use_lambda_attention --global_branch 10 --max_length 10",
             "--global_branch 10 is not smaller than",

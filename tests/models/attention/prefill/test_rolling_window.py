@@ -5,12 +5,8 @@ import torch
 from torch.nn.attention.flex_attention import AuxOutput
 
 from models.attention.decode.cache import LambdaLayer
-from models.attention.positions import AlibiPositions, RotaryPositions
-from models.attention.prefill import flex
-from models.attention.prefill.blockwise import attend_blockwise
-from models.attention.prefill.flex import attend_flex
-from models.attention.prefill.rolling_window import choose_backend
-from models.errors import UserError
+from models.attention.positions import RotaryPositions
+from models.attention.prefill import choice, flex
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from tests.fake_cuda import GPU, fake_cuda
 
@@ -35,7 +31,7 @@ def launches(shape: tuple[int, int, int], length: int, dtype=torch.bfloat16, chu
     """The launches of one layer in the last of so many chunks, after another layer has read it: masks are there."""
     query_heads, key_heads, width = shape
     counts = query_heads, key_heads, key_heads
-    config = LambdaConfig(4096, 10, 4096, **config)
+    config = LambdaConfig(**{"local_branch": 4096, "global_branch": 10, "limit_distance": 4096, **config})
     layer = AttentionLayer(config, RotaryPositions(torch.ones(width // 2, dtype=torch.float64)), width**-0.5)
     with fake_cuda() as launched:
         pasts = [LambdaLayer(config) for _ in range(2)]
@@ -48,10 +44,35 @@ def launches(shape: tuple[int, int, int], length: int, dtype=torch.bfloat16, chu
         return launched
 
 
+@pytest.fixture
+def has_flash(monkeypatch) -> None:
+    monkeypatch.setattr(choice, "lacks_flash", lambda device, dtype: None)
+
+
 def test_a_chunk_of_a_stream_is_one_segment_of_few_launches(kernel):
-    """Of 49,152 tokens; in segments of 8,192 it was 374."""
-    assert len(launches(SMOLLM2, 49_152, chunks=3)) <= 64
+    """Of 49,152 tokens; in segments of 8,192 it was 374, and 51 before rotation and merging were fused."""
+    assert len(launches(SMOLLM2, 49_152, chunks=3)) <= 25
     assert kernel[-1] == (49_152, 49_152 + 4095)
+
+
+@pytest.mark.parametrize("shape", [SMOLLM2, LLAMA2_7B])
+@pytest.mark.parametrize(("limit", "most"), [(4096, 20), (8192, 23), (None, 19)])
+def test_flash_attends_a_chunk_in_few_launches(shape, limit, most, has_flash):
+    launched = launches(shape, 49_152, chunks=3, limit_distance=limit)
+    assert launched.count("_flash_attention_forward") == launched.count("merge_into") == 1
+    assert len(launched) <= most, launched
+
+
+def test_without_compiling_no_function_is_fused(has_flash):
+    launched = launches(SMOLLM2, 49_152, chunks=3, compiled=False)
+    assert "_flash_attention_forward" in launched
+    assert not {"turn_pairs", "weigh_first_tokens", "merge_into"} & set(launched)
+
+
+def test_no_layer_puts_its_rotary_table_together(has_flash):
+    """Wherever a chunk begins: it was a `cat` for cosine and sine, query and key."""
+    for length in (49_152, 50_000, 128_000):
+        assert "cat" not in launches(SMOLLM2, length, chunks=1)
 
 
 def test_a_long_prompt_is_a_few_segments_beyond_its_first_window(kernel):
@@ -65,36 +86,3 @@ def test_a_long_prompt_is_a_few_segments_beyond_its_first_window(kernel):
 def test_blockwise_takes_large_blocks_on_a_gpu(shape, dtype):
     """Of 8,192 tokens, half of them beyond the window's beginning; with the blocks of a CPU it was 2,850 to 22,866."""
     assert len(launches(shape, 8192, dtype, backend="blockwise")) <= 550
-
-
-def chosen(device: str, width: int, value_width: int, dtype=torch.bfloat16, **config):
-    layer = AttentionLayer(LambdaConfig(64, 4, 64, **config), AlibiPositions(torch.ones(2)), 0.25)
-    with fake_cuda():
-        query, value = (torch.empty(1, 2, 8, x, device=device, dtype=dtype) for x in (width, value_width))
-        return choose_backend(layer, query, value).attend
-
-
-@pytest.mark.parametrize(
-    ("device", "widths", "config", "attend"),
-    [
-        ("cpu", (64, 64), {}, attend_blockwise),
-        (GPU, (64, 64), {}, attend_flex),
-        (GPU, (16, 16), {}, attend_flex),
-        (GPU, (8, 8), {}, attend_blockwise),
-        (GPU, (64, 8), {}, attend_blockwise),
-        (GPU, (64, 64), {"dtype": torch.float16}, attend_flex),
-        (GPU, (64, 64), {"dtype": torch.float32}, attend_blockwise),
-        (GPU, (64, 64), {"dtype": torch.float32, "backend": "flex"}, attend_flex),
-        (GPU, (64, 64), {"triangle_offset": 1.0}, attend_blockwise),
-        (GPU, (64, 64), {"backend": "blockwise"}, attend_blockwise),
-        ("cpu", (8, 8), {"backend": "flex"}, attend_flex),
-    ],
-)
-def test_the_fastest_backend_that_takes_the_tensors(device, widths, config, attend):
-    assert chosen(device, *widths, **config) is attend
-
-
-@pytest.mark.parametrize("widths", [(8, 8), (8, 64), (64, 8)])
-def test_flex_by_name_refuses_narrow_heads_on_a_gpu_in_one_sentence(widths):
-    with pytest.raises(UserError, match="^--backend flex needs heads of at least 16 features .* have 8: take"):
-        chosen(GPU, *widths, backend="flex")

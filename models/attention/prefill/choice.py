@@ -1,0 +1,92 @@
+"""Which backend attends, and why: the fastest one that this machine has and that the layer can use."""
+
+import logging
+from dataclasses import dataclass
+from functools import lru_cache
+
+from torch import Tensor
+
+from ...errors import UserError
+from ..config import AttentionLayer
+from .flash import WIDEST, WIDTH_MULTIPLE, implementation, lacks_flash
+
+logger = logging.getLogger(__name__)
+
+NARROWEST_FLEX = 16
+"""Features of a head: the tensor cores' products, of which flex's kernel is made, have no narrower ones."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backend's name, and the reason for it in words."""
+
+    backend: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} ({self.reason})"
+
+
+def choose_backend(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
+    """The backend that the configuration names, or the fastest one for these tensors; said once in the log.
+
+    Raises UserError where the named one cannot do it.
+    """
+    name = layer.config.backend
+    choice = _fastest(layer, query, value) if name == "auto" else Choice(name, "as --backend says")
+    need = {"flash": _need_of_flash, "flex": _need_of_flex}.get(name)
+    lacking = None if need is None else need(layer, query, value)
+    if lacking is not None:
+        raise UserError(f"--backend {name} needs {lacking}: take blockwise, or leave it out")
+    say_once(choice)
+    return choice
+
+
+@lru_cache(maxsize=64)
+def say_once(choice: Choice) -> None:
+    """Log it, the first time in this process."""
+    logger.info("attention by %s", choice)
+
+
+def _fastest(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
+    if not query.is_cuda:
+        return Choice("blockwise", f"matrix products, on {query.device.type}")
+    dtype = str(query.dtype).removeprefix("torch.")
+    no_flash = _need_of_flash(layer, query, value)
+    if no_flash is None:
+        return Choice("flash", f"{dtype} on CUDA, a window of torch's flash attention, {implementation()}")
+    no_flex = _need_of_flex(layer, query, value)
+    if no_flex is None and query.element_size() > 2:
+        no_flex = "half precision to be fast"  # in float32 its kernel has no tensor cores and spills its registers
+    if no_flex is None:
+        return Choice("flex", f"{dtype} on CUDA; flash needs {no_flash}")
+    return Choice("blockwise", f"{dtype} on CUDA; flash needs {no_flash}, flex needs {no_flex}")
+
+
+def _need_of_flash(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
+    """What flash lacks here, as "flash needs ..." goes on; None where it lacks nothing."""
+    width, config = query.shape[-1], layer.config
+    if config.triangle_offset:
+        return "no tokens in between to attend to"
+    if config.caps_window:
+        return "a limit that is not inside the window"
+    if layer.positions.slopes is not None:
+        return "rotary positions, not ALiBi"
+    if width != value.shape[-1] or width > WIDEST or width % WIDTH_MULTIPLE:
+        return (
+            f"keys and values of one width, a multiple of {WIDTH_MULTIPLE} up to {WIDEST}, and these have "
+            f"{width} and {value.shape[-1]}"
+        )
+    return lacks_flash(query.device, query.dtype)
+
+
+def _need_of_flex(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
+    """The same of flex. Off a GPU it runs dense, which serves the tests."""
+    width = min(query.shape[-1], value.shape[-1])
+    if layer.config.triangle_offset:
+        return "no tokens in between to attend to"
+    if query.is_cuda and width < NARROWEST_FLEX:
+        return f"heads of at least {NARROWEST_FLEX} features on a GPU, and these have {width}"
+    if query.is_cuda and not layer.config.compiled:
+        return "torch.compile on a GPU, and --no_compile turns it off"
+    return None
