@@ -25,6 +25,7 @@ from data.tasks.prompt import Prompt, TokenCounter
 from utils.errors import UserError
 
 Metric = Callable[[str, Sequence[str]], float]
+Components = Callable[[str, Sequence[str]], dict[str, float]]
 ALWAYS_LEGAL = ("name", "count", "length", "length_flag", "seed")
 NUM_SAMPLES = 100
 
@@ -118,6 +119,8 @@ class TaskRequest:
 class Task:
     """metric: (output, targets) -> score, 0 to 1, called `metric_name`. stop: strings that end an answer.
 
+    components: (output, targets) -> numbers by name, of which the metric is the geometric mean; the score of many
+    examples is then that of the numbers' means. None where it is the mean of the examples' scores.
     max_generation_length: tokens that an answer needs. options: the fields of TaskRequest that it honours, besides
     those that are always legal. structured: its prompts are structured ones even without --structured_prompt.
     generates: its prompts can be made without files, for any tokenizer and length.
@@ -132,6 +135,7 @@ class Task:
     stop: tuple[str, ...] = ()
     structured: bool = False
     generates: bool = False
+    components: Components | None = None
 
 
 class Selection:

@@ -9,8 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.metrics.f1 import f1
-from data.metrics.zero_scrolls import choice_accuracy, concordance_index, exponential_similarity, rouge_geometric_mean
+from data.metrics.f1 import ascii_f1
+from data.metrics.zero_scrolls import (
+    choice_accuracy,
+    concordance_index,
+    exponential_similarity,
+    rouge_components,
+    rouge_geometric_mean,
+)
 from data.tasks.checking import pick, pick_as, pick_text
 from data.tasks.json_lines import JsonLines
 from data.tasks.prompt import Prompt
@@ -20,18 +26,17 @@ from utils.errors import UserError
 FAMILY = "zero_scrolls"
 REPOSITORY = "tau/zero_scrolls"
 SPLITS = ("test", "validation")
-SUMMARY = (rouge_geometric_mean, "rouge_geometric_mean", 1024)
-QUESTION = (f1, "f1", 128)
+SUMMARY, QUESTION = (rouge_geometric_mean, "rouge_geometric_mean"), (ascii_f1, "f1")
 METRICS: dict[str, tuple[Metric, str, int]] = {
-    "gov_report": SUMMARY,
-    "summ_screen_fd": SUMMARY,
-    "qmsum": SUMMARY,
-    "squality": SUMMARY,
-    "qasper": QUESTION,
-    "narrative_qa": QUESTION,
-    "musique": QUESTION,
-    "quality": (choice_accuracy, "accuracy", 32),
-    "space_digest": (exponential_similarity, "exponential_similarity", 32),
+    "gov_report": (*SUMMARY, 1024),
+    "summ_screen_fd": (*SUMMARY, 512),
+    "qmsum": (*SUMMARY, 512),
+    "squality": (*SUMMARY, 512),
+    "qasper": (*QUESTION, 128),
+    "narrative_qa": (*QUESTION, 64),
+    "musique": (*QUESTION, 32),
+    "quality": (choice_accuracy, "accuracy", 10),
+    "space_digest": (exponential_similarity, "exponential_similarity", 36),
     "book_sum_sort": (concordance_index, "concordance_index", 256),
 }
 """Metric, its name, and tokens of an answer at most, by task."""
@@ -115,6 +120,7 @@ TASKS = [
         metric_name=metric_name,
         max_generation_length=length,
         options=("dataset_dir", "split"),
+        components=rouge_components if metric is rouge_geometric_mean else None,
     )
     for task, (metric, metric_name, length) in METRICS.items()
 ]

@@ -13,6 +13,7 @@ from data.tasks.task import Example, Task
 from data.tokenization import unknown_token
 from scripts.generation.generator import Failure, Generated, Generator
 from utils.errors import UserError
+from utils.trials.summary import COMPONENTS
 
 Line = dict[str, Any]
 NO_PROMPT = [0, 0]
@@ -83,19 +84,25 @@ class TaskRunner:
         }
         if isinstance(outcome, Failure):
             return line | {"error": f"{outcome.reason} over a prompt of {len(prompt)} tokens"}
-        return line | {"output": outcome, "score": self.task.metric(outcome, example.targets)}
+        line |= {"output": outcome, "score": self.task.metric(outcome, example.targets)}
+        if self.task.components is not None:
+            line[COMPONENTS] = self.task.components(outcome, example.targets)
+        return line
 
 
 def truncate(ids: list[int], max_length: int | None, side: str) -> list[int]:
-    """At most `max_length` tokens; side: which end of the rest goes: "right", "left", or the "center"."""
+    """At most `max_length` tokens; side: which end of the rest goes: "right", "left", or the "center".
+
+    Of an odd length the center leaves the end one token more, as published.
+    """
     if max_length is None or len(ids) <= max_length:
         return ids
     if side == "right":
         return ids[:max_length]
     if side == "left":
         return ids[-max_length:]
-    tail = max_length // 2
-    return ids[: max_length - tail] + ids[len(ids) - tail :]
+    head = max_length // 2
+    return ids[:head] + ids[len(ids) - (max_length - head) :]
 
 
 def pad_left(prompts: Sequence[list[int]]) -> tuple[Tensor, Tensor]:
