@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from data.beginning import beginning_tokens, encode_begun, encode_plain
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,16 +79,24 @@ class PromptEncoder:
         if not self.chat:
             return prompt.text(self.structured)
         opened = self.tokenizer.apply_chat_template(prompt.messages(), tokenize=False, add_generation_prompt=True)
-        return opened + prompt.answer.lstrip()
+        return opened + prompt.answer
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens."""
-        # A chat template writes the special tokens itself.
-        encoding = self.tokenizer(
-            self.render(prompt), add_special_tokens=not self.chat, return_attention_mask=False, verbose=False
-        )
-        return encoding["input_ids"]
+        return self._encode(self.render(prompt))
 
     def count(self, prompt: Prompt) -> int:
         """Number of tokens of the prompt."""
         return len(self.encode(prompt))
+
+    def counts(self) -> dict[str, Any]:
+        """The fields of a `data.tasks.task.TaskRequest` that count tokens."""
+        beginning = 0 if self.chat else len(beginning_tokens(self.tokenizer))
+        return {"count": self.count, "count_text": self._count_text, "beginning": beginning}
+
+    def _count_text(self, text: str) -> int:
+        return len(encode_plain(self.tokenizer, text))
+
+    def _encode(self, text: str) -> list[int]:
+        # A chat template writes the special tokens itself.
+        return encode_plain(self.tokenizer, text) if self.chat else encode_begun(self.tokenizer, text)

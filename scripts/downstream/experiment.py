@@ -42,7 +42,7 @@ class Downstream(Experiment):
         with runtime.together():
             encoder = self.make_encoder(task, model)
             generator = self.make_generator(task, model, runtime)
-            request = task_request(self.task, self.truncation.max_length, encoder.count)
+            request = task_request(self.task, self.truncation.max_length, encoder)
             examples = open_examples(task, request, self.task.start_data_from, self.task.max_data_num)
         runner = TaskRunner(
             task, encoder, generator, self.truncation, self.task.runtime_truncation, vocab_size=model.vocab_size
