@@ -19,7 +19,8 @@ class Prompt:
     """head (instruction), context (the long part), tail (question), answer (how the answer begins).
 
     Whitespace between parts belongs to them. system: who the model is told to be, "" for nobody in particular.
-    manner: how to answer, which only a structured prompt says.
+    manner: how to answer, which only a structured prompt says. separator: what stands for the rest of a context whose
+    end is cut off, and what follows it stays; None for a prompt that is cut as one text.
     """
 
     head: str
@@ -28,6 +29,7 @@ class Prompt:
     answer: str = ""
     system: str = ""
     manner: str = CONCISE
+    separator: str | None = None
 
     def parts(self, structured: bool = False) -> tuple[str, str, str]:
         """(before the context, the context, after it); their sum is the prompt.
@@ -84,6 +86,20 @@ class PromptEncoder:
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens."""
         return self._encode(self.render(prompt))
+
+    def encode_within(self, prompt: Prompt, most: int) -> list[int]:
+        """The prompt's tokens, at most so many: of a longer one with a separator the context ends earlier.
+
+        Raises UserError where not even what follows the context fits.
+        """
+        ids = self.encode(prompt)
+        if len(ids) <= most or prompt.separator is None:
+            return ids
+        before, context, after = self.render(prompt).partition(prompt.context)
+        kept = encode_plain(self.tokenizer, prompt.separator + after)
+        if len(kept) >= most:
+            raise UserError(f"--max_length {most} is too short: what follows the document has {len(kept)} tokens")
+        return self._encode(before + context)[: most - len(kept)] + kept
 
     def count(self, prompt: Prompt) -> int:
         """Number of tokens of the prompt."""

@@ -3,6 +3,7 @@
 --dataset_dir is a folder with TASK.zip as published, or with TASK/test.jsonl and TASK/validation.jsonl as in it;
 without it, TASK.zip comes from the hub (tau/zero_scrolls). Lines of the same `id` are one example with several
 references. Those of the test splits were private for long: lines without one are left out; --split validation has them.
+A prompt beyond --max_length loses the end of its document, for which the task's separator stands; the question stays.
 """
 
 from functools import partial
@@ -26,6 +27,7 @@ from utils.errors import UserError
 FAMILY = "zero_scrolls"
 REPOSITORY = "tau/zero_scrolls"
 SPLITS = ("test", "validation")
+SEPARATOR = "truncation_seperator"  # as the published files spell it
 SUMMARY, QUESTION = (rouge_geometric_mean, "rouge_geometric_mean"), (ascii_f1, "f1")
 METRICS: dict[str, tuple[Metric, str, int]] = {
     "gov_report": (*SUMMARY, 1024),
@@ -75,12 +77,19 @@ class ZeroScrolls:
 
 
 def read_prompt(line: Any, where: str) -> Prompt:
-    """The published prompt, whole, in its parts. Raises UserError."""
-    text = pick_text(line, "input", where)
-    start, end = (pick_as(line, f"document_{edge}_index", int, where) for edge in ("start", "end"))
-    if not 0 <= start <= end <= len(text):
-        raise UserError(f"{where} has a document from {start} to {end} in an input of {len(text)} characters")
-    return Prompt(text[:start], text[start:end], text[end:], manner="")
+    """The published prompt, whole, in its parts; what lies between document and question goes with the document.
+
+    Raises UserError.
+    """
+    text, separator = pick_text(line, "input", where), pick_text(line, SEPARATOR, where)
+    edges = ("document_start_index", "document_end_index", "query_start_index")
+    start, end, query = (pick_as(line, edge, int, where) for edge in edges)
+    if not 0 <= start <= end <= query <= len(text):
+        raise UserError(
+            f"{where} has a document from {start} to {end} in an input of {len(text)} characters, and its question "
+            f"from {query} on"
+        )
+    return Prompt(text[:start], text[start:query], text[query:], manner="", separator=separator)
 
 
 def open_lines(task: str, request: TaskRequest) -> JsonLines:

@@ -41,8 +41,12 @@ class TaskRunner:
 
     def prompt(self, example: Example) -> list[int]:
         """The tokens that the model reads. Raises UserError if it does not know one of them."""
-        ids = self.encoder.encode(example.prompt)
-        ids = truncate(ids, self.truncation.max_length, self.truncation.truncation_side)
+        most, side = self.truncation.max_length, self.truncation.truncation_side
+        if most is None or side != "right":
+            ids = self.encoder.encode(example.prompt)
+        else:
+            ids = self.encoder.encode_within(example.prompt, most)
+        ids = truncate(ids, most, side)
         ids = truncate(ids, self.last, "left")
         refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, f"example {example.id!r}")
         if refusal:
