@@ -1,8 +1,8 @@
 """`the_pile`: DIR/SPLIT/GROUP.jsonl, one JSON string a line.
 
-`python data/split_pile_file.py DIR/SPLIT.jsonl DIR/SPLIT` writes such a folder. Documents come sorted by their number of
-characters, whatever the order of the file, so `--start_data_from N` skips the N shortest; those of ArXiv that have no
-colon are left out. Both as published.
+`python data/split_pile_file.py DIR/SPLIT.jsonl DIR/SPLIT` writes such a folder. Documents come sorted by their number
+of characters, whatever the order of the file, so `--start_data_from N` skips the N shortest; those of ArXiv that have
+no colon are left out. Both as published.
 """
 
 from array import array
@@ -58,9 +58,7 @@ def open_pile(request: DataRequest) -> ByLength:
     needed = NEEDED_IN.get(request.dataset_group, "")
     documents = ByLength(LineFile(path, request.dataset_group, request.text_field), needed)
     if not len(documents):
-        raise UserError(
-            f"{path} holds no documents{f' with {needed!r} in them, which others are not' if needed else ''}"
-        )
+        raise UserError(f"{path} holds no documents{f' with {needed!r} in them' if needed else ''}")
     return documents
 
 
