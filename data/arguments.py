@@ -45,6 +45,9 @@ SAME_STREAM_ARGUMENTS = (
 changes no number."""
 
 
+LEFT_OF_DOCUMENTS = "left keeps the tokenizer's beginning-of-sequence token, which the published code drops"
+
+
 @dataclass(frozen=True)
 class Truncation:
     """How much of a text is read: at most `max_length` tokens (None: all of them), a longer one cut at one side."""
@@ -100,9 +103,12 @@ def add_selection_arguments(group: argparse._ArgumentGroup, what: str) -> None:
 
 
 def add_document_arguments(
-    parser: HarnessParser, what: str = "documents", truncation_sides: Sequence[str] = ("right", "left")
+    parser: HarnessParser,
+    what: str = "documents",
+    truncation_sides: Sequence[str] = ("right", "left"),
+    left_side: str = LEFT_OF_DOCUMENTS,
 ) -> None:
-    """How much of each of `what` to take, and how many at once."""
+    """How much of each of `what` to take, and how many at once; `left_side`: what a cut on the left does."""
     group = parser.add_argument_group(what)
     group.add_argument(
         "--max_length",
@@ -114,7 +120,7 @@ def add_document_arguments(
         "--truncation_side",
         choices=truncation_sides,
         default="right",
-        help=f"where the longer {what} are cut (default: %(default)s)",
+        help=f"where the longer {what} are cut; {left_side} (default: %(default)s)",
     )
     group.add_argument(
         "--batch_size",

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from data.beginning import beginning_tokens, encode_plain
 from data.document import Document
 from data.token_cache import TokenCache
 from utils.errors import UserError
@@ -29,23 +30,24 @@ def encode_text(
 ) -> EncodedText:
     """Tokenize, and cut what goes beyond `max_length` tokens off the given side ("right" or "left").
 
-    Where the tokenizer puts a beginning-of-sequence token first, that is the one token that is not scored, so
-    all of the text counts. A tokenizer that does not say where its tokens lie has the bytes counted on the
-    decoded text.
+    The tokens that the tokenizer puts at a beginning stay, whichever side is cut; at an end it puts none, whatever its
+    settings. A beginning-of-sequence token is the one token that is not scored, so all of the text counts. A tokenizer
+    that does not say where its tokens lie has the bytes counted on the decoded text.
     """
-    tokenizer.truncation_side = truncation_side
+    first = beginning_tokens(tokenizer)
     encoding = tokenizer(
         text,
-        truncation=max_length is not None,
-        max_length=max_length,
+        add_special_tokens=False,
         return_offsets_mapping=tokenizer.is_fast,
         return_attention_mask=False,
         verbose=False,
     )
-    input_ids = encoding["input_ids"]
+    own = encoding["input_ids"]
+    left = len(own) if max_length is None else max(0, min(len(own), max_length - len(first)))
+    kept = slice(0, left) if truncation_side == "right" else slice(len(own) - left, len(own))
+    input_ids = first + own[kept]
     if tokenizer.is_fast:
-        cut = truncation_side if max_length is not None and len(input_ids) >= max_length else None
-        scored = _scored_text(text, encoding["offset_mapping"], cut)
+        scored = _scored_text(text, encoding["offset_mapping"][kept], bool(first), left < len(own), truncation_side)
     else:
         scored = tokenizer.decode(input_ids[1:], skip_special_tokens=True)
     return EncodedText(input_ids, len(scored.encode("utf-8", errors="replace")))
@@ -90,11 +92,6 @@ def stream_encoder(
     return encode
 
 
-def encode_plain(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """The tokens of a text, none added at its ends."""
-    return tokenizer(text, add_special_tokens=False, return_attention_mask=False, verbose=False)["input_ids"]
-
-
 def encode_separator(tokenizer: PreTrainedTokenizerBase, separator: str) -> list[int]:
     """The tokens of --document_separator. Raises UserError for 'eos' where the tokenizer has none."""
     if separator == "none":
@@ -114,12 +111,15 @@ def pad_right(rows: Sequence[Sequence[int]]) -> Tensor:
     return padded
 
 
-def _scored_text(text: str, offsets: Offsets, cut: str | None) -> str:
-    """The text after the first token, up to where it was cut; special tokens have offsets (0, 0)."""
-    if len(offsets) < 2:
+def _scored_text(text: str, offsets: Offsets, begun: bool, cut: bool, side: str) -> str:
+    """The text that these tokens stand for, without that of the first one unless special ones come before it (begun).
+
+    cut: whether the text goes on beyond them at that side.
+    """
+    if not offsets:
         return ""
     begin = offsets[0][1]
-    if begin == 0 and cut == "left":
-        begin = offsets[1][0]
-    end = max(stop for _, stop in offsets) if cut == "right" else len(text)
+    if begun:
+        begin = offsets[0][0] if cut and side == "left" else 0
+    end = max(stop for _, stop in offsets) if cut and side == "right" else len(text)
     return text[begin:end]

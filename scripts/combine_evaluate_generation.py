@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.generation_metrics.positions import summarise_positions
+from data.text_metrics.positions import summarise_positions
 from scripts.combining.command import combining_parser, describe_trials, give_out, load_joined
 from scripts.combining.shards import JoinedTrial
 from scripts.combining.tables import Record

@@ -1,4 +1,4 @@
-"""Trials of any evaluation script, one table: scores with their standard errors, by bootstrap over examples.
+"""Trials of any evaluation script, one table: scores with their standard errors or, of proportions, 95 % intervals.
 
     python scripts/combine_results.py LOG_DIR... --format markdown --out results.md
     python scripts/combine_results.py SHARD SHARD... --merge LOG_DIR
@@ -9,7 +9,7 @@ a log dir of its own.
 
 Columns: `length` is the longest prompt or text, or the position, in tokens; `n` counts examples with a result,
 `failed` those without one; `score` is of the metric named: the task's score, BLEU or ROUGE (all from 0 to 1), or NLL in
-nats per token.
+nats per token. ± is one standard error, over examples; a score that is a proportion has Wilson's interval instead.
 """
 
 import sys
@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.generation_metrics import METRICS
-from data.generation_metrics.positions import summarise_positions
+from data.text_metrics import METRICS
+from data.text_metrics.positions import summarise_positions
 from scripts.combining.command import combining_parser, describe_trials, give_out, load_joined
 from scripts.combining.merging import write_merged
 from scripts.combining.shards import JoinedTrial, refuse_different
@@ -52,7 +52,17 @@ def table(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[R
     return [begin | row for begin, trial in zip(described, joined) for row in ROWS_OF[trial.first.script](trial)]
 
 
-def _record(task: str, metric: str, length: int | None, n: int, score: float | None, error: float | None, failed: int):
+def _record(
+    task: str,
+    metric: str,
+    length: int | None,
+    n: int,
+    score: float | None,
+    error: float | None,
+    failed: int,
+    interval: Sequence[float] | None = None,
+) -> Record:
+    low, high = interval or (None, None)
     return {
         "task": task,
         "metric": metric,
@@ -60,6 +70,8 @@ def _record(task: str, metric: str, length: int | None, n: int, score: float | N
         "n": n,
         "score": score,
         "score_standard_error": error,
+        "score_interval_low": low,
+        "score_interval_high": high,
         "failed": failed,
     }
 
@@ -67,9 +79,8 @@ def _record(task: str, metric: str, length: int | None, n: int, score: float | N
 def _task_rows(trial: JoinedTrial) -> list[Record]:
     found = summarise_task(trial.samples)
     n, metric = found["examples"] - found["failed"], trial.first.results.get("metric", "score")
-    return [
-        _record(found["task"], metric, found["length"], n, found["score"], found["standard_error"], found["failed"])
-    ]
+    score = found["score"], found["standard_error"], found["failed"], found["interval"]
+    return [_record(found["task"], metric, found["length"], n, *score)]
 
 
 def _generation_rows(trial: JoinedTrial) -> list[Record]:

@@ -27,7 +27,7 @@ def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None,
                 scores[:, j] -= slopes.double() * distance
             if j in middle:
                 scores[:, j] -= config.triangle_offset * torch.tensor(float(len(middle))).log()
-        if config.top_k is not None and i == length - 1 and middle:
+        if config.top_k is not None and i == length - 1 and len(middle) >= config.top_k.k:
             _add_top_k(scores, query[:, i], key, middle, config.top_k, rotary, slopes, scale)
         output[:, i] = torch.einsum("hj,hjd->hd", scores.softmax(-1), value[:, : i + 1])
     return output
@@ -50,7 +50,7 @@ def _add_top_k(scores, query, key, middle, top_k, rotary, slopes, scale):
         candidates = _score(query[head], key[head, middle], top_k.insert_at, rotary, slopes) * scale
         if slopes is not None:
             candidates = candidates - slopes[head].double() * top_k.insert_at
-        best = candidates.topk(min(top_k.k, len(middle))).indices
+        best = candidates.topk(top_k.k).indices
         scores[head, torch.tensor(middle)[best]] = candidates[best]
 
 

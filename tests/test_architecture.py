@@ -19,8 +19,10 @@ MOST_LINES_OF_NINE_FUNCTIONS_IN_TEN = 25
 PUBLISHED = """
     models/llama.py models/mpt_7b.py models/gpt_j.py models/lambda_attention.py models/get_model.py models/model_base.py
     models/constant.py models/get_llama2/convert_llama_weights_to_hf.py models/get_llama2/download_llama2.sh
-    data/get_data.py data/split_pile_file.py data/passkey_retrieval/create_passkey_data.py
-    data/passkey_retrieval/create_passkey_data.sh utils/arguments.py utils/utils.py
+    data/get_data.py data/split_pile_file.py data/generation_metrics.py
+    data/passkey_retrieval/create_passkey_data.py
+    data/passkey_retrieval/create_passkey_data.sh data/passkey_retrieval/passkey_retrieval_accuracy.py
+    utils/arguments.py utils/utils.py
     scripts/combine_evaluate_generation.py scripts/combine_results.py scripts/compare_ppl.py scripts/diagnose.py
     scripts/eval_downstream_tasks.py scripts/eval_generation.py scripts/eval_infinite_ppl.py
     scripts/eval_ppl_deepspeed.py scripts/prepare_sample.py scripts/sweep.py

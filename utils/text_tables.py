@@ -38,5 +38,13 @@ def _column_widths(rows: Sequence[Row | str]) -> list[int]:
     return [max(len(cell) for cell in column) for column in columns]
 
 
+def format_spread(value: float, error: float | None, interval: Sequence[float] | None, digits: int = 4) -> str:
+    """The value with its 95 % interval, or else with its standard error, as far as they are known."""
+    if interval is not None:
+        low, high = interval
+        return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+
+
 def format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if value < 1e5 else f"{value:.3e}"

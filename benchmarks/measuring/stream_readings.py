@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from data.arguments import CorpusPlan, load_corpus
+from data.beginning import beginning_tokens, encode_plain
 from data.document import Document
 from data.token_stream import TokenStream
-from data.tokenization import encode_plain, encode_separator
+from data.tokenization import encode_separator
 from models.loading.pretrained import load_tokenizer
 from models.loading.source import find_source
 from scripts.streaming.token_nll import DTYPE
@@ -113,7 +114,7 @@ def read_again(arguments: dict[str, Any], length: int) -> tuple[list[tuple[str, 
     """
     flag = "tokenizer_path" if arguments["tokenizer_path"] else "model"
     tokenizer = load_tokenizer(find_source(f"--{flag}", arguments[flag]))
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    first = beginning_tokens(tokenizer)
     separator = encode_separator(tokenizer, arguments["document_separator"])
     encode = RecordingEncoder(tokenizer)
     corpus = load_corpus(replace(plan_of(CorpusPlan, arguments), seed=None))

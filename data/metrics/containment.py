@@ -29,10 +29,15 @@ def words_found(prediction: str, targets: Sequence[str]) -> float:
 
 
 def first_number(prediction: str, targets: Sequence[str]) -> float:
-    """1 if the first whole number in the prediction is a target's, else 0: the published accuracy of pass keys."""
+    """1 if the first whole number in the prediction is a target's, else 0: the published score of a pass key."""
     found = re.search(r"\d+", prediction, re.ASCII)
     # Compared as digits: Python refuses to make an int of thousands of them.
     return float(found is not None and _digits(found[0]) in {_digits(target) for target in targets})
+
+
+def first_line(output: str) -> str:
+    """The output up to its first newline, where the published scripts end a generation."""
+    return output.partition("\n")[0]
 
 
 def _digits(text: str) -> str:

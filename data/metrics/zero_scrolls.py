@@ -1,5 +1,6 @@
-"""The metrics of ZeroSCROLLS (Shaham et al., 2023, arXiv 2305.14196) besides F1, which is data/metrics/f1.py."""
+"""The metrics of ZeroSCROLLS (Shaham et al., 2023, arXiv 2305.14196), F1 aside, whose place is data/metrics/f1.py."""
 
+import math
 import re
 from collections.abc import Sequence
 from functools import cache
@@ -15,15 +16,14 @@ ROUGE_TYPES = ("rouge1", "rouge2", "rougeL")
 
 
 def rouge_geometric_mean(prediction: str, targets: Sequence[str]) -> float:
-    """Geometric mean of the F-measures of ROUGE-1, -2 and -L with stemming, each the highest over the targets.
+    """Geometric mean of `rouge_components`, of one text; of a corpus it is that of the three means over the texts."""
+    return math.prod(rouge_components(prediction, targets).values()) ** (1 / len(ROUGE_TYPES))
 
-    Of one text; ZeroSCROLLS takes the geometric mean of the three means over its texts, which is a little higher.
-    """
+
+def rouge_components(prediction: str, targets: Sequence[str]) -> dict[str, float]:
+    """F-measures of ROUGE-1, -2 and -L without stemming, each the highest over the targets."""
     scores = [_rouge_scorer().score(target, prediction) for target in targets]
-    product = 1.0
-    for kind in ROUGE_TYPES:
-        product *= max(score[kind].fmeasure for score in scores)
-    return product ** (1 / len(ROUGE_TYPES))
+    return {kind: max(score[kind].fmeasure for score in scores) for kind in ROUGE_TYPES}
 
 
 def choice_accuracy(prediction: str, targets: Sequence[str]) -> float:
@@ -46,7 +46,7 @@ def concordance_index(prediction: str, targets: Sequence[str]) -> float:
 def _rouge_scorer() -> "RougeScorer":
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(ROUGE_TYPES), use_stemmer=True)
+    return RougeScorer(list(ROUGE_TYPES), use_stemmer=False)
 
 
 def _choice(text: str) -> str | None:

@@ -52,7 +52,7 @@ def main() -> None:
     tokenizer = load_tokenizer(find_source("--tokenizer-path", arguments.tokenizer_path))
     request = TaskRequest(
         TASK.name,
-        count=PromptEncoder(tokenizer).count,
+        **PromptEncoder(tokenizer).counts(),
         length=arguments.token_length,
         length_flag="token-length",
         seed=arguments.seed,

@@ -1,9 +1,11 @@
-"""`the_pile`: DIR/SPLIT/GROUP.jsonl, one JSON string a line, sorted by length, shortest first.
+"""`the_pile`: DIR/SPLIT/GROUP.jsonl, one JSON string a line.
 
-`python data/split_pile_file.py DIR/SPLIT.jsonl DIR/SPLIT` writes such a folder; documents come in the
-order of the file, so `--start_data_from N` skips the N shortest.
+`python data/split_pile_file.py DIR/SPLIT.jsonl DIR/SPLIT` writes such a folder. Documents come sorted by their number
+of characters, whatever the order of the file, so `--start_data_from N` skips the N shortest; those of ArXiv that have
+no colon are left out. Both as published.
 """
 
+from array import array
 from pathlib import Path
 
 from data.sources.lines import LineFile
@@ -14,7 +16,32 @@ from utils.errors import UserError
 SUFFIXES = (".jsonl", ".jsonl.zst")
 
 
-def open_pile(request: DataRequest) -> LineFile:
+NEEDED_IN = {"ArXiv": ":"}
+"""Groups of which only texts with this in them are documents."""
+
+
+class ByLength:
+    """A Source: the documents of a file from the shortest to the longest, equally long ones in the order of the file.
+
+    needed: what a text must hold to be one. Every text is read once for its length; 8 bytes each are kept.
+    """
+
+    def __init__(self, lines: LineFile, needed: str = "") -> None:
+        """Raises UserError where a line cannot be read."""
+        self._lines = lines
+        texts = ((place, lines.read(place)[1]) for place in range(len(lines)))
+        found = [(len(text), place) for place, text in texts if needed in text]
+        self._places = array("q", (place for _, place in sorted(found)))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def read(self, place: int) -> tuple[str, str]:
+        """(id, text). Raises UserError."""
+        return self._lines.read(self._places[place])
+
+
+def open_pile(request: DataRequest) -> ByLength:
     """One group of one split. Raises UserError that says what is there instead."""
     if request.dataset_dir is None:
         raise UserError("--dataset the_pile needs --dataset_dir, the folder that holds SPLIT/GROUP.jsonl")
@@ -28,10 +55,11 @@ def open_pile(request: DataRequest) -> LineFile:
         raise UserError(f"--dataset the_pile needs --dataset_group, the groups of {folder} are: {there}")
     check_group(request.dataset_group, set(groups), folder)
     path = folder / groups[request.dataset_group]
-    lines = LineFile(path, request.dataset_group, request.text_field, request.needed)
-    if not len(lines):
-        raise UserError(f"{path} holds no documents")
-    return lines
+    needed = NEEDED_IN.get(request.dataset_group, "")
+    documents = ByLength(LineFile(path, request.dataset_group, request.text_field), needed)
+    if not len(documents):
+        raise UserError(f"{path} holds no documents{f' with {needed!r} in them' if needed else ''}")
+    return documents
 
 
 def split_folder(root: Path, split: str) -> Path:

@@ -37,10 +37,14 @@ class Recipe:
 class GeneratedExamples:
     """A task's Examples: example i depends on the seed and on i alone, so every rank can make its own."""
 
-    def __init__(self, request: TaskRequest, recipe: Callable[[int], Recipe]) -> None:
-        """recipe: from an example's index to its Recipe. Raises UserError without a length."""
+    def __init__(self, request: TaskRequest, recipe: Callable[[int], Recipe], answer: int = 0) -> None:
+        """recipe: from an example's index to its Recipe. Raises UserError without a length.
+
+        answer: tokens of the length that are left for the answer; what a tokenizer adds before a text then counts for
+        nothing, as RULER has it.
+        """
         self._count, self._length = request.need_length()
-        self._request, self._recipe = request, recipe
+        self._request, self._recipe, self._answer = request, recipe, answer
 
     def __len__(self) -> int:
         return self._request.samples
@@ -48,11 +52,12 @@ class GeneratedExamples:
     def __getitem__(self, index: int) -> Example:
         recipe, name = self._recipe(index), self._request.name
         try:
-            units = most_units(lambda units: self._count(recipe.draft(units).prompt), self._length, recipe.most)
+            units = most_units(lambda units: self._count(recipe.draft(units).prompt), self._most_tokens(), recipe.most)
         except TooLong as error:
             raise UserError(
                 f"--{self._request.length_flag} {self._length} is too short for --dataset {name}: "
                 f"without any filler its prompt has {error.tokens} tokens already"
+                f"{f', and {self._answer} are left for the answer' if self._answer else ''}"
             ) from None
         draft = recipe.draft(units)
         return Example(
@@ -64,6 +69,10 @@ class GeneratedExamples:
             length=self._count(draft.prompt),
             depth=None if draft.needle is None else depth_of(draft.needle, draft.prompt.context),
         )
+
+    def _most_tokens(self) -> int:
+        """Of a prompt, as `count` counts them."""
+        return self._length - self._answer + (self._request.beginning if self._answer else 0)
 
 
 def generator(request: TaskRequest, index: int, purpose: str = "") -> random.Random:

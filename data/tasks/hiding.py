@@ -3,8 +3,13 @@
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from data.corpus import Corpus
+from data.get_data import get_data
+from data.sources.text import parse_json, reading
+from data.tasks.checking import pick_text
 from utils.errors import UserError
 
 NOISE = ("The grass is green.", "The sky is blue.", "The sun is yellow.", "Here we go.", "There and back again.")
@@ -57,6 +62,33 @@ class Haystack:
             self._words.append(next(self._endless))
             if _END.search(self._words[-1]) or len(self._words) - self._ends[-1] == LONGEST_SENTENCE:
                 self._ends.append(len(self._words))
+
+
+def open_haystack(name: str) -> Haystack:
+    """The words of a corpus, or of RULER's essays: a .json file of one object whose `text` is all of them.
+
+    Raises UserError.
+    """
+    if not name.endswith(".json"):
+        return Haystack(get_data(name))
+    path = Path(name).expanduser()
+    with reading(path):
+        essays = parse_json(path.read_bytes(), str(path))
+    return Haystack(Corpus(name, OneText(path.name, pick_text(essays, "text", str(path)))))
+
+
+@dataclass(frozen=True)
+class OneText:
+    """A Source of one document."""
+
+    id: str
+    text: str
+
+    def __len__(self) -> int:
+        return 1
+
+    def read(self, place: int) -> tuple[str, str]:
+        return self.id, self.text
 
 
 def _endless_words(corpus: Corpus) -> Iterator[str]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.sources.text import decode, reading
-from data.tasks.question_answering import CLOSING, MAX_GENERATION_LENGTH, question_prompt, tagged_f1
+from data.tasks.question_answering import MAX_GENERATION_LENGTH, STOP, question_prompt, tagged_f1
 from data.tasks.task import Example, Task, TaskRequest
 from utils.errors import UserError
 
@@ -119,7 +119,7 @@ TASK = Task(
     metric_name="f1",
     max_generation_length=MAX_GENERATION_LENGTH,
     options=("dataset_dir", "dataset_group", "split"),
-    stop=(CLOSING,),
+    stop=STOP,
     structured=True,
 )
 PLAIN_TASK = replace(TASK, name="narrative_qa_plain", structured=False)

@@ -4,10 +4,9 @@ The first needle is at --depths (by default 0, 0.1, ... 1, in turn), the others 
 is the share of the numbers that the answer has, digit by digit: no judge is asked.
 """
 
-from data.get_data import get_data
 from data.metrics.containment import words_found
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, generator
-from data.tasks.hiding import Haystack
+from data.tasks.hiding import Haystack, open_haystack
 from data.tasks.prompt import Prompt
 from data.tasks.task import Task, TaskRequest
 from data.tasks.words import draw
@@ -30,7 +29,7 @@ def build(request: TaskRequest) -> GeneratedExamples:
     needles, depths = request.needles or NEEDLES, request.depths or DEPTHS
     if needles > len(CITIES):
         raise UserError(f"--needles {needles} is too large: give at most {len(CITIES)}")
-    haystack = Haystack(get_data(request.haystack or HAYSTACK))
+    haystack = open_haystack(request.haystack or HAYSTACK)
 
     def recipe(index: int) -> Recipe:
         numbers = generator(request, index)

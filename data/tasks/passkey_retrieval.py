@@ -5,10 +5,11 @@ in the folder of --dataset_group, by default --max_length if there is a folder o
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from data.metrics.containment import first_number
+from data.metrics.containment import first_line, first_number
 from data.tasks.checking import pick_text
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, depth_of, generator
 from data.tasks.hiding import hide, noise
@@ -23,8 +24,8 @@ INSTRUCTION = (
 )
 KEY_SENTENCE = "The pass key is {key}. Remember it. {key} is the pass key."
 QUESTION = " What is the pass key?"
-# The published prompt ends in one more space, which would cut a byte-level tokenizer's " 123" in two.
-ANSWER = " The pass key is"
+ANSWER = " The pass key is "
+"""With its space, as published: most tokenizers make it a token of its own, and the digits come in the first tokens."""
 LARGEST_KEY = 9_999_999
 FILE = "test.jsonl"
 
@@ -112,12 +113,18 @@ def _pick_key(value: Any, where: str) -> str:
     return key
 
 
+def accuracy(output: str, targets: Sequence[str]) -> float:
+    """1 if the first whole number of the output's first line is the pass key, else 0."""
+    return first_number(first_line(output), targets)
+
+
 TASK = Task(
     name="passkey_retrieval",
     build=build,
-    metric=first_number,
+    metric=accuracy,
     metric_name="accuracy",
     max_generation_length=16,
+    stop=("\n",),
     options=("dataset_dir", "dataset_group", "num_samples", "depths", "first_half"),
     generates=True,
 )

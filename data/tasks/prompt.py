@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from data.beginning import beginning_tokens, encode_begun, encode_plain
 from utils.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ class Prompt:
     """head (instruction), context (the long part), tail (question), answer (how the answer begins).
 
     Whitespace between parts belongs to them. system: who the model is told to be, "" for nobody in particular.
-    manner: how to answer, which only a structured prompt says.
+    manner: how to answer, which only a structured prompt says. separator: what stands for the rest of a context whose
+    end is cut off, and what follows it stays; None for a prompt that is cut as one text.
     """
 
     head: str
@@ -27,6 +29,7 @@ class Prompt:
     answer: str = ""
     system: str = ""
     manner: str = CONCISE
+    separator: str | None = None
 
     def parts(self, structured: bool = False) -> tuple[str, str, str]:
         """(before the context, the context, after it); their sum is the prompt.
@@ -78,16 +81,38 @@ class PromptEncoder:
         if not self.chat:
             return prompt.text(self.structured)
         opened = self.tokenizer.apply_chat_template(prompt.messages(), tokenize=False, add_generation_prompt=True)
-        return opened + prompt.answer.lstrip()
+        return opened + prompt.answer
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens."""
-        # A chat template writes the special tokens itself.
-        encoding = self.tokenizer(
-            self.render(prompt), add_special_tokens=not self.chat, return_attention_mask=False, verbose=False
-        )
-        return encoding["input_ids"]
+        return self._encode(self.render(prompt))
+
+    def encode_within(self, prompt: Prompt, most: int) -> list[int]:
+        """The prompt's tokens, at most so many: of a longer one with a separator the context ends earlier.
+
+        Raises UserError where not even what follows the context fits.
+        """
+        ids = self.encode(prompt)
+        if len(ids) <= most or prompt.separator is None:
+            return ids
+        before, context, after = self.render(prompt).partition(prompt.context)
+        kept = encode_plain(self.tokenizer, prompt.separator + after)
+        if len(kept) >= most:
+            raise UserError(f"--max_length {most} is too short: what follows the document has {len(kept)} tokens")
+        return self._encode(before + context)[: most - len(kept)] + kept
 
     def count(self, prompt: Prompt) -> int:
         """Number of tokens of the prompt."""
         return len(self.encode(prompt))
+
+    def counts(self) -> dict[str, Any]:
+        """The fields of a `data.tasks.task.TaskRequest` that count tokens."""
+        beginning = 0 if self.chat else len(beginning_tokens(self.tokenizer))
+        return {"count": self.count, "count_text": self._count_text, "beginning": beginning}
+
+    def _count_text(self, text: str) -> int:
+        return len(encode_plain(self.tokenizer, text))
+
+    def _encode(self, text: str) -> list[int]:
+        # A chat template writes the special tokens itself.
+        return encode_plain(self.tokenizer, text) if self.chat else encode_begun(self.tokenizer, text)

@@ -12,7 +12,7 @@ from typing import Any
 
 from data.sources.text import json_type, parse_json, reading
 from data.tasks.checking import pick, pick_as, pick_text, pick_texts
-from data.tasks.question_answering import CLOSING, MAX_GENERATION_LENGTH, question_prompt, tagged_f1
+from data.tasks.question_answering import MAX_GENERATION_LENGTH, STOP, question_prompt, tagged_f1
 from data.tasks.task import Example, Task, TaskRequest
 from utils.errors import UserError
 
@@ -26,7 +26,7 @@ SPLITS = {"train": "train", "validation": "dev", "dev": "dev", "test": "test"}
 
 
 class Qasper:
-    """Examples of one file: every question that has an answer, about every paper that has a text."""
+    """Examples of one file: every question that has an answer, about papers without a text as well, as published."""
 
     def __init__(self, request: TaskRequest) -> None:
         """Raises UserError, for a wrong field too: the whole file is checked."""
@@ -40,13 +40,10 @@ class Qasper:
         for paper, value in papers.items():
             self._add(paper, value, f"{path}, paper {paper}")
         if not self._questions:
-            raise UserError(f"{path} has no question with an answer about a paper with a text")
+            raise UserError(f"{path} has no question with an answer")
 
     def _add(self, paper: str, value: Any, where: str) -> None:
-        text = full_text(value, where)
-        if not text:
-            return
-        self._texts[paper] = text
+        self._texts[paper] = full_text(value, where)
         for number, question in enumerate(pick_as(value, "qas", list, where), start=1):
             at = f"{where}, question {number}"
             answers = [
@@ -109,7 +106,7 @@ TASK = Task(
     metric_name="f1",
     max_generation_length=MAX_GENERATION_LENGTH,
     options=("dataset_dir", "split"),
-    stop=(CLOSING,),
+    stop=STOP,
     structured=True,
 )
 PLAIN_TASK = replace(TASK, name="qasper_plain", structured=False)

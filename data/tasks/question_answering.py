@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+from data.metrics.containment import first_line
 from data.metrics.f1 import f1
 from data.tasks.prompt import CONCISE, SYSTEM, Prompt
 
 OPENING, CLOSING = "<Answer>", "</Answer>"
+STOP = (CLOSING, "\n")
+"""Strings that end an answer."""
 MAX_GENERATION_LENGTH = 30
 
 
@@ -23,8 +26,9 @@ def question_prompt(instruction: str, document: str, question: str) -> Prompt:
 
 
 def tagged_answer(output: str) -> str:
-    """The text between the answer's tags; a tag that is missing is taken to be at the text's end."""
-    return output.rpartition(OPENING)[2].partition(CLOSING)[0].strip()
+    """The first line's text behind the first opening tag, if there is one, and up to the closing one."""
+    line = first_line(output)
+    return (line.partition(OPENING)[2] if OPENING in line else line).partition(CLOSING)[0].strip()
 
 
 def tagged_f1(output: str, targets: Sequence[str]) -> float:

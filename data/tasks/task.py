@@ -2,7 +2,7 @@
 
     task = get_task(arguments.dataset, arguments.dataset_group)           # data/tasks/registry.py
     encoder = PromptEncoder(tokenizer, structured=task.structured or arguments.structured_prompt, chat=...)
-    request = TaskRequest(task.name, count=encoder.count, length=arguments.max_length, ...)
+    request = TaskRequest(task.name, **encoder.counts(), length=arguments.max_length, ...)
     examples = open_examples(task, request, arguments.start_data_from, arguments.max_data_num)
     for place in this_ranks_share_of(len(examples)):
         example = examples[place]                                         # needs no other example
@@ -11,7 +11,8 @@
         score = task.metric(output, example.targets)                      # 0 to 1
 
 A generated task fills its prompts to `length` tokens as `count` counts them, with the chat template if there is one,
-so they need no truncation. A task on files takes its texts as they are. What a task cannot honour is refused.
+so they need no truncation; RULER's leave room for the answer, as published. A task on files takes its texts as they
+are. What a task cannot honour is refused.
 
 To add a task, write a function from a TaskRequest to Examples, make a Task of it, and name that in the registry.
 """
@@ -25,7 +26,8 @@ from data.tasks.prompt import Prompt, TokenCounter
 from utils.errors import UserError
 
 Metric = Callable[[str, Sequence[str]], float]
-ALWAYS_LEGAL = ("name", "count", "length", "length_flag", "seed")
+Components = Callable[[str, Sequence[str]], dict[str, float]]
+ALWAYS_LEGAL = ("name", "count", "count_text", "beginning", "length", "length_flag", "seed")
 NUM_SAMPLES = 100
 
 
@@ -62,6 +64,8 @@ class TaskRequest:
     """The user's flags, by their names; every task is opened with one.
 
     count, length: the tokens of a prompt, and how many a generated one has at most. length_flag: its name.
+    count_text: the tokens of a bare text, none added; None takes `count` of a prompt that has nothing else. beginning:
+    how many tokens in `count` the tokenizer adds before the text.
     num_samples: how many examples are generated (None: 100). depths: where answers are put, in turn (None: the task's
     own choice). needles: how many facts are hidden. haystack: the corpus that they are hidden in.
     first_half: a pass key is hidden in the first half of the text only.
@@ -69,6 +73,8 @@ class TaskRequest:
 
     name: str
     count: TokenCounter | None = None
+    count_text: Callable[[str], int] | None = None
+    beginning: int = 0
     length: int | None = None
     length_flag: str = "max_length"
     seed: int = 0
@@ -103,6 +109,12 @@ class TaskRequest:
                 given = "" if value is True else f" {value}"
                 raise UserError(f"--{flag}{given} means nothing to {whom}: leave it out")
 
+    def text_tokens(self, text: str) -> int:
+        """The tokens of a bare text, none added."""
+        if self.count_text is not None:
+            return self.count_text(text)
+        return self.count(Prompt("", text, "")) - self.beginning
+
     def need_length(self) -> tuple[TokenCounter, int]:
         """(count, length). Raises UserError without a length."""
         if self.length is None:
@@ -118,6 +130,8 @@ class TaskRequest:
 class Task:
     """metric: (output, targets) -> score, 0 to 1, called `metric_name`. stop: strings that end an answer.
 
+    components: (output, targets) -> numbers by name, of which the metric is the geometric mean; the score of many
+    examples is then that of the numbers' means. None where it is the mean of the examples' scores.
     max_generation_length: tokens that an answer needs. options: the fields of TaskRequest that it honours, besides
     those that are always legal. structured: its prompts are structured ones even without --structured_prompt.
     generates: its prompts can be made without files, for any tokenizer and length.
@@ -132,6 +146,7 @@ class Task:
     stop: tuple[str, ...] = ()
     structured: bool = False
     generates: bool = False
+    components: Components | None = None
 
 
 class Selection:

@@ -3,14 +3,21 @@
 --dataset_dir is a folder with TASK.zip as published, or with TASK/test.jsonl and TASK/validation.jsonl as in it;
 without it, TASK.zip comes from the hub (tau/zero_scrolls). Lines of the same `id` are one example with several
 references. Those of the test splits were private for long: lines without one are left out; --split validation has them.
+A prompt beyond --max_length loses the end of its document, for which the task's separator stands; the question stays.
 """
 
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data.metrics.f1 import f1
-from data.metrics.zero_scrolls import choice_accuracy, concordance_index, exponential_similarity, rouge_geometric_mean
+from data.metrics.f1 import ascii_f1
+from data.metrics.zero_scrolls import (
+    choice_accuracy,
+    concordance_index,
+    exponential_similarity,
+    rouge_components,
+    rouge_geometric_mean,
+)
 from data.tasks.checking import pick, pick_as, pick_text
 from data.tasks.json_lines import JsonLines
 from data.tasks.prompt import Prompt
@@ -20,18 +27,18 @@ from utils.errors import UserError
 FAMILY = "zero_scrolls"
 REPOSITORY = "tau/zero_scrolls"
 SPLITS = ("test", "validation")
-SUMMARY = (rouge_geometric_mean, "rouge_geometric_mean", 1024)
-QUESTION = (f1, "f1", 128)
+SEPARATOR = "truncation_seperator"  # as the published files spell it
+SUMMARY, QUESTION = (rouge_geometric_mean, "rouge_geometric_mean"), (ascii_f1, "f1")
 METRICS: dict[str, tuple[Metric, str, int]] = {
-    "gov_report": SUMMARY,
-    "summ_screen_fd": SUMMARY,
-    "qmsum": SUMMARY,
-    "squality": SUMMARY,
-    "qasper": QUESTION,
-    "narrative_qa": QUESTION,
-    "musique": QUESTION,
-    "quality": (choice_accuracy, "accuracy", 32),
-    "space_digest": (exponential_similarity, "exponential_similarity", 32),
+    "gov_report": (*SUMMARY, 1024),
+    "summ_screen_fd": (*SUMMARY, 512),
+    "qmsum": (*SUMMARY, 512),
+    "squality": (*SUMMARY, 512),
+    "qasper": (*QUESTION, 128),
+    "narrative_qa": (*QUESTION, 64),
+    "musique": (*QUESTION, 32),
+    "quality": (choice_accuracy, "accuracy", 10),
+    "space_digest": (exponential_similarity, "exponential_similarity", 36),
     "book_sum_sort": (concordance_index, "concordance_index", 256),
 }
 """Metric, its name, and tokens of an answer at most, by task."""
@@ -70,12 +77,19 @@ class ZeroScrolls:
 
 
 def read_prompt(line: Any, where: str) -> Prompt:
-    """The published prompt, whole, in its parts. Raises UserError."""
-    text = pick_text(line, "input", where)
-    start, end = (pick_as(line, f"document_{edge}_index", int, where) for edge in ("start", "end"))
-    if not 0 <= start <= end <= len(text):
-        raise UserError(f"{where} has a document from {start} to {end} in an input of {len(text)} characters")
-    return Prompt(text[:start], text[start:end], text[end:], manner="")
+    """The published prompt, whole, in its parts; what lies between document and question goes with the document.
+
+    Raises UserError.
+    """
+    text, separator = pick_text(line, "input", where), pick_text(line, SEPARATOR, where)
+    edges = ("document_start_index", "document_end_index", "query_start_index")
+    start, end, query = (pick_as(line, edge, int, where) for edge in edges)
+    if not 0 <= start <= end <= query <= len(text):
+        raise UserError(
+            f"{where} has a document from {start} to {end} in an input of {len(text)} characters, and its question "
+            f"from {query} on"
+        )
+    return Prompt(text[:start], text[start:query], text[query:], manner="", separator=separator)
 
 
 def open_lines(task: str, request: TaskRequest) -> JsonLines:
@@ -115,6 +129,7 @@ TASKS = [
         metric_name=metric_name,
         max_generation_length=length,
         options=("dataset_dir", "split"),
+        components=rouge_components if metric is rouge_geometric_mean else None,
     )
     for task, (metric, metric_name, length) in METRICS.items()
 ]

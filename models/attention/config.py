@@ -12,7 +12,8 @@ from .settings import BACKENDS, NO_OFFSET, SINK_POSITIONS
 class TopK:
     """`--top_k_attention`: the last query of a forward also attends to the k best middle keys, in some layers.
 
-    k: middle keys per head. insert_at: the distance, in tokens, at which they are scored and felt.
+    k: middle keys per head; a query with fewer of them takes none. insert_at: the distance, in tokens, at which they
+    are scored and felt.
     from_layer, to_layer: half-open range of layers; None is the last layer's end.
     offload: the keys and values of all tokens are kept, and searched, in host memory.
     """

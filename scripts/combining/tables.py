@@ -6,24 +6,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from utils.files import json_text
-from utils.text_tables import Row, as_markdown, as_text
+from utils.text_tables import Row, as_markdown, as_text, format_spread
 
-ERROR_SUFFIX = "_standard_error"
+ERROR_SUFFIX, LOW_SUFFIX, HIGH_SUFFIX = "_standard_error", "_interval_low", "_interval_high"
 NOTHING = "-"
 RULE = ""
 Record = dict[str, Any]
-"""One row, all of them with the same keys. The standard error of NAME, where it has one, is NAME_standard_error."""
+"""One row, all of them with the same keys. What NAME has of them: NAME_standard_error, and the ends of its 95 %
+interval, NAME_interval_low and NAME_interval_high."""
 
 
 def shown_rows(records: Sequence[Record]) -> list[Row | str]:
-    """Header, rule and rows for reading: a number is shown with its standard error, what is not known as a dash."""
-    names = [name for name in records[0] if not name.endswith(ERROR_SUFFIX)]
-    rows = [[_shown(record[name], record.get(name + ERROR_SUFFIX)) for name in names] for record in records]
+    """Header, rule and rows for reading: a number has its interval or standard error, what is not known is a dash."""
+    names = [name for name in records[0] if not name.endswith((ERROR_SUFFIX, LOW_SUFFIX, HIGH_SUFFIX))]
+    rows = [[_shown(record, name) for name in names] for record in records]
     return [names, RULE, *rows]
 
 
 def as_csv(records: Sequence[Record]) -> str:
-    """Every number in full, standard errors in columns of their own; what is not known is empty."""
+    """Every number in full, standard errors and intervals in columns of their own; what is not known is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), lineterminator="\n")
     writer.writeheader()
@@ -44,9 +45,11 @@ FORMATS: dict[str, Callable[[Sequence[Record]], str]] = {
 }
 
 
-def _shown(value: Any, error: float | None) -> str:
+def _shown(record: Record, name: str) -> str:
+    value, error = record[name], record.get(name + ERROR_SUFFIX)
+    low, high = (record.get(name + suffix) for suffix in (LOW_SUFFIX, HIGH_SUFFIX))
     if value is None:
         return NOTHING
     if isinstance(value, float):
-        return f"{value:.4f}" + (f" ± {error:.4f}" if error is not None else "")
+        return format_spread(value, error, None if low is None else (low, high))
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -9,10 +9,11 @@ from data.arguments import add_document_arguments, add_selection_arguments
 from utils.arguments import HarnessParser, finite_number, whole_number
 
 if TYPE_CHECKING:
-    from data.tasks.prompt import TokenCounter
+    from data.tasks.prompt import PromptEncoder
     from data.tasks.task import TaskRequest
 
 TRUNCATION_SIDES = ("right", "left", "center")
+LEFT_OF_PROMPTS = "left drops the beginning-of-sequence token with the rest, as published"
 
 
 @dataclass(frozen=True)
@@ -91,17 +92,17 @@ def add_task_arguments(parser: HarnessParser) -> None:
         action="store_true",
         help="read every prompt from its start, also where questions on one document share it",
     )
-    add_document_arguments(parser, "examples", TRUNCATION_SIDES)
+    add_document_arguments(parser, "examples", TRUNCATION_SIDES, LEFT_OF_PROMPTS)
 
 
-def task_request(plan: TaskPlan, length: int | None, count: "TokenCounter") -> "TaskRequest":
-    """The request that opens a task; `length`: tokens of a prompt at most, which `count` counts."""
+def task_request(plan: TaskPlan, length: int | None, encoder: "PromptEncoder") -> "TaskRequest":
+    """The request that opens a task; `length`: tokens of a prompt at most, which `encoder` counts."""
     from data.tasks.registry import takes_group
     from data.tasks.task import TaskRequest
 
     return TaskRequest(
         name=plan.dataset,
-        count=count,
+        **encoder.counts(),
         length=length,
         seed=plan.seed,
         dataset_dir=Path(plan.dataset_dir).expanduser() if plan.dataset_dir else None,

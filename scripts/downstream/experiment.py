@@ -51,7 +51,7 @@ class Downstream(Experiment):
         with runtime.together():
             encoder = self.make_encoder(task, model)
             generator = self.make_generator(task, model, runtime, way)
-            request = task_request(self.task, self.truncation.max_length, encoder.count)
+            request = task_request(self.task, self.truncation.max_length, encoder)
             examples = open_examples(task, request, self.task.start_data_from, self.task.max_data_num)
         alone = "" if self.task.no_shared_prefill else reason_to_read_alone(model, self.model, way.synced)
         runner = self.make_runner(task, encoder, generator, model, shares=alone is None)

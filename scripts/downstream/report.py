@@ -2,13 +2,14 @@
 
 from typing import Any
 
-from data.generation_metrics import METRICS
+from data.text_metrics import METRICS
 from scripts.harness.journal import Journal
+from utils.text_tables import format_spread
 from utils.trials.summary import summarise_task
 
 
 def summarise(journal: Journal, metric: str, evaluate_metrics: bool, device: str) -> dict[str, Any]:
-    """The content of results.json. The score is 0 to 1, its standard error by bootstrap over the examples.
+    """The content of results.json. The score is 0 to 1, its standard error or interval over the examples.
 
     metric: the name of the score. evaluate_metrics: whether BLEU and ROUGE are computed as well.
     """
@@ -33,7 +34,7 @@ def _prefill(lines: list[dict[str, Any]]) -> dict[str, int]:
 
 def _text_metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
     """BLEU and ROUGE against the first reference answer."""
-    from data.generation_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
+    from data.text_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
 
     done = [line for line in lines if line["error"] is None and line["targets"]]
     return generation_scores([line["output"] for line in done], [line["targets"][0] for line in done])
@@ -41,12 +42,11 @@ def _text_metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
 
 def describe(results: dict[str, Any]) -> str:
     """The results in words."""
-    error = results["standard_error"]
-    score = "-" if results["score"] is None else f"{results['score']:.4f}"
-    spread = "" if error is None else f" ± {error:.4f}"
+    spread = results["standard_error"], results.get("interval")
+    score = "-" if results["score"] is None else format_spread(results["score"], *spread)
     failed = f", {results['failed']} failed" if results["failed"] else ""
     lines = [
-        f"{results['task']}: {results['metric']} {score}{spread} over {results['examples']} examples{failed}, "
+        f"{results['task']}: {results['metric']} {score} over {results['examples']} examples{failed}, "
         f"prompts of up to {results['length'] or 0:,} tokens"
     ]
     names = [name for name in METRICS if results.get(name) is not None]

@@ -16,6 +16,7 @@ from scripts.downstream.shared_prefill import Prompts, SharedPrefill
 from scripts.generation.generator import NO_MEMORY, Failure, Generated, Generator
 from scripts.generation.padding import pad_left
 from utils.errors import UserError
+from utils.trials.summary import COMPONENTS
 
 Line = dict[str, Any]
 NO_PROMPT = [0, 0]
@@ -53,8 +54,12 @@ class TaskRunner:
 
     def prompt(self, example: Example) -> list[int]:
         """The tokens that the model reads. Raises UserError if it does not know one of them."""
-        ids = self.encoder.encode(example.prompt)
-        ids = truncate(ids, self.truncation.max_length, self.truncation.truncation_side)
+        most, side = self.truncation.max_length, self.truncation.truncation_side
+        if most is None or side != "right":
+            ids = self.encoder.encode(example.prompt)
+        else:
+            ids = self.encoder.encode_within(example.prompt, most)
+        ids = truncate(ids, most, side)
         ids = truncate(ids, self.last, "left")
         refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, f"example {example.id!r}")
         if refusal:
@@ -124,16 +129,22 @@ class TaskRunner:
         }
         if isinstance(outcome, Failure):
             return line | {"error": f"{outcome.reason} over a prompt of {len(prompt)} tokens"}
-        return line | {"output": outcome, "score": self.task.metric(outcome, example.targets)}
+        line |= {"output": outcome, "score": self.task.metric(outcome, example.targets)}
+        if self.task.components is not None:
+            line[COMPONENTS] = self.task.components(outcome, example.targets)
+        return line
 
 
 def truncate(ids: list[int], max_length: int | None, side: str) -> list[int]:
-    """At most `max_length` tokens; side: which end of the rest goes: "right", "left", or the "center"."""
+    """At most `max_length` tokens; side: which end of the rest goes: "right", "left", or the "center".
+
+    Of an odd length the center leaves the end one token more, as published.
+    """
     if max_length is None or len(ids) <= max_length:
         return ids
     if side == "right":
         return ids[:max_length]
     if side == "left":
         return ids[-max_length:]
-    tail = max_length // 2
-    return ids[: max_length - tail] + ids[len(ids) - tail :]
+    head = max_length // 2
+    return ids[:head] + ids[len(ids) - (max_length - head) :]

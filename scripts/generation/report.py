@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from data.generation_metrics import METRICS
-from data.generation_metrics.positions import summarise_positions
+from data.text_metrics import METRICS
+from data.text_metrics.positions import summarise_positions
 from scripts.generation.arguments import PositionPlan
 from scripts.harness.journal import Journal
 from utils.errors import UserError

@@ -161,7 +161,8 @@ def _add_top_k_arguments(parser: HarnessParser) -> None:
         "--top_k_insert_at",
         type=whole_number(0),
         metavar="TOKENS",
-        help="distance at which they are scored and felt (default: --limit_distance; --local_branch if that is none)",
+        help="distance at which they are scored and felt (default: half of --limit_distance, as published; half of "
+        "--local_branch if that is none)",
     )
     group.add_argument(
         "--top_k_from_layer", type=whole_number(0), metavar="N", help="first layer that does so (default: 0)"
@@ -266,6 +267,6 @@ def _fill_top_k(arguments: Namespace) -> None:
                 raise UserError(f"--{name} needs --top_k_attention: without it no token in between is attended to")
         return
     nearest_limit = arguments.local_branch if arguments.limit_distance == NO_CAP else arguments.limit_distance
-    for name, default in {**TOP_K_DEFAULTS, "top_k_insert_at": nearest_limit}.items():
+    for name, default in {**TOP_K_DEFAULTS, "top_k_insert_at": nearest_limit // 2}.items():
         if getattr(arguments, name) is None:
             setattr(arguments, name, default)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.beginning import beginning_tokens
 from data.corpus import Corpus
 from data.token_cache import TokenCache
 from data.token_stream import Cursor, Encode, TokenStream
@@ -122,9 +123,9 @@ class Texts:
 def make_texts(
     corpus: Corpus, model: RunnableModel, seed: int, document_separator: str, cache: TokenCache | None
 ) -> Texts:
-    """The corpus as the streams read it: the beginning-of-sequence token once, the separator between documents."""
+    """The corpus as the streams read it: what the tokenizer puts at a beginning, once, and the separator in between."""
     tokenizer = model.tokenizer
-    first = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    first = beginning_tokens(tokenizer)
     separator = encode_separator(tokenizer, document_separator)
     for ids, where in ((first, "the beginning of a stream"), (separator, "--document_separator")):
         refusal = unknown_token(tokenizer, ids, model.vocab_size, where)

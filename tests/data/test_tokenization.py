@@ -3,8 +3,9 @@
 import pytest
 from tokenizers.processors import TemplateProcessing
 
+from data.beginning import beginning_tokens, encode_begun, encode_plain
 from data.document import Document
-from data.tokenization import encode_plain, encode_separator, encode_text, stream_encoder
+from data.tokenization import encode_separator, encode_text, stream_encoder
 from tests.tiny_models import VOCAB_SIZE, tiny_tokenizer
 from utils.errors import UserError
 
@@ -24,6 +25,15 @@ def tokenizer():
 def bos_tokenizer():
     tokenizer = tiny_tokenizer()
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
+@pytest.fixture
+def eos_tokenizer():
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
     return tokenizer
 
 
@@ -47,6 +57,20 @@ def test_after_a_beginning_token_all_text_is_scored(bos_tokenizer, side):
     encoded = encode_text(bos_tokenizer, TEXT, 5, side)
     assert len(encoded.input_ids) == 5 and encoded.input_ids[0] == 1
     assert encoded.bytes == len(scored_text(bos_tokenizer, encoded.input_ids[1:]).encode())
+
+
+def test_no_end_token_where_a_text_is_cut_nor_at_its_end(eos_tokenizer):
+    """Llama's add_eos_token: a model that has read it goes on with another text."""
+    assert eos_tokenizer(TEXT)["input_ids"][-1] == 2
+    for length, side in ((None, "right"), (8, "right"), (8, "left")):
+        encoded = encode_text(eos_tokenizer, TEXT, length, side)
+        assert 2 not in encoded.input_ids and encoded.input_ids[0] == 1
+        assert encoded.bytes == len(scored_text(eos_tokenizer, encoded.input_ids).encode())
+    assert encode_begun(eos_tokenizer, TEXT) == [1, *encode_plain(eos_tokenizer, TEXT)]
+
+
+def test_what_a_tokenizer_puts_at_a_beginning(tokenizer, bos_tokenizer, eos_tokenizer):
+    assert [beginning_tokens(one) for one in (tokenizer, bos_tokenizer, eos_tokenizer)] == [[], [1], [1]]
 
 
 def test_one_side_leaves_no_trace_in_the_tokenizer(tokenizer):

@@ -95,6 +95,16 @@ def test_every_dtype(dtype, encoding):
         torch.testing.assert_close(result.double(), case.expected(), rtol=0, atol=TOLERANCE[dtype])
 
 
+@pytest.mark.parametrize("middle", range(6))
+def test_fewer_than_k_tokens_in_between_are_not_taken(middle):
+    """As published; with k of them and more, the last token attends to k."""
+    plain, with_top_k = LambdaConfig(8, 3, 8), LambdaConfig(8, 3, 8, top_k=TopK(4, 5))
+    case = make_case(with_top_k, 8 + 3 + middle, batch=2, key_heads=2, group=2)
+    without = dataclasses.replace(case, layer=dataclasses.replace(case.layer, config=plain))
+    torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=2e-6)
+    assert torch.allclose(case.attend(), without.attend(), atol=2e-6) == (middle < 4)
+
+
 def test_float16_scores_do_not_overflow():
     case = make_case(LambdaConfig(8, 3, 8), 20, dtype=torch.float16)
     large = dataclasses.replace(case, query=case.query * 150, key=case.key * 150)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from data.generation_metrics.scores import generation_scores
+from data.text_metrics.scores import generation_scores
 from scripts import combine_evaluate_generation
 from tests.scripts import example_trials as trials
 from tests.scripts.running import run_script

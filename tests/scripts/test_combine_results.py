@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from scripts import combine_results
+from scripts.combining.tables import shown_rows
 from tests.scripts import example_trials as trials
 from tests.scripts.running import run_script
 from utils.errors import UserError
@@ -69,11 +70,11 @@ def test_the_whole_table_of_every_kind_of_trial(combine, tmp_path):
     assert (
         combine(*log_dirs)
         == """\
-  trial       method  model               task    metric  length  n            score  failed
---------------------------------------------------------------------------------------------
-passkey      vanilla   tiny  passkey_retrieval  accuracy   1,004  4  0.7500 ± 0.2190       1
-  plays  lm_infinite   tiny              plays       nll       4  2  2.5000 ± 0.7487       0
- stream      vanilla   tiny              plays       nll   1,000  1           3.0000       0
+  trial       method  model               task    metric  length  n                    score  failed
+----------------------------------------------------------------------------------------------------
+passkey      vanilla   tiny  passkey_retrieval  accuracy   1,004  4  0.7500 [0.3006, 0.9544]       1
+  plays  lm_infinite   tiny              plays       nll       4  2          2.5000 ± 1.0588       0
+ stream      vanilla   tiny              plays       nll   1,000  1                   3.0000       0
 """
     )
 
@@ -86,11 +87,20 @@ def test_markdown_and_csv(combine, tmp_path):
     lines = combine(*log_dirs, "--labels", "x|y", "Λ", "--format", "markdown").splitlines()
     assert lines[0] == "| trial | method | model | task | metric | length | n | score | failed |"
     assert lines[1] == "|" + " ---: |" * 9
-    assert lines[2].startswith("| x\\|y | vanilla | tiny | passkey_retrieval | accuracy | 1,001 | 2 | 0.5000 ± 0.3")
+    assert lines[2].startswith(
+        "| x\\|y | vanilla | tiny | passkey_retrieval | accuracy | 1,001 | 2 | 0.5000 [0.0945, 0.9055] | 0 |"
+    )
     assert lines[3] == "| Λ | vanilla | tiny | passkey_retrieval | accuracy | - | 0 | - | 1 |"
     rows = list(csv.DictReader(io.StringIO(combine(*log_dirs, "--format", "csv"))))
     assert [row["score"] for row in rows] == ["0.5", ""]
-    assert float(rows[0]["score_standard_error"]) == pytest.approx(0.5 / 2**0.5, rel=0.05)
+    assert float(rows[0]["score_standard_error"]) == pytest.approx(0.5)
+    assert float(rows[0]["score_interval_low"]) == pytest.approx(0.0945, abs=5e-5)
+
+
+def test_six_of_six_are_not_certain(records, tmp_path):
+    [record] = records(trials.write_task_trial(tmp_path / "a", [1, 1, None, 1, 1, 1, 1]))
+    assert (record["score"], record["n"], record["failed"]) == (1.0, 6, 1)
+    assert shown_rows([record])[2][7] == "1.0000 [0.6097, 1.0000]"
 
 
 def test_nll_is_averaged_over_tokens_and_its_error_taken_over_documents(records, tmp_path):
@@ -106,7 +116,7 @@ def test_nll_is_averaged_over_tokens_and_its_error_taken_over_documents(records,
 def test_streams_with_their_spread(records, tmp_path):
     [record] = records(trials.write_stream_trial(tmp_path / "a", [3.0, 4.0], length=500))
     assert (record["score"], record["length"], record["n"]) == (3.5, 500, 2)
-    assert record["score_standard_error"] == pytest.approx(0.5 / 2**0.5, rel=0.05)
+    assert record["score_standard_error"] == pytest.approx(0.5, rel=0.05)
 
 
 def test_generation_has_a_row_for_each_position_and_metric(records, tmp_path):

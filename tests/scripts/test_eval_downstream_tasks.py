@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data.generation_metrics.scores import generation_scores
 from data.tasks.prompt import PromptEncoder
 from data.tasks.registry import get_task
 from data.tasks.task import TaskRequest, open_examples
+from data.text_metrics.scores import generation_scores
 from models.llama import convert_llama_model
 from scripts import eval_downstream_tasks
 from scripts.generation.generator import Generator

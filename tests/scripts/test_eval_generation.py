@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from data.generation_metrics.scores import generation_scores
+from data.text_metrics.scores import generation_scores
 from models.llama import convert_llama_model
 from models.mpt_7b import convert_mpt_model
 from scripts import eval_generation

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from utils.bootstrap import weighted_mean
+from utils.trials.summary import Summary, summarise_task
 from visualization.drawing.legend import finish_figure, mark_pretraining
 from visualization.drawing.methods import Method, group_of, group_starts, mean_lengths, method_look
 from visualization.drawing.style import COLUMN_WIDTH, set_doubling_ticks
@@ -18,12 +18,12 @@ def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, ti
     starts = group_starts(methods)
     entries = []
     for index, method in enumerate(methods):
-        there, score, error = scores_by_length(method, starts)
+        there, score, bars = scores_by_length(method, starts)
         lengths = mean_lengths(methods, starts)[there]
-        bars = axes.errorbar(lengths, score, error, capsize=2, elinewidth=0.8, **method_look(index))
-        entries.append((bars, method.label))
+        drawn = axes.errorbar(lengths, score, bars, capsize=2, elinewidth=0.8, **method_look(index))
+        entries.append((drawn, method.label))
     entries += mark_pretraining([axes], methods, pretraining_length)
-    axes.set(ylim=(-0.03, 1.03), xscale="log", xlabel="prompt length (tokens)", ylabel="score ± standard error")
+    axes.set(ylim=(-0.03, 1.03), xscale="log", xlabel="prompt length (tokens)", ylabel="score, and its spread")
     set_doubling_ticks(axes.xaxis)
     axes.set_title(f"Score by length: {methods[0].samples[0]['task']}", parse_math=False)
     finish_figure(figure, entries, title)
@@ -31,13 +31,21 @@ def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, ti
 
 
 def scores_by_length(method: Method, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The groups that have examples, int64, and their mean scores and standard errors; NaN where there is one example.
+    """The groups that have examples, int64 [g], their scores [g], and how far bars reach below and above, [2, g].
 
+    A bar is the 95 % interval of a proportion, else one standard error each way; NaN where there is one example.
     starts: of the groups, see `group_starts`.
     """
     samples = method.samples
     groups = group_of(samples, starts)
-    scores = np.array([sample["score"] for sample in samples], dtype=np.float64)
     there = np.unique(groups)
-    means = [weighted_mean(scores[groups == group].tolist()) for group in there]
-    return there, *np.array(means, dtype=np.float64).T
+    found = [summarise_task([samples[place] for place in np.flatnonzero(groups == group)]) for group in there]
+    bars = np.array([_reach(one) for one in found], dtype=np.float64).T
+    return there, np.array([one["score"] for one in found]), bars
+
+
+def _reach(found: Summary) -> tuple[float | None, float | None]:
+    if found["interval"] is None:
+        return found["standard_error"], found["standard_error"]
+    low, high = found["interval"]
+    return max(0.0, found["score"] - low), max(0.0, high - found["score"])

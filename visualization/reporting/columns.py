@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from utils.trials.versions import describe, differ, environments
-from visualization.reporting.numbers import QUANTITIES, Quantity
+from visualization.reporting.numbers import QUANTITIES, Quantity, Spread
 from visualization.reporting.trials import ReportTrial
 from visualization.reporting.words import argument_text, method_words
 
@@ -95,11 +95,18 @@ def _text_cell(value: Any) -> Cell:
 
 
 def _number_cell(trial: ReportTrial, name: str, quantity: Quantity) -> Cell:
-    value, error = trial.headline.get(name, (None, None))
+    value, spread = trial.headline.get(name, (None, None))
     if value is None:
         return Cell()
-    spread = "" if error is None else f" ± {quantity.show(error)}"
-    return Cell(quantity.show(value) + spread, repr(float(value)))
+    return Cell(quantity.show(value) + _spread(spread, quantity), repr(float(value)))
+
+
+def _spread(spread: Spread, quantity: Quantity) -> str:
+    if spread is None:
+        return ""
+    if isinstance(spread, tuple):
+        return f" [{quantity.show(spread[0])}, {quantity.show(spread[1])}]"
+    return f" ± {quantity.show(spread)}"
 
 
 def differing_arguments(trials: Sequence[ReportTrial]) -> list[str]:

@@ -98,8 +98,9 @@ NLL_OF_STREAMS = Picture(
 )
 SCORE_BY_LENGTH = Picture(
     "Score by length",
-    "A point is the mean score of the examples of about that length, a bar is ± one standard error; higher is better. "
-    "A line that falls past the mark, the pre-training length, is a method that does not carry on.",
+    "A point is the score of the examples of about that length, a bar the 95 % interval of a proportion, else ± one "
+    "standard error; higher is better. A line that falls past the mark, the pre-training length, is a method that does "
+    "not carry on.",
     lambda methods, length: scores.draw(_joined(methods), pretraining_length=length),
     shows=lambda method: bool(method.samples),
 )

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.generation_metrics import METRICS
+from data.text_metrics import METRICS
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from utils.trials.examples import example_trial
 from utils.trials.files import RESULTS
 from utils.trials.finished import FinishedTrial
-from utils.trials.reading import DAMAGED
+from utils.trials.reading import DAMAGED, NUMBER, is_of
 from utils.trials.summary import summarise_nll
 from visualization.reporting.words import fixed, large, percent, whole
 
 Numbers = dict[str, Any]
-Value = tuple[float | None, float | None]
-"""A number and its standard error, each None where there is none."""
+Spread = float | tuple[float, float] | None
+"""A standard error, or the ends of a 95 % interval."""
+Value = tuple[float | None, Spread]
+"""A number and its spread, each None where there is none."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def task_headline(trial: FinishedTrial) -> Headline:
         | {
             "texts": ((examples or 0) - (failed or 0), None),
             "failed": (failed or None, None),
-            "score": (_number(results, "score", path), _number(results, "standard_error", path)),
+            "score": (_number(results, "score", path), _interval(results, path)),
         }
     )
 
@@ -221,6 +223,16 @@ def _plain(trial: FinishedTrial, *names: str) -> Headline:
 
 def _scored(record: Numbers, name: str, path: Path) -> Value:
     return _number(record, name, path), _number(record, f"{name}_standard_error", path)
+
+
+def _interval(results: Numbers, path: Path) -> Spread:
+    """The interval of a task's score; its standard error where there is none."""
+    interval = results.get("interval")
+    if interval is None:
+        return _number(results, "standard_error", path)
+    if not isinstance(interval, list) or len(interval) != 2 or not all(is_of(end, NUMBER) for end in interval):
+        raise UserError(f"{path} has 'interval' {interval!r}, which must be two numbers: {DAMAGED}")
+    return tuple(interval)
 
 
 def _number(record: Numbers, name: str, path: Path) -> float | None:

@@ -11,14 +11,16 @@ from data.tasks.prompt import Prompt
 from data.tasks.task import Task, TaskRequest
 from data.tasks.words import all_words
 
+COMMON_ANSWER, FREQUENT_ANSWER = 120, 50
+"""Tokens of an answer at most."""
 COMMON_WORDS = 10
-LONG = 4096  # tokens from which the words of a list are repeated more often
+LONG = 4096  # tokens, those of the answer included, from which the words of a list are repeated more often
 REUSES = 5  # how often a word may serve as an uncommon one: each is then at most half as frequent as a common one
 
 CODED_WORDS = 3
 CODED_LETTERS = 6
 EXPONENT = 2.0
-TOKENS_PER_CODED_WORD = 50  # of the text, for each word of the vocabulary
+TOKENS_PER_CODED_WORD = 50  # of the prompt, for each word of the vocabulary
 FEWEST_CODED = 120  # words from which the fourth coded word is rarer than the third
 
 
@@ -59,7 +61,7 @@ def build_common(request: TaskRequest) -> GeneratedExamples:
 
         return Recipe(draft, most=REUSES * len(others))
 
-    return GeneratedExamples(request, recipe)
+    return GeneratedExamples(request, recipe, COMMON_ANSWER)
 
 
 def split_common(words: list[str]) -> tuple[list[str], list[str]]:
@@ -87,7 +89,7 @@ def numbered(words: list[str]) -> str:
 def build_frequent(request: TaskRequest) -> GeneratedExamples:
     """Coded words whose k-th is as frequent as k ** -2, the first of them dots; filled to within a few words."""
     _, length = request.need_length()
-    vocabulary = max(length // TOKENS_PER_CODED_WORD, CODED_WORDS + 2)
+    vocabulary = max((length - FREQUENT_ANSWER) // TOKENS_PER_CODED_WORD, CODED_WORDS + 2)
 
     def recipe(index: int) -> Recipe:
         numbers = generator(request, index)
@@ -96,7 +98,7 @@ def build_frequent(request: TaskRequest) -> GeneratedExamples:
             coded["".join(numbers.choices(string.ascii_lowercase, k=CODED_LETTERS))] = None
         return Recipe(lambda words: frequent_draft(generator(request, index, "order"), list(coded), words))
 
-    return GeneratedExamples(request, recipe)
+    return GeneratedExamples(request, recipe, FREQUENT_ANSWER)
 
 
 def frequent_draft(shuffler: random.Random, coded: list[str], extra: int) -> Draft:
@@ -121,7 +123,7 @@ COMMON = Task(
     build=build_common,
     metric=string_match_all,
     metric_name="string_match_all",
-    max_generation_length=120,
+    max_generation_length=COMMON_ANSWER,
     options=("num_samples",),
     generates=True,
 )
@@ -130,7 +132,7 @@ FREQUENT = Task(
     build=build_frequent,
     metric=string_match_all,
     metric_name="string_match_all",
-    max_generation_length=50,
+    max_generation_length=FREQUENT_ANSWER,
     options=("num_samples",),
     generates=True,
 )

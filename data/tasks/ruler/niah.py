@@ -1,23 +1,24 @@
 """RULER's eight needles in a haystack (Hsieh et al., 2024, arXiv 2404.06654, section 3 and appendix B).
 
-Keys, values and queries are in the numbers that RULER's published configuration has. Its essays are replaced by the
-corpus of --haystack ("plays" by default), and a distractor never has the key that is asked for.
+Keys, values and queries are in the numbers that RULER's published configuration has. Its essays are read where
+--haystack names its PaulGrahamEssays.json; any other corpus takes their place ("plays" by default). A distractor never
+has the key that is asked for.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from data.get_data import get_data
 from data.metrics.containment import string_match_all
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, generator
-from data.tasks.hiding import Haystack, hide, noise
+from data.tasks.hiding import hide, noise, open_haystack
 from data.tasks.needle_in_a_haystack import HAYSTACK, and_list
 from data.tasks.prompt import Prompt
 from data.tasks.task import Task, TaskRequest
 from data.tasks.words import DRAWERS, draw
 
 NEEDLE = "One of the special magic {kind} for {key} is: {value}."
+MAX_GENERATION_LENGTH = 128
 CORPUS, NOISE, DISTRACTORS = "corpus", "noise", "distractors"
 
 
@@ -48,7 +49,7 @@ VARIANTS = {
 def build(variant: str, request: TaskRequest) -> GeneratedExamples:
     """Prompts filled to within one word of the corpus, sentence of noise, or distractor. Raises UserError."""
     needles = VARIANTS[variant]
-    haystack = Haystack(get_data(request.haystack or HAYSTACK)) if needles.haystack == CORPUS else None
+    haystack = open_haystack(request.haystack or HAYSTACK) if needles.haystack == CORPUS else None
 
     def recipe(index: int) -> Recipe:
         numbers = generator(request, index)
@@ -72,7 +73,7 @@ def build(variant: str, request: TaskRequest) -> GeneratedExamples:
 
         return Recipe(draft)
 
-    return GeneratedExamples(request, recipe)
+    return GeneratedExamples(request, recipe, MAX_GENERATION_LENGTH)
 
 
 def needle_of(needles: Needles, key: str, value: str) -> str:
@@ -120,7 +121,7 @@ def task(variant: str) -> Task:
         build=partial(build, variant),
         metric=string_match_all,
         metric_name="string_match_all",
-        max_generation_length=128,
+        max_generation_length=MAX_GENERATION_LENGTH,
         options=options,
         generates=True,
     )

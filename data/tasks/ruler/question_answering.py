@@ -19,6 +19,7 @@ from data.tasks.prompt import Prompt
 from data.tasks.task import Task, TaskRequest
 from utils.errors import UserError
 
+MAX_GENERATION_LENGTH = 32
 INSTRUCTION = (
     "Answer the question based on the given documents. Only give me the answer and do not output any other words."
 )
@@ -90,7 +91,7 @@ class RulerQA(GeneratedExamples):
 
     def __init__(self, variant: str, request: TaskRequest) -> None:
         """Raises UserError."""
-        super().__init__(request, self._recipe_of)
+        super().__init__(request, self._recipe_of, MAX_GENERATION_LENGTH)
         path = find_file(VARIANTS[variant], request)
         with reading(path):
             data = parse_json(path.read_bytes(), str(path))
@@ -145,7 +146,7 @@ TASKS = [
         build=partial(RulerQA, variant),
         metric=string_match_part,
         metric_name="string_match_part",
-        max_generation_length=32,
+        max_generation_length=MAX_GENERATION_LENGTH,
         options=("num_samples", "dataset_dir"),
     )
     for variant in VARIANTS

@@ -149,9 +149,13 @@ class _Middle:
         return scores.masked_fill(~attended[:, None, None], float("-inf")), values
 
     def _best(self) -> Columns:
-        """The k keys of each query head that score highest at distance `insert_at`, with those scores."""
+        """The k keys of each query head that score highest at distance `insert_at`, with those scores.
+
+        A row with fewer than k middle keys takes none, as published.
+        """
         top_k, device = self.config.top_k, self.query.device
         keys, values, attended = self._kept()
+        attended = attended & (attended.sum(-1, keepdim=True) >= top_k.k)
         scores, chosen = _search(self._felt_at(top_k.insert_at).to(keys.device), keys, attended, top_k.k)
         rows = torch.arange(values.shape[0], device=values.device)[:, None, None, None]
         heads = torch.arange(values.shape[1], device=values.device)[:, None, None]

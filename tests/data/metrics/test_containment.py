@@ -3,6 +3,8 @@
 import pytest
 
 from data.metrics.containment import first_number, string_match_all, string_match_part, words_found
+from data.passkey_retrieval.passkey_retrieval_accuracy import passkey_retrieval_accuracy
+from data.tasks.registry import TASKS
 
 
 def test_string_match_all():
@@ -36,3 +38,18 @@ def test_words_found(prediction, score):
 )
 def test_first_number(prediction, score):
     assert first_number(prediction, ["4321"]) == score
+
+
+@pytest.mark.parametrize(
+    "output, score", [("4321. Remember it.", 1), ("4321\n77", 1), ("\n4321", 0), ("no\n4321", 0), ("77\n4321", 0)]
+)
+def test_a_pass_key_is_in_the_first_line(output, score):
+    """Where the published script ends a generation."""
+    assert TASKS["passkey_retrieval"].metric(output, ["4321"]) == score
+    assert TASKS["passkey_retrieval"].stop == ("\n",)
+
+
+def test_accuracy_under_its_published_name():
+    assert passkey_retrieval_accuracy(["is 4321.", "12 4321", "none"], ["4321", "4321", "7"]) == {
+        "accuracy": pytest.approx(1 / 3)
+    }

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data.metrics.f1 import exact_match, f1, normalize
+from data.metrics.f1 import ascii_f1, exact_match, f1, normalize
 
 
 @pytest.mark.parametrize(
@@ -32,6 +32,13 @@ def test_normalize(text, normal):
 )
 def test_f1(prediction, targets, score):
     assert f1(prediction, targets) == pytest.approx(score)
+
+
+def test_f1_in_ascii():
+    """Accents and typographic signs go, those that are made of ASCII's punctuation too late to be removed."""
+    assert ascii_f1("Café Zoë", ["other", "cafe zoe"]) == 1
+    assert f1("Café Zoë", ["cafe zoe"]) == 0
+    assert ascii_f1("don’t", ["don't"]) == 0, "the sign is made ASCII after punctuation is removed, as published"
 
 
 def test_exact_match():

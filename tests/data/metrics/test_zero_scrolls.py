@@ -1,4 +1,4 @@
-"""The metrics of ZeroSCROLLS by hand, and ROUGE on the example that the package rouge-score documents."""
+"""The metrics of ZeroSCROLLS by hand, ROUGE on the example that the package rouge-score documents and on its own."""
 
 import pytest
 
@@ -8,6 +8,8 @@ from data.metrics.zero_scrolls import (
     exponential_similarity,
     rouge_geometric_mean,
 )
+from data.tasks.registry import TASKS
+from utils.trials.summary import summarise_task
 
 FOX, LOG = "The quick brown fox jumps over the lazy dog", "The quick brown dog jumps on the log."
 
@@ -18,7 +20,29 @@ def test_rouge():
     assert rouge_geometric_mean(LOG, [FOX]) == pytest.approx(expected)
     assert rouge_geometric_mean(LOG, ["nothing alike", FOX]) == pytest.approx(expected)
     assert rouge_geometric_mean("", [FOX]) == 0
-    assert rouge_geometric_mean("jumping foxes run", ["jumps fox run"]) == pytest.approx(1), "words are stemmed"
+    assert rouge_geometric_mean("jumping foxes run", ["jumps fox run"]) == 0, "words are not stemmed"
+
+
+def test_rouge_of_a_corpus_is_the_geometric_mean_of_three_means():
+    """The value of the benchmark's own evaluation."""
+    outputs = ["exact match example", "hello there", "general kenobi"]
+    references = [["exact match example"], ["hello", "hi there"], ["commander kenobi"]]
+    task = TASKS["zero_scrolls/gov_report"]
+    samples = [
+        {
+            "task": task.name,
+            "score": task.metric(output, targets),
+            "components": task.components(output, targets),
+            "error": None,
+            "length": 3,
+        }
+        for output, targets in zip(outputs, references)
+    ]
+    found = summarise_task(samples)
+    assert found["score"] == pytest.approx(0.558136, abs=1e-6)
+    assert found["standard_error"] > 0 and found["interval"] is None
+    failed = {"task": task.name, "score": None, "error": "memory ran out", "length": None}
+    assert summarise_task([*samples, failed]) == found | {"examples": 4, "failed": 1}
 
 
 @pytest.mark.parametrize(

@@ -154,14 +154,14 @@ def test_published_file(tmp_path):
     write_jsonl(tmp_path / "4096" / "test.jsonl", [PUBLISHED])
     for flags in ({"dataset_group": "4096"}, {"length": 4096}):
         (example,) = open_file(tmp_path, **flags)
-        assert example.prompt.text() == f"{PUBLISHED['input']} What is the pass key? The pass key is"
+        assert example.prompt.text() == f"{PUBLISHED['input']} What is the pass key? The pass key is "
         assert (example.id, example.targets) == ("4096:0", ["71432"])
         assert example.depth == pytest.approx(0.5, abs=0.01)
         assert example.prompt.head == f"{INSTRUCTION} "
     structured = example.prompt.text(structured=True)
     system = "You are a helpful, concise and honest assistant."
     assert structured.startswith(f"[INST] <<SYS>> \n {system} <</SYS>> \n There is an important")
-    assert structured.endswith(" What is the pass key? Do not provide any explanation. [/INST] \n The pass key is")
+    assert structured.endswith(" What is the pass key? Do not provide any explanation. [/INST] \n The pass key is ")
 
 
 def test_depths_and_halves():

@@ -10,7 +10,7 @@ from utils.errors import UserError
 
 @pytest.fixture
 def pile(tmp_path):
-    write_jsonl(tmp_path / "test" / "ArXiv.jsonl", ["a", "bb", "ccc"])
+    write_jsonl(tmp_path / "test" / "ArXiv.jsonl", ["a:", "bb:", "ccc:"])
     write_jsonl(tmp_path / "test" / "Pile-CC.jsonl.zst", ["web"])
     write_jsonl(tmp_path / "val" / "PubMed Central.jsonl", ["val"])
     return tmp_path
@@ -18,9 +18,26 @@ def pile(tmp_path):
 
 def test_group_of_split(pile):
     corpus = get_data("the_pile", dataset_dir=pile, dataset_group="ArXiv", start_data_from=1)
-    assert list(corpus) == [Document("ArXiv:2", 1, "bb"), Document("ArXiv:3", 2, "ccc")]
+    assert list(corpus) == [Document("ArXiv:2", 1, "bb:"), Document("ArXiv:3", 2, "ccc:")]
     corpus = get_data("the_pile", dataset_dir=str(pile), dataset_group="PubMed Central", split="val")
     assert list(corpus) == [Document("PubMed Central:1", 0, "val")]
+
+
+def test_texts_of_arxiv_without_a_colon_are_no_documents_and_the_others_come_by_length(pile):
+    """The published order, whatever the file's; lengths are of characters, not bytes."""
+    texts = ["dddddd: d", "no colon", "ééé:é", "bb:", "aaaa:a", "e"]
+    write_jsonl(pile / "test" / "ArXiv.jsonl", texts)
+    expected = [("ArXiv:4", "bb:"), ("ArXiv:3", "ééé:é"), ("ArXiv:5", "aaaa:a"), ("ArXiv:1", "dddddd: d")]
+    found = list(get_data("the_pile", dataset_dir=pile, dataset_group="ArXiv"))
+    assert [(document.id, document.text) for document in found] == expected
+    some = get_data("the_pile", dataset_dir=pile, dataset_group="ArXiv", start_data_from=1, max_data_num=2)
+    assert list(some) == found[1:3]
+    write_jsonl(pile / "test" / "FreeLaw.jsonl", texts)
+    group = get_data("the_pile", dataset_dir=pile, dataset_group="FreeLaw")
+    assert texts_of(group) == ["e", "bb:", "ééé:é", "aaaa:a", "no colon", "dddddd: d"]
+    write_jsonl(pile / "test" / "ArXiv.jsonl", ["none"])
+    with pytest.raises(UserError, match="ArXiv.jsonl holds no documents with ':' in them"):
+        get_data("the_pile", dataset_dir=pile, dataset_group="ArXiv")
 
 
 def test_compressed_group(pile):

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerBase
 
 from data.tasks.prompt import PromptEncoder
@@ -26,6 +27,13 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return tokenizer
 
 
+def begun_tokenizer() -> PreTrainedTokenizerBase:
+    """The tiny tokenizer, which puts a token before every text."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return tokenizer
+
+
 @pytest.fixture(scope="session")
 def haystack(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A corpus of 5,000 words, each sentence of which is different."""
@@ -36,15 +44,18 @@ def haystack(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def open_task(tokenizer: PreTrainedTokenizerBase, haystack: str) -> Callable[..., Selection]:
-    """`open_task(name, **flags)`: the examples of a task; three for a generated one, in the small haystack."""
+    """`open_task(name, **flags)`: the examples of a task; three for a generated one, in the small haystack.
 
-    def open_named(name: str, chat: bool = False, **flags) -> Selection:
-        task = TASKS[name]
+    begun: with a tokenizer that puts a token before every text.
+    """
+
+    def open_named(name: str, chat: bool = False, begun: bool = False, **flags) -> Selection:
+        task, encoder = TASKS[name], PromptEncoder(begun_tokenizer() if begun else tokenizer, chat=chat)
         if task.generates:
             flags.setdefault("num_samples", 3)
         if "haystack" in task.options:
             flags.setdefault("haystack", haystack)
-        return open_examples(task, TaskRequest(name, count=PromptEncoder(tokenizer, chat=chat).count, **flags))
+        return open_examples(task, TaskRequest(name, **encoder.counts(), **flags))
 
     return open_named
 

@@ -48,7 +48,7 @@ def test_special_tokens_count(tokenizer):
 
 def test_chat(tokenizer):
     encoder = PromptEncoder(tokenizer, chat=True)
-    assert encoder.render(PROMPT) == "<user>Read: text Which?\n<assistant>\nIt is"
+    assert encoder.render(PROMPT) == "<user>Read: text Which?\n<assistant>\n It is", "with its space, as published"
     kind = Prompt("Read: ", "text", "", system="Be kind.")
     assert encoder.render(kind) == "<system>Be kind.\n<user>Read: text\n<assistant>\n"
     assert tokenizer.decode(encoder.encode(PROMPT)) == encoder.render(PROMPT)

@@ -57,18 +57,20 @@ def open_qasper(folder: Path | None, name: str = "qasper", **flags):
     return open_examples(TASKS[name], TaskRequest(name, dataset_dir=folder, **flags))
 
 
-def test_every_question_with_an_answer_about_a_paper_with_a_text(folder):
+def test_every_question_with_an_answer_about_papers_without_a_text_too(folder):
     write(folder, PAPERS)
     examples = open_qasper(folder)
-    assert [example.id for example in examples] == ["1909.00694:q1", "1909.00694:q3", "2000.00002:q5"]
+    assert [example.id for example in examples] == ["1909.00694:q1", "1909.00694:q3", "2000.00001:q4", "2000.00002:q5"]
     assert [example.targets for example in examples] == [
         ["BERT, the second span", "A larger corpus."],
         ["yes"],
+        ["no"],
         ["unanswerable", "no"],
     ]
+    assert examples[2].prompt.context == ""
     assert examples[0].prompt.context == "Introduction First. Second. Third."
     assert "Question: Which one, 1?" in examples[0].prompt.tail
-    assert open_qasper(folder)[2] == examples[2]
+    assert open_qasper(folder)[3] == examples[3]
 
 
 def test_plain_and_dialogue(folder, tokenizer):
@@ -76,7 +78,7 @@ def test_plain_and_dialogue(folder, tokenizer):
     texts = {}
     for name in ("qasper", "qasper_plain"):
         encoder = PromptEncoder(tokenizer, structured=TASKS[name].structured)
-        texts[name] = encoder.render(open_qasper(folder, name)[2].prompt)
+        texts[name] = encoder.render(open_qasper(folder, name)[3].prompt)
     plain = (
         "You are a helpful, concise and honest assistant. You are given a scientific article and a question. Answer "
         "the question as concisely as you can, using a single phrase or sentence if possible. If the question cannot "
@@ -97,11 +99,16 @@ def test_plain_and_dialogue(folder, tokenizer):
         ("The reply: <Answer>yes</Answer>", 1),
         ("yes it is", 1 / 2),
         ("no", 0),
+        ("yes\nThe paper says no", 1),
+        ("yes\n\nQuestion: What", 1),
+        ("\nyes", 0),
+        ("yes<Answer>no", 0),
     ],
 )
-def test_metric(output, score):
-    assert TASKS["qasper"].metric(output, ["yes", "perhaps"]) == pytest.approx(score)
-    assert TASKS["qasper"].stop == ("</Answer>",)
+@pytest.mark.parametrize("name", ["qasper", "qasper_plain", "narrative_qa", "narrative_qa_plain"])
+def test_metric(name, output, score):
+    assert TASKS[name].metric(output, ["yes", "perhaps"]) == pytest.approx(score)
+    assert TASKS[name].stop == ("</Answer>", "\n")
 
 
 def test_split_and_latest_version(folder):
@@ -161,8 +168,8 @@ def test_missing_and_empty_files(folder):
         open_qasper(None)
     with pytest.raises(UserError, match="--dataset_dir .* holds no qasper-test-v"):
         open_qasper(folder)
-    file = write(folder, {"2000.00001": PAPERS["2000.00001"]})
-    with pytest.raises(UserError, match=f"{file} has no question with an answer about a paper with a text"):
+    file = write(folder, {"2000.00001": {**PAPERS["2000.00001"], "qas": [question(4)]}})
+    with pytest.raises(UserError, match=f"{file} has no question with an answer"):
         open_qasper(folder)
     write(folder, [])
     with pytest.raises(UserError, match="must be an object of papers, not a list"):

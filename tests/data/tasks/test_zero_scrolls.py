@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from data.tasks.prompt import PromptEncoder
 from data.tasks.registry import TASKS
 from data.tasks.task import TaskRequest, open_examples
 from tests.data.sample_files import write_bytes, write_jsonl
@@ -53,8 +54,43 @@ def test_lines_of_one_id_are_one_example(published):
     examples = open_zero_scrolls(published)
     assert [example.id for example in examples] == ["1", "2"]
     assert [example.targets for example in examples] == [["Once", "At one time"], ["Long ago"]]
-    assert examples[0].prompt.parts() == (HEAD, DOCUMENT, TAIL)
+    assert examples[0].prompt.parts() == (HEAD, f"{DOCUMENT}\n\n", TAIL.lstrip())
     assert open_zero_scrolls(published)[1] == examples[1]
+
+
+def test_the_end_of_the_document_goes_and_the_question_stays(folder, tokenizer):
+    """As the benchmark's own code cuts: tokens of all before the question, then those of separator and question."""
+    text = {"input": HEAD + "Once upon. " * 40 + TAIL, "document_end_index": len(HEAD) + 440}
+    long = line("1", "Once", **text, query_start_index=len(HEAD) + 442, truncation_seperator="... [cut]\n\n")
+    write_jsonl(folder / "qasper" / "validation.jsonl", [long])
+    (example,) = open_zero_scrolls(folder)
+    suffix = tokenizer("... [cut]\n\n" + TAIL.lstrip())["input_ids"]
+    whole = tokenizer(HEAD + "Once upon. " * 40 + "\n\n")["input_ids"]
+    encoder = PromptEncoder(tokenizer)
+    assert encoder.encode_within(example.prompt, 200) == whole[: 200 - len(suffix)] + suffix
+    assert encoder.encode_within(example.prompt, 10_000) == encoder.encode(example.prompt)
+    chat = tokenizer.decode(PromptEncoder(tokenizer, chat=True).encode_within(example.prompt, 200))
+    assert chat.startswith(f"<user>{HEAD}Once upon. Once") and chat.endswith(
+        f"... [cut]\n\n{TAIL.lstrip()}\n<assistant>\n"
+    )
+    with pytest.raises(UserError, match=r"--max_length 20 is too short: what follows the document has \d+ tokens"):
+        encoder.encode_within(example.prompt, 20)
+
+
+def test_published_answer_lengths():
+    lengths = {name.partition("/")[2]: task.max_generation_length for name, task in TASKS.items() if "scrolls/" in name}
+    assert lengths == {
+        "gov_report": 1024,
+        "summ_screen_fd": 512,
+        "qmsum": 512,
+        "squality": 512,
+        "qasper": 128,
+        "narrative_qa": 64,
+        "musique": 32,
+        "quality": 10,
+        "space_digest": 36,
+        "book_sum_sort": 256,
+    }
 
 
 def test_private_references(folder):

@@ -22,9 +22,9 @@ from utils.errors import UserError
     [
         (None, "center", [0, 1, 2, 3, 4, 5, 6]),
         (7, "center", [0, 1, 2, 3, 4, 5, 6]),
-        (5, "center", [0, 1, 2, 5, 6]),
+        (5, "center", [0, 1, 4, 5, 6]),
         (4, "center", [0, 1, 5, 6]),
-        (3, "center", [0, 1, 6]),
+        (3, "center", [0, 5, 6]),
         (2, "center", [0, 6]),
         (3, "left", [4, 5, 6]),
         (3, "right", [0, 1, 2]),

@@ -31,7 +31,7 @@ SAME_EVERYWHERE = {
     "lm_infinite": LAMBDA,
 }
 DYNAMIC = {"dynamic_ntk": "--rope_scaling dynamic --rope_factor 2"}
-TOP_K = {"lm_infinite_top_k": f"{LAMBDA} --top_k_attention 5 --top_k_insert_at 2048 --top_k_from_layer 4"}
+TOP_K = {"lm_infinite_top_k": f"{LAMBDA} --top_k_attention 5 --top_k_insert_at 1024 --top_k_from_layer 4"}
 LAST_TOKENS = {"truncate": "--max_length 2048 --truncation_side left"}
 LAST_OF_A_PROMPT = {"truncate": "--runtime_truncation 2048"}
 STANDS_FOR = {
@@ -82,7 +82,7 @@ def test_flags_that_are_given_count():
     config = lambda_config(
         vars(parse("--method lm_infinite_top_k --local_branch 64 --top_k_from_layer 0 --offload_middle"))
     )
-    assert config == LambdaConfig(64, 100, 64, top_k=TopK(5, 64, offload=True))
+    assert config == LambdaConfig(64, 100, 64, top_k=TopK(5, 32, offload=True))
     assert parse("--method truncate --local_branch 64").runtime_truncation == 64
     assert recorded("--method truncate --local_branch 64", "eval_ppl_deepspeed") == recorded(
         "--max_length 64 --truncation_side left", "eval_ppl_deepspeed"

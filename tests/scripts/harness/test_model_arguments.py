@@ -64,9 +64,11 @@ def test_flash_has_no_limit_inside_the_window():
 def test_top_k_defaults():
     """All layers, at the limit, or at the end of the window where there is no limit; kept on the device."""
     top_k = "--use_lambda_attention --local_branch 64 --top_k_attention 5"
-    assert lambda_config(vars(parse(*top_k.split()))).top_k == TopK(5, 64)
-    assert lambda_config(vars(parse(*f"{top_k} --limit_distance 32".split()))).top_k == TopK(5, 32)
-    assert lambda_config(vars(parse(*f"{top_k} --limit_distance none".split()))).top_k == TopK(5, 64)
+    assert lambda_config(vars(parse(*top_k.split()))).top_k == TopK(5, 32)
+    assert lambda_config(vars(parse(*f"{top_k} --limit_distance 32".split()))).top_k == TopK(5, 16)
+    assert lambda_config(vars(parse(*f"{top_k} --limit_distance none".split()))).top_k == TopK(5, 32)
+    published = "--use_lambda_attention --local_branch 4096 --limit_distance 4096 --top_k_attention 5"
+    assert lambda_config(vars(parse(*published.split()))).top_k.insert_at == 2048
     given = "--top_k_insert_at 7 --top_k_from_layer 4 --top_k_to_layer 9 --offload_middle"
     assert lambda_config(vars(parse(*f"{top_k} {given}".split()))).top_k == TopK(5, 7, 4, 9, offload=True)
 

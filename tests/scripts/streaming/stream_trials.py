@@ -108,12 +108,12 @@ def assert_same_files(log_dir, other):
 def stream_by_hand(texts, tokenizer, length, seed=0, separator="\n\n"):
     """The first tokens of a stream, written out from its definition."""
     documents = [path.read_text() for path in sorted(texts.iterdir())]
-    tokens, number = [tokenizer.bos_token_id], 0
+    tokens, number = [], 0  # its tokenizer puts nothing at a beginning
     between = separator if isinstance(separator, list) else tokenizer(separator)["input_ids"]
     while len(tokens) < length:
         for place in pass_order(len(documents), seed, number):
             ids = tokenizer(documents[place])["input_ids"]
-            tokens += ids and (between if len(tokens) > 1 else []) + ids
+            tokens += ids and (between if tokens else []) + ids
         number += 1
     return tokens[:length]
 

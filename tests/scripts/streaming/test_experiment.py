@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from data.token_stream import pass_order
@@ -293,6 +294,10 @@ def extended_tokenizer(folder, **special):
     tokenizer.add_tokens(["<new>"])
     for name, token in special.items():
         setattr(tokenizer, name, token)
+    if "bos_token" in special:
+        beginning = (special["bos_token"], tokenizer.bos_token_id)
+        processor = TemplateProcessing(single=f"{beginning[0]} $A", special_tokens=[beginning])
+        tokenizer.backend_tokenizer.post_processor = processor
     tokenizer.save_pretrained(folder)
     return folder
 

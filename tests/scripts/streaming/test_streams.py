@@ -1,11 +1,14 @@
 """Which rank reads which stream."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
-from scripts.streaming.streams import share_out
+from scripts.streaming.streams import make_texts, share_out
+from tests.tiny_models import VOCAB_SIZE, tiny_tokenizer
 from utils.console import Console
 from utils.errors import SharedError
 from utils.ranks.runtime import Runtime
@@ -34,3 +37,15 @@ def test_ranks_that_would_have_nothing_to_do_are_refused_by_all(rank):
     runtime = replace(RUNTIME, rank=rank, world_size=4)
     with pytest.raises(SharedError, match="--streams 3 leaves 1 of 4 ranks without work: give --streams 4 or more"):
         share_out(3, runtime, sharded=False)
+
+
+@pytest.mark.parametrize("single, first", [("$A", []), ("<s> $A", [1]), ("<s> $A </s>", [1])])
+def test_a_stream_begins_as_the_tokenizer_has_a_text_begin(single, first):
+    """Whether or not the tokenizer knows a beginning-of-sequence token."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=single, special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    model = SimpleNamespace(tokenizer=tokenizer, vocab_size=VOCAB_SIZE)
+    texts = make_texts(None, model, seed=0, document_separator="none")
+    assert tokenizer.bos_token_id == 1 and texts.first == first

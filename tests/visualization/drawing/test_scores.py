@@ -3,7 +3,7 @@
 import pytest
 
 from tests.scripts.example_trials import write_task_trial
-from utils.bootstrap import weighted_mean
+from utils.bootstrap import proportion_interval
 from visualization.drawing import scores
 from visualization.drawing.methods import group_starts, load_methods
 
@@ -15,8 +15,9 @@ def test_scores_and_their_errors_are_those_of_the_examples(task_dirs):
     assert vanilla.lines[0].get_ydata().tolist() == pytest.approx([1, 1, 1 / 3])
     assert infinite.lines[0].get_ydata().tolist() == [1, 1, 1]
     low, high = vanilla.lines[2][0].get_segments()[2][:, 1]
-    error = weighted_mean([1.0, 0.0, 0.0] * 2)[1]
-    assert (high - low) / 2 == pytest.approx(error) and error > 0.1
+    assert (low, high) == pytest.approx(proportion_interval([1.0, 0.0, 0.0] * 2)) and high - low > 0.1
+    low, high = infinite.lines[2][0].get_segments()[2][:, 1]
+    assert low < 0.7 and high == 1, "all of them right is no certainty"
     assert axes.get_xscale() == "log" and axes.get_title() == "Score by length: passkey_retrieval"
 
 

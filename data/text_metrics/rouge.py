@@ -6,8 +6,8 @@ import evaluate
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.scoring import BootstrapAggregator
 
-from data.generation_metrics import ROUGE_TYPES
-from data.generation_metrics.offline import TEXTS, OfflineMetric
+from data.text_metrics import ROUGE_TYPES
+from data.text_metrics.offline import TEXTS, OfflineMetric
 
 
 class Rouge(OfflineMetric):

@@ -12,7 +12,7 @@ def summarise_positions(samples: Sequence[Sample]) -> list[Summary]:
 
     The numbers of ROUGE depend a little on the order of documents, so give the samples in that of their index.
     """
-    from data.generation_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
+    from data.text_metrics.scores import generation_scores  # imports `evaluate`, which takes seconds
 
     positions = sorted({sample["position"] for sample in samples})
     summaries = []

@@ -12,10 +12,11 @@ import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
-from data.generation_metrics import METRICS, ROUGE_TYPES
-from data.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
-from data.generation_metrics.rouge import Rouge
-from data.generation_metrics.scores import generation_scores
+from data.generation_metrics import generation_overall_metric
+from data.text_metrics import METRICS, ROUGE_TYPES
+from data.text_metrics.bleu import Bleu, bleu_counts, corpus_bleu
+from data.text_metrics.rouge import Rouge
+from data.text_metrics.scores import generation_scores
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -200,7 +201,7 @@ def test_neither_the_network_nor_the_users_cache_is_touched(tmp_path):
         "import socket\n"
         "def refuse(*_): raise AssertionError('the network was used')\n"
         "socket.socket.connect = socket.getaddrinfo = refuse\n"
-        "from data.generation_metrics.scores import generation_scores\n"
+        "from data.text_metrics.scores import generation_scores\n"
         "print(generation_scores(['a b c d', 'e'], ['a b c d', 'f'])['rouge1'])\n"
     )
     home, temporary = tmp_path / "home", tmp_path / "temporary"
@@ -220,11 +221,26 @@ def test_scores_of_all_metrics_with_standard_errors():
     assert found["bleu"] == Bleu().compute(predictions=predictions, references=references)["bleu"] > 0
     assert found["rougeL"] == Rouge().compute(predictions=predictions, references=references)["rougeL"]
     scores = Rouge().compute(predictions=predictions, references=references, use_aggregator=False)["rougeL"]
-    assert found["rougeL_standard_error"] == pytest.approx(np.std(scores) / 30**0.5, rel=0.1)
+    assert found["rougeL_standard_error"] == pytest.approx(np.std(scores, ddof=1) / 30**0.5)
     draw = random.Random(0)
     counts = bleu_counts(predictions, references)
     resampled = [corpus_bleu(counts[draw.choices(range(30), k=30)].sum(axis=0))["bleu"] for _ in range(1000)]
     assert found["bleu_standard_error"] == pytest.approx(np.std(resampled), rel=0.1)
+
+
+def test_empty_generations_count_as_a_full_stop():
+    """As the published script has it; a text that is not there would give 0.6065."""
+    found = generation_scores(["a b c d e .", "a b c d e .", ""], ["a b c d e ."] * 3)
+    assert found["bleu"] == pytest.approx(0.6807, abs=5e-5)
+    published = generation_overall_metric(
+        [
+            {"generation_results": {64: {"generation": text, "target": "a b c d e ."}}}
+            for text in ("a b c d e .", "a b c d e .", "")
+        ],
+        [64, 128],
+    )
+    assert published[64]["bleu"]["bleu"] == found["bleu"] and published[64]["rouge"]["rouge1"] == found["rouge1"]
+    assert published[128] == {}
 
 
 def test_one_text_has_no_standard_error_and_none_has_no_score():

@@ -2,20 +2,22 @@
 
 from collections.abc import Sequence
 
-from data.generation_metrics import METRICS
-from data.generation_metrics.bleu import Bleu, bleu_counts, corpus_bleu
-from data.generation_metrics.rouge import Rouge
+from data.text_metrics import METRICS
+from data.text_metrics.bleu import Bleu, bleu_counts, corpus_bleu
+from data.text_metrics.rouge import Rouge
 from utils.bootstrap import standard_error, weighted_mean
 
 
 def generation_scores(predictions: Sequence[str], references: Sequence[str]) -> dict[str, float | None]:
     """Scores of texts: NAME (0 to 1) for NAME in METRICS, and NAME_standard_error (by bootstrap; None for one text).
 
-    None for each of them where there is no text.
+    None for each of them where there is no text. Empty predictions count as ".", as published: BLEU would take them for
+    texts that are not there.
     """
     if not predictions:
         return {name: None for metric in METRICS for name in (metric, f"{metric}_standard_error")}
-    texts = {"predictions": list(predictions), "references": list(references)}
+    predictions = [as_scored(prediction) for prediction in predictions]
+    texts = {"predictions": predictions, "references": list(references)}
     scores = {"bleu": Bleu().compute(**texts)["bleu"], **Rouge().compute(**texts)}
     counts = bleu_counts(predictions, references)
     errors = {"bleu": standard_error(counts, lambda sums: corpus_bleu(sums)["bleu"])}
@@ -23,3 +25,8 @@ def generation_scores(predictions: Sequence[str], references: Sequence[str]) -> 
         errors[metric] = weighted_mean(values)[1]
     named = ((metric, f"{metric}_standard_error") for metric in METRICS)
     return {name: value for score, error in named for name, value in ((score, scores[score]), (error, errors[score]))}
+
+
+def as_scored(prediction: str) -> str:
+    """The text that a metric is given for a prediction."""
+    return prediction or "."

@@ -15,7 +15,7 @@ import numpy as np
 from sacrebleu.metrics.helpers import extract_all_word_ngrams
 from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
-from data.generation_metrics.offline import TEXTS, OfflineMetric
+from data.text_metrics.offline import TEXTS, OfflineMetric
 
 MAX_ORDER = 4
 _tokenize = Tokenizer13a()
