@@ -1,5 +1,6 @@
 """The commands that measure speed and memory, beside every alternative; `all.sh` runs them, `results/` keeps what came.
 
 A benchmark more is a file here that saves its rows with `measuring.machine.save_results`, named in `all.sh`, and drawn
-by `visualization/benchmark.py`. What several use lies in `measuring/`, what they compare with in `alternatives/`.
+by `visualization/benchmark.py`. What several use lies in `measuring/`, what they compare with in `alternatives/`, what
+`gpu.py` measures in `gpu_parts/`.
 """

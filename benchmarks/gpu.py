@@ -55,11 +55,10 @@ def parse_arguments() -> Namespace:
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default: benchmarks/results/gpu_CARD.json)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="those named (default: all)")
     parser.add_argument("--again", action="store_true", help="measure anew what --out has of these parts")
-    parser.checks.append(_check_device)
     return parser.parse_args()
 
 
-def _check_device(arguments: Namespace) -> None:
+def check_machine(arguments: Namespace) -> None:
     """Raises UserError for a device that is not here, for sizes that a CPU cannot do, and without the packages."""
     try:
         import einops  # noqa: F401
@@ -78,6 +77,11 @@ def _check_device(arguments: Namespace) -> None:
 
 def main() -> None:
     arguments = parse_arguments()
+    seconds = 60 * arguments.minutes
+    end = threading.Timer(BEGUN + seconds - time.monotonic(), _end)
+    end.daemon = True
+    end.start()
+    check_machine(arguments)
     # torch and Transformers take seconds to import: not for a wrong flag
     from benchmarks.gpu_parts.every import PARTS as EVERY
     from benchmarks.gpu_parts.report import Report, default_path
@@ -91,10 +95,6 @@ def main() -> None:
     report = Report(arguments.out or default_path(plan), plan, again)
     if report.replaced:
         print(f"what was there is of other code or another machine: it is {report.replaced} now", flush=True)
-    seconds = 60 * arguments.minutes
-    end = threading.Timer(BEGUN + seconds - time.monotonic(), _end, [report.path])
-    end.daemon = True
-    end.start()
     parts = [part for part in EVERY if part.name in arguments.parts]
     try:
         run_parts(parts, plan, report, Deadline(BEGUN, seconds - MARGIN), _say)
@@ -108,9 +108,9 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _end(path: Path) -> None:
+def _end() -> None:
     """The deadline, whatever is under way then: what was measured is on disk, and the rest is left to another call."""
-    print(f"the time is up; {path} has what was measured, and the same command goes on from there", flush=True)
+    _say("the time is up: what was measured is on disk, and the same command goes on from there")
     os._exit(0)
 
 
@@ -118,7 +118,7 @@ def _go_on_in_another_process(arguments: Namespace, path: Path) -> None:
     """Begin anew, as the same process, with the time that is left: after some errors a GPU computes no more in one."""
     left = arguments.minutes - (time.monotonic() - BEGUN) / 60
     if left < LEAST_MINUTES:
-        _end(path)
+        _end()
     _say("the device computes no more in this process: going on in another one")
     words = ["--device", arguments.device, "--minutes", f"{left:.3f}", "--out", str(path), "--parts", *arguments.parts]
     os.execv(sys.executable, [sys.executable, __file__, *words, *(["--tiny"] if arguments.tiny else [])])

@@ -102,14 +102,14 @@ def test_the_process_ends_in_time(tmp_path):
     begun = time.monotonic()
     done = run("--out", tmp_path / "out.json", "--minutes", "0.2")
     assert done.returncode == 0, done.stderr
-    assert time.monotonic() - begun < 12 + 10  # and a busy machine's time to begin and end a process
+    assert time.monotonic() - begun < 12 + 20  # and a busy machine's time to begin and end a process
     assert "not reached: growth" in done.stdout or "the time is up" in done.stdout
 
 
 def test_the_end_comes_whatever_is_under_way(monkeypatch, capsys):
     left = []
     monkeypatch.setattr(os, "_exit", left.append)
-    gpu._end(Path("out.json"))
+    gpu._end()
     assert left == [0] and "the same command goes on from there" in capsys.readouterr().out
 
 
@@ -137,12 +137,12 @@ def test_a_lost_device_goes_on_in_another_process(monkeypatch, tmp_path):
 def test_what_cannot_be_is_one_sentence(words, said, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["gpu.py", *words.split()])
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(UserError, match=said.replace("(", "\\(")):
-        gpu.parse_arguments()
+    with pytest.raises(UserError, match=said):
+        gpu.check_machine(gpu.parse_arguments())
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "einops", None)
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--tiny"])
     with pytest.raises(UserError, match="^there is no package einops here: install it; "):
-        gpu.parse_arguments()
+        gpu.check_machine(gpu.parse_arguments())
