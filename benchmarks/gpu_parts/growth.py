@@ -13,6 +13,7 @@ from benchmarks.measuring.memory import MIB
 from benchmarks.measuring.random_models import random_model
 from benchmarks.measuring.shapes import Shape
 from models.attention.decode.cache import LambdaCache
+from models.attention.prefill.choice import choose_backend
 from models.decode_graph import DecodeGraph
 from models.lambda_attention import LambdaConfig, lambda_attention
 from models.model_base import convert_model
@@ -42,12 +43,14 @@ def step_case(position: int) -> str:
 def measure_layer(plan: Plan, shape: Shape, length: int) -> Found:
     layer = shape.layer()
     layer.positions.begin_forward(1, length)
-    run = partial(lambda_attention, *shape.inputs(length, plan.device, plan.dtype), layer)
+    query, key, value = shape.inputs(length, plan.device, plan.dtype)
+    run = partial(lambda_attention, query, key, value, layer)
     timing = plan.accelerator.time(run, budget=plan.sizes.budget)
     output = shape.query_heads * shape.head_dim * length * plan.dtype.itemsize
     memory = plan.accelerator.memory_of(run, output)
     return {
         "tokens": length,
+        "backend": str(choose_backend(layer, query, value)),
         "seconds": timing.to_dict(),
         "nanoseconds_per_token": 1e9 * timing.median / length,
         "working_memory_mib": memory,

@@ -6,7 +6,8 @@ the share that this is of the device's own rate of matrix products.
 
 Backends encode positions and join the first tokens, which counts. "kernel" is what a fused kernel does for the window
 alone on tensors that are encoded already, "window" the whole way of a backend without first tokens, and "no positions"
-that without rotating: the differences are what first tokens with their merge, and what rotating takes.
+that without rotating: the differences are what first tokens with their join, and what rotating takes. "rotation" and
+"join" are these two by themselves, as backends with a fused kernel do them.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,13 +23,15 @@ from benchmarks.gpu_parts.case import Case, Found, Part
 from benchmarks.gpu_parts.sizes import Plan
 from benchmarks.measuring.accelerator import Accelerator
 from benchmarks.measuring.shapes import Shape
-from models.attention.compiled import compile_whole
+from models.attention.compiled import compile_whole, run_fused
+from models.attention.prefill.encoding import encode
+from models.attention.prefill.first_tokens import merge_into
 from models.attention.prefill.flex import band_mask
 from models.attention.settings import BACKENDS
 from models.lambda_attention import AttentionLayer, lambda_attention
 from utils.errors import UserError
 
-PRODUCTS, DENSE, ROTATION = "matrix products", "dense", "rotation"
+PRODUCTS, DENSE, ROTATION, JOIN = "matrix products", "dense", "rotation", "join"
 FLASH_KERNEL, FLEX_KERNEL = "kernel flash", "kernel flex"
 WINDOW, NO_POSITIONS = "window", "no positions"
 SECONDS, SECONDS_TO_COMPILE = 5.0, 20.0
@@ -102,7 +105,8 @@ def methods(shape: Shape, length: int) -> Iterator[Method]:
     for backend in backends:
         bare = partial(attend, backend=backend, first=False, rotated=False)
         yield Method(f"{backend}, {WINDOW}, {NO_POSITIONS}", bare, within, compiled=True)
-    yield Method(ROTATION, rotation, 0)
+    yield Method(ROTATION, rotation, 0, compiled=True)
+    yield Method(JOIN, join, 0, compiled=True)
     yield Method(FLEX_KERNEL, flex_kernel, within, compiled=True)
 
 
@@ -180,9 +184,17 @@ def _compiled_flex() -> Callable:
 def rotation(shape: Shape, tensors: Tensors) -> Callable[[], object]:
     """The encoding of queries and keys at their positions."""
     query, key, _ = tensors
-    positions = shape.layer().positions
-    positions.begin_forward(1, query.shape[2])
-    return lambda: (positions.at(query, 0), positions.at(key, 0))
+    layer = shape.layer()
+    layer.positions.begin_forward(1, query.shape[2])
+    return lambda: (encode(query, 0, layer), encode(key, 0, layer))
+
+
+def join(shape: Shape, tensors: Tensors) -> Callable[[], object]:
+    """The window's attention and that of the first tokens brought together by the log-sum-exps of their scores."""
+    query, layer = tensors[0].contiguous(), shape.layer()
+    outputs, output = (query, query.clone()), torch.empty_like(query)
+    log_sums = tuple(torch.randn(*query.shape[:-1], 1, device=query.device) for _ in outputs)
+    return partial(run_fused, merge_into, layer.fuses(query), output, outputs, log_sums)
 
 
 def attend(

@@ -69,6 +69,7 @@ def test_the_report_has_a_number_for_every_target(whole):
     stream = report["parts"]["stream"]["cases"]["chunks of 64 tokens, auto"]
     assert stream["tokens_per_second"] > 0 and 0 < stream["busy_share"] <= 1
     growth = report["parts"]["growth"]["cases"]
+    assert growth["a layer over 1,024 tokens"]["backend"].startswith("blockwise (")
     assert growth["a decoded token at 100"]["cache_mib"] == growth["a decoded token at 10,000"]["cache_mib"]
 
 

@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.gpu_parts import layer
-from benchmarks.gpu_parts.layer import attend, dense, flex_kernel, flops, measure, methods, rotation
+from benchmarks.gpu_parts.layer import attend, dense, flex_kernel, flops, join, measure, methods, rotation
 from benchmarks.gpu_parts.sizes import TINY, Plan
 from benchmarks.measuring.shapes import SMOLLM2
+from models.attention.prefill.first_tokens import merge_into
 from models.attention.settings import BACKENDS
 from models.lambda_attention import LambdaConfig, lambda_attention
 from utils.errors import UserError
@@ -46,6 +47,12 @@ def test_dense_is_dense_and_a_backend_is_the_whole_method(tensors):
     torch.testing.assert_close(dense(SHAPE, tensors)(), masked(tensors, distance() >= 0), **CLOSE)
     whole = lambda_attention(*tensors, SHAPE.layer(LambdaConfig(32, 4, 32, backend="blockwise")))
     torch.testing.assert_close(attend(SHAPE, tensors, "blockwise")(), whole, **CLOSE)
+    joined = join(SHAPE, tensors)
+    joined()
+    assert joined.args[0] is merge_into
+    torch.testing.assert_close(
+        joined.args[2], tensors[0], **CLOSE
+    )  # two that are the same are that, however they weigh
     query, key = rotation(SHAPE, tensors)()
     assert (query.shape, key.shape) == (tensors[0].shape, tensors[1].shape) and not torch.equal(query, tensors[0])
 
