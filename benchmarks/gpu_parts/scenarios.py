@@ -9,6 +9,7 @@ from torch import Tensor
 from benchmarks.measuring.filled_cache import filled_cache
 from models.attention.positions import AlibiPositions, RotaryPositions, mpt_slopes
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
+from utils.errors import UserError
 
 SPREAD = 3.0
 """Factor on random queries: single keys then weigh much, so that one too many or too few is no small error."""
@@ -38,10 +39,17 @@ class Scenario:
     exact: bool = False
 
     def layer(self, backend: str) -> AttentionLayer:
-        """The layer of this shape, with Llama's rotary frequencies or MPT's slopes."""
+        """The layer of this shape, with Llama's rotary frequencies or MPT's slopes.
+
+        Raises UserError where the backend refuses the configuration.
+        """
         inv_freq = 1e4 ** -(torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim)
         positions = AlibiPositions(mpt_slopes(self.query_heads)) if self.alibi else RotaryPositions(inv_freq)
-        return AttentionLayer(replace(self.config, backend=backend), positions, self.head_dim**-0.5)
+        try:
+            config = replace(self.config, backend=backend)
+        except ValueError as error:
+            raise UserError(str(error)) from None
+        return AttentionLayer(config, positions, self.head_dim**-0.5)
 
     def tensors(self, dtype: torch.dtype) -> list[Tensor]:
         """query, key and value `[B, H, n, d]` of the prompt, then key and value of what the cache holds; on the CPU."""

@@ -37,7 +37,7 @@ def command(*words, absent=()):
 
 def run(*words, absent=()):
     return subprocess.run(
-        command(*words, absent=absent), env=ENVIRONMENT, capture_output=True, text=True, cwd="/", timeout=300
+        command(*words, absent=absent), env=ENVIRONMENT, capture_output=True, text=True, cwd="/", timeout=600
     )
 
 

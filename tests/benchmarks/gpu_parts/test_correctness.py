@@ -14,6 +14,7 @@ from benchmarks.gpu_parts.sizes import FULL, Plan
 from models.attention.decode.cache import LambdaCache
 from models.attention.settings import BACKENDS
 from models.decode_graph import DecodeGraph
+from utils.errors import UserError
 
 SCENARIOS = {scenario.name: scenario for scenario in scenarios(32, 1100)}
 FLOAT32, BFLOAT16 = torch.float32, torch.bfloat16
@@ -109,6 +110,12 @@ def test_the_steps_begin_short_of_the_window_or_far_away():
         with torch.no_grad():
             cache = steps.cache(model, tokens)
         assert isinstance(cache, LambdaCache) and set(cache.layers[-1].seen) == {steps.start or 27}
+
+
+@pytest.mark.parametrize("name", ["a limit inside the window", "9/3 heads of 64"])
+def test_a_backend_that_cannot_do_it_refuses(name):
+    with pytest.raises(UserError, match="flash"):
+        compare(SCENARIOS[name], "flash", BFLOAT16, "cpu")
 
 
 def test_errors_are_shares_and_a_nan_passes_nothing():
