@@ -9,7 +9,7 @@ from torch import Tensor
 from models.attention import compiled
 from models.attention.config import AttentionLayer, LambdaConfig
 from models.attention.decode import fused_step
-from models.attention.decode.step import Heads, decode_step
+from models.attention.decode.step import Turn
 from models.attention.positions import AlibiPositions, RotaryPositions
 from models.attention.prefill import flex
 from models.attention.prefill.encoding import turn_pairs
@@ -42,6 +42,10 @@ def empty(*shape: int, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     return torch.empty(*shape, dtype=dtype, device=GPU)
 
 
+def floats(*shape: int) -> Tensor:
+    return empty(*shape, dtype=torch.float32)
+
+
 def by_token(batch: int, heads: int, rows: int, width: int) -> Tensor:
     """`[B, H, n, d]` as projections give it."""
     return empty(batch, rows, heads, width).transpose(1, 2)
@@ -56,7 +60,7 @@ def flex_kernels(shape, rows: int, before: int, alibi=False, limit=LOCAL, dtype=
         query = torch.empty_like(by_token(1, query_heads, rows, width), dtype=dtype)
         room = empty(2, 1, key_heads, rows + before + 5, width, dtype=dtype)[:, :, :, : rows + before]
         key, value = room.unbind()
-        slopes = empty(query_heads, dtype=torch.float32) if alibi else None
+        slopes = floats(query_heads) if alibi else None
         if alibi:
             object.__setattr__(positions, "slopes_on", lambda device: slopes)
         segment = Segment(query, 10_000, 10_000 - before, key, key, value, key[:, :, :FIRST], value[:, :, :FIRST], None)
@@ -97,7 +101,7 @@ def fused(function, *arguments):
 @pytest.mark.parametrize("into_window", [False, True])
 def test_a_rotation_is_one_kernel(interleaved, rotary_dim, into_window):
     def call():
-        x, tables = by_token(1, 9, 49_152, 64), empty(2, 49_152, rotary_dim // 2, dtype=torch.float32).unbind()
+        x, tables = by_token(1, 9, 49_152, 64), floats(2, 49_152, rotary_dim // 2).unbind()
         out = empty(1, 9, 49_152 + LOCAL, 64)[:, :, LOCAL:] if into_window else torch.empty_like(x)
         fused(turn_pairs, x, *tables, interleaved, None, out)
 
@@ -109,7 +113,7 @@ def test_a_rotation_is_one_kernel(interleaved, rotary_dim, into_window):
 @pytest.mark.parametrize("first", [10, 100])
 def test_weights_of_first_tokens_are_one_kernel(near, far, limit, first):
     def call():
-        products = [empty(1, 9, 49_152, first, dtype=torch.float32) if there else None for there in (near, far)]
+        products = [floats(1, 9, 49_152, first) if there else None for there in (near, far)]
         config = LambdaConfig(LOCAL, first, limit)
         fused(weigh_first_tokens, *products, None, 10_000, 49_152, config, torch.bfloat16)
 
@@ -124,7 +128,7 @@ def test_joining_is_one_kernel(parts, shape):
 
     def call():
         outputs = [by_token(1, heads, 49_152, width) for _ in range(parts)]
-        log_sums = [empty(1, heads, 49_152, 1, dtype=torch.float32) for _ in range(parts)]
+        log_sums = [floats(1, heads, 49_152, 1) for _ in range(parts)]
         fused(merge_into, by_token(1, heads, 70_000, width)[:, :, 1000:50_152], outputs, log_sums)
 
     (kernel,) = lowering.kernels_of(call)
@@ -135,29 +139,28 @@ STEPS = {"_enter": 3, "_weigh": 3, "_leave": 1}
 """The most kernels of each part of a static step."""
 
 
-@pytest.mark.parametrize("limit", [LOCAL, 2 * LOCAL])
+@pytest.mark.parametrize("keys_rest", [True, False])
 @pytest.mark.parametrize("shape", [SMOLLM2, LLAMA2_7B], ids=["SmolLM2", "Llama-2-7B"])
 @pytest.mark.parametrize("part", STEPS)
-def test_a_step_is_few_kernels(part, shape, limit):
+def test_a_step_is_few_kernels(part, shape, keys_rest):
     query_heads, key_heads, width = shape
-    positions = RotaryPositions(torch.ones(width // 2, dtype=torch.float64))
+    group = query_heads // key_heads
 
     def call():
-        heads = Heads(query_heads, key_heads, width, width**-0.5)
-        at = torch.zeros(1, dtype=torch.int64, device=GPU)
-        step = decode_step(LambdaConfig(LOCAL, FIRST, limit), positions.on(at.device), heads, at, LOCAL, FIRST)
-        first = empty(1, key_heads, query_heads // key_heads, width, dtype=torch.float32), *(
-            empty(2, 1, key_heads, FIRST, width).unbind()
-        )
-        rows = empty(1, key_heads, query_heads // key_heads, LOCAL)
+        first = (floats(1, key_heads, group, width), *empty(2, 1, key_heads, FIRST, width).unbind())
         if part == "_enter":
             query, key, value = (by_token(1, count, 1, width) for count in (query_heads, key_heads, key_heads))
-            rings = empty(2, 1, key_heads, LOCAL, width).unbind()
-            fused(fused_step._enter, query, key, value, *rings, step.slot, step.turn, heads.scale, False)
+            rings, slot = empty(2, 1, key_heads, LOCAL, width).unbind(), empty(1, dtype=torch.int64)
+            tables = floats(2, 1, 2 * query_heads + key_heads, 1, width).unbind()
+            turn = Turn(*tables, empty(width, dtype=torch.int64))
+            fused(fused_step._enter, query, key, value, *rings, slot, turn, width**-0.5, False)
         elif part == "_weigh":
-            fused(fused_step._weigh, rows, step.bias, first, step.first, False, torch.bfloat16)
+            scores, bias = empty(1, key_heads, group, LOCAL), floats(1, 1, 1, LOCAL + FIRST)
+            table = None if keys_rest else tuple(floats(2, 1, 1, FIRST, width // 2).unbind())
+            fused(fused_step._weigh, scores, bias, first, table, False, torch.bfloat16)
         else:
-            fused(fused_step._leave, first[0].bfloat16(), first[0][..., :FIRST], first, torch.bfloat16)
+            window, weights = empty(1, key_heads, group, width), floats(1, key_heads, group, FIRST)
+            fused(fused_step._leave, window, weights, first, torch.bfloat16)
 
     found = lowering.kernels_of(call)
     assert 1 <= len(found) <= STEPS[part], [kernel.name for kernel in found]
