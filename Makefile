@@ -6,7 +6,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup kernel sample test test-oldest test-newest test-next lint demo figures bench lock clean
+.PHONY: help setup kernel sample test test-oldest test-newest test-next test-sm90 lint demo figures bench lock clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -52,6 +52,10 @@ test-newest:  ## the same with the newest one of requirements.txt
 
 test-next:  ## the same with the newest Transformers there is, where that is beyond requirements.txt
 	tests/with_transformers.sh next
+
+# torch for the CPU, beside the Triton that its CUDA build has.
+test-sm90:  ## kernels compiled for an H100, and looked at, without one; in an environment of its own
+	tests/sm90/run.sh
 
 lint: $(STAMPS)/requirements-test  ## style: ruff, as pyproject.toml sets it
 	ruff check .

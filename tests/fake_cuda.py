@@ -22,9 +22,19 @@ GPU = "cuda:7"
 INSTEAD = {
     Tensor.copy_: torch.ops.aten.copy_,
     Tensor.contiguous: lambda x: x if x.is_contiguous() else x.clone(memory_format=torch.contiguous_format),
+    torch.tensor: lambda data, device: torch.empty(len(data), dtype=torch.int64, device=device),
     Tensor.__invert__: torch.ops.aten.bitwise_not,
 }
-UNLAUNCHED = ("empty", "new_empty", "empty_like", "empty_strided", "new_empty_strided", "detach", "promote_types")
+UNLAUNCHED = (
+    "_unsafe_view",
+    "empty",
+    "new_empty",
+    "empty_like",
+    "empty_strided",
+    "new_empty_strided",
+    "detach",
+    "promote_types",
+)
 
 _MODE = FakeTensorMode(allow_non_fake_inputs=True)  # one for all tests: what caches keep belongs to it
 
@@ -60,7 +70,7 @@ class _WithoutBindings(TorchFunctionMode):
 
 
 def _view(x: Tensor, index) -> Tensor:
-    """The part of x at an index of slices, integers, None and an ellipsis."""
+    """The part of x at an index of slices, integers, one tensor of integers, None and an ellipsis."""
     index, dim = index if isinstance(index, tuple) else (index,), 0
     for at, part in enumerate(index):
         if part is None:
@@ -69,6 +79,8 @@ def _view(x: Tensor, index) -> Tensor:
             dim = x.dim() - sum(after is not None for after in index[at + 1 :])
         elif isinstance(part, slice):
             x, dim = torch.ops.aten.slice(x, dim, part.start, part.stop, part.step or 1), dim + 1
+        elif isinstance(part, Tensor):
+            x, dim = x.index_select(dim, part), dim + 1
         else:
             x = x.select(dim, part)
     return x

@@ -41,7 +41,7 @@ def run_fused(function: Callable, fuse: bool, *args: Any) -> Any:
     Tensors are `[B, ..., rows, width]` or `[rows, width]`, or smaller: all sizes but B and rows are those of the model,
     and compiled for. A kernel that did not know them would divide by them at every element, and twice as many be made.
     """
-    if not fuse:
+    if not fuse or torch.compiler.is_compiling():  # within a graph that takes it as a part
         return function(*args)
     if function not in _FUSED:
         _FUSED[function] = compile_whole(function)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..config import AttentionLayer, LambdaConfig
 from ..positions import PositionEncoding
 from .cache import LambdaLayer
+from .fused_step import attend_fused
 from .step import DecodeStep, Heads, decode_step
 
 HOST_BLOCK = 1024
@@ -30,6 +31,8 @@ def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer,
         step = _step_of_newest(query, key, layer, past)
     else:
         past.stepped = True
+        if layer.fuses(query):
+            return attend_fused(query, key, value, layer, past)
     near, far, turned = step.encode(query, key)
     past.write(key if layer.config.caps_window else turned, value, step.slot)
     return _attend(query, near, far, layer, past, step)
