@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .attention.config import LambdaConfig, TopK
     from .attention.decode.cache import LambdaCache
-    from .decode_graph import DecodeGraph
+    from .decode_graph import CapturedSteps, DecodeGraph
     from .gpt_j import convert_gpt_j_model
     from .gpt_neox import convert_gpt_neox_model
     from .llama import convert_llama_model
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "CapturedSteps",
     "DecodeGraph",
     "LambdaCache",
     "LambdaConfig",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "CapturedSteps": "decode_graph",
     "DecodeGraph": "decode_graph",
     "LambdaCache": "attention.decode.cache",
     "LambdaConfig": "attention.config",

@@ -12,6 +12,7 @@ import transformers
 from accelerate import dispatch_model
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GgufConfig
 from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from models.assumptions import (
@@ -23,6 +24,7 @@ from models.assumptions import (
     LAYER_TYPES,
     OLDEST,
     OUTPUT_CACHE,
+    POSITION_IDS,
     POSITION_TABLES,
     ROPE,
     ROTARY,
@@ -32,12 +34,13 @@ from models.assumptions import (
     WRAPPED_FORWARD,
     cache_name,
     cache_of,
+    forward_names,
     with_cache,
 )
 from models.attention.config import LambdaConfig
 from models.attention.decode.cache import LambdaCache, LambdaLayer
 from models.attention.positions import AlibiPositions
-from models.decode_graph import DecodeGraph
+from models.decode_graph import CapturedSteps, DecodeGraph
 from models.loading.vanilla import position_table_length
 from models.model_base import FAMILIES, convert_model, extend_vanilla_positions, supported_model_types
 from models.scoring.nll_scorer import NllScorer
@@ -314,6 +317,21 @@ def test_configurations_name_what_happens_to_logits(model_type, name):
 )
 def test_configurations_name_the_pretraining_length(model_type, name):
     assert getattr(tiny_config(model_type), name) == PRETRAINING_LENGTH
+
+
+@pytest.mark.parametrize("model_type", supported_model_types())
+def test_single_tokens_of_generate_go_through_the_models_own_forward_by_name(model_type):
+    """Which `CapturedSteps` stands in for: it finds tokens, cache and padding among named arguments."""
+    model = convert_model(tiny_model(model_type), LambdaConfig(8, 2, 8))
+    steps = CapturedSteps(model)
+    with steps:
+        model.generate(tiny_input_ids(2, 9), max_new_tokens=5, do_sample=False, eos_token_id=None)
+    assert steps.taken == 4 and OUTPUT_CACHE in CausalLMOutputWithPast.__dataclass_fields__
+
+
+@pytest.mark.parametrize("model_type", supported_model_types())
+def test_base_models_take_positions_but_for_mpt(model_type):
+    assert (POSITION_IDS in forward_names(tiny_model(model_type).base_model)) == (model_type != "mpt")
 
 
 def test_accelerates_hooks_keep_the_forward_that_they_wrap():

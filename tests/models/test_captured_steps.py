@@ -107,8 +107,8 @@ def test_a_prompt_of_one_column_that_is_padding_is_no_step():
     mask = torch.ones(2, 9, dtype=torch.int64)
     mask[1, -1] = 0
     with torch.no_grad(), steps:
-        model(tiny_input_ids(2, 8), **{OUTPUT_CACHE: cache})
-        model(tiny_input_ids(2, 1), attention_mask=mask, **{OUTPUT_CACHE: cache})
+        model(input_ids=tiny_input_ids(2, 8), **{OUTPUT_CACHE: cache})
+        model(input_ids=tiny_input_ids(2, 1), attention_mask=mask, **{OUTPUT_CACHE: cache})
     assert steps.taken == 0 and cache.layers[0].seen == [9, 8]
 
 

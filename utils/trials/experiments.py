@@ -10,8 +10,9 @@ samples.jsonl  one JSON object a line, in any order; `index` is the example's, `
                why it failed
 
 eval_downstream_tasks, one line per example, all of one `task`: `id`, `prompt_sha256`, `length` of the prompt in tokens,
-`depth` of the answer in it from 0 to 1 or null, `output`, `targets` (list of texts), `score` from 0 to 1, `seconds`,
-`memory_bytes`. Where `error` is a sentence, `score` is null, and only `index`, `id` and `task` need be there besides.
+`shared_tokens` of these that were read for another prompt, `depth` of the answer in it from 0 to 1 or null, `output`,
+`targets` (list of texts), `score` from 0 to 1, `seconds`, `memory_bytes`. Where `error` is a sentence, `score` is null,
+and only `index`, `id` and `task` need be there besides.
 results.json counts the lines as `examples` and names the `metric`.
 
 eval_generation, one line per document and `position` (in tokens) that it reaches past, `parts` lines for a document:

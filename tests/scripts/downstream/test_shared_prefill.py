@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from models.attention.config import LambdaConfig, TopK
+from models.get_model import ModelSpec
 from models.model_base import convert_model, extend_vanilla_positions
 from scripts.downstream.runner import TaskRunner
-from scripts.downstream.shared_prefill import branching_point, common_length
+from scripts.downstream.shared_prefill import branching_point, common_length, reason_to_read_alone
+from scripts.harness.model import RunnableModel
+from scripts.harness.model_arguments import ModelPlan
 from tests.scripts.downstream.test_runner import example, options, runner
 from tests.tiny_models import tiny_input_ids, tiny_model
 
@@ -142,11 +145,21 @@ def wrong_shape(*_):
     raise ValueError("no such shape")
 
 
-def test_top_k_is_refused_by_the_reader_of_parts():
-    """What follows a shared beginning would differ: the last token of each forward attends to more tokens."""
-    model = convert_model(tiny_model(), LambdaConfig(16, 4, 16, top_k=TopK(4, 9)))
-    alone, shared = (counted(model, [[0], [1]], shares) for shares in (False, True))
-    assert alone.read != shared.read  # `reason_to_read_alone` is why no script comes here
+@pytest.mark.parametrize(
+    "model_type, attention, synced, words",
+    [
+        ("llama", CONFIG, False, None),
+        ("llama", LambdaConfig(16, 4, 16, triangle_offset=0.5), False, None),
+        ("mpt", None, False, None),
+        ("llama", CONFIG, True, "under ZeRO-3"),
+        ("llama", LambdaConfig(16, 4, 16, top_k=TopK(4, 9)), False, "--top_k_attention"),
+        ("gpt2", None, False, "the cache of gpt2 may be of another kind"),
+    ],
+)
+def test_why_prompts_are_read_alone(model_type, attention, synced, words):
+    model = RunnableModel(tiny_model(model_type), tokenizer=None, identity={}, lambda_attention=None)
+    reason = reason_to_read_alone(model, ModelPlan(ModelSpec("tiny"), attention), synced)
+    assert (reason is None) if words is None else (words in reason)
 
 
 def test_common_length():

@@ -132,11 +132,14 @@ def test_padding_pushes_the_last_columns_out_of_a_row():
 
 
 def test_a_layer_moves_into_the_memory_of_another():
-    model = convert_model(tiny_model(), CONFIG)
-    long, short, plain = (filled(model, LambdaCache(CONFIG, 2), tokens) for tokens in (70, 5, 5))
+    config = LambdaConfig(100, 3, 100)
+    model = convert_model(tiny_model(), config)
+    long, short, plain = (filled(model, LambdaCache(config, 2), tokens) for tokens in (170, 5, 5))
     for own, other in zip(long.layers, short.layers):
         memory = [own.tensors()[name].fill_(float("nan")) for name in BOUNDED_TENSORS]
+        assert memory[0].shape[-2] > other.keys.shape[-2], "there must be room that nothing moves into"
         other.move(memory)
         assert all(other.tensors()[name] is place for name, place in zip(BOUNDED_TENSORS, memory))
+        assert not any(place.isnan().any() for place in memory)
     rest = tiny_input_ids(2, 12, seed=3)
     torch.testing.assert_close(read_on(model, rest, short), read_on(model, rest, plain), rtol=0, atol=1e-5)
