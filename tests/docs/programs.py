@@ -1,4 +1,4 @@
-"""python, deepspeed and torchrun as the pages call them, in one process that has imported the heavy libraries already.
+"""python, deepspeed, torchrun and srun as the pages call them, in one process with the heavy libraries imported.
 
     python tests/docs/programs.py SOCKET
 
@@ -10,6 +10,7 @@ parsers; two ranks at most are started.
 
 import argparse
 import contextlib
+import itertools
 import json
 import os
 import runpy
@@ -18,7 +19,9 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import deepspeed
@@ -49,6 +52,8 @@ PRELOADED = (
     PreTrainedTokenizerFast,
 )
 MOST_RANKS = 2
+Variables = Callable[[int, int, str], dict[str, Any]]
+"""By rank, number of ranks and a free port, the variables that a launcher sets."""
 MESSAGE_BYTES = 200_000
 PACKAGES = ".venv/lib/python3.11/site-packages"
 
@@ -79,8 +84,7 @@ def handle(connection: socket.socket) -> None:
     os.environ.clear()
     os.environ.update(call["environment"])
     try:
-        ranks, words = read_launcher(call["program"], call["arguments"])
-        status = run_ranks(ranks, words)
+        status = run_ranks(*read_launcher(call["program"], call["arguments"]))
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
     except BaseException:
@@ -91,19 +95,44 @@ def handle(connection: socket.socket) -> None:
     os._exit(0)
 
 
-def read_launcher(program: str, words: list[str]) -> tuple[int, list[str]]:
-    """How many ranks a launcher is to start (python: 0), and the script with its arguments."""
+def read_launcher(program: str, words: list[str]) -> tuple[int, list[str], Variables]:
+    """How many ranks a launcher is to start (python: 0), the script with its arguments, and what ranks are told."""
     if program == "deepspeed":
         found = parse_deepspeed(words)
         assert found.hostfile == "/job/hostfile" or Path(found.hostfile).exists(), f"no {found.hostfile}"
-        return min(MOST_RANKS, max(1, found.num_gpus)), [found.user_script, *found.user_args]
+        return min(MOST_RANKS, max(1, found.num_gpus)), [found.user_script, *found.user_args], of_torch
     if program == "torchrun":
         found = torch.distributed.run.get_args_parser().parse_args(words)
-        return min(MOST_RANKS, int(found.nproc_per_node)), [found.training_script, *found.training_script_args]
-    return 0, words
+        return (
+            min(MOST_RANKS, int(found.nproc_per_node)),
+            [found.training_script, *found.training_script_args],
+            of_torch,
+        )
+    if program == "srun":
+        task = list(itertools.dropwhile(is_flag, words))
+        return (MOST_RANKS, task[1:], of_slurm) if task[0] == "python" else read_launcher(task[0], task[1:])
+    return 0, words, of_torch
 
 
-def run_ranks(ranks: int, words: list[str]) -> int:
+def is_flag(word: str) -> bool:
+    """Whether it is a flag of srun, which the pages write as --name=value."""
+    assert not word.startswith("-") or "=" in word, word
+    return word.startswith("--")
+
+
+def of_torch(rank: int, ranks: int, port: str) -> dict[str, Any]:
+    """What torchrun and deepspeed tell a rank."""
+    world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    return world | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+
+
+def of_slurm(rank: int, ranks: int, port: str) -> dict[str, Any]:
+    """What srun tells a task."""
+    step = {"SLURM_STEP_ID": 0, "SLURM_STEP_NUM_TASKS": ranks, "SLURM_STEP_NODELIST": "localhost"}
+    return step | {"SLURM_JOB_ID": port, "SLURM_PROCID": rank, "SLURM_LOCALID": rank}
+
+
+def run_ranks(ranks: int, words: list[str], told: Variables) -> int:
     """The exit status of the first process that fails, or 0; the others are then ended."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -113,9 +142,7 @@ def run_ranks(ranks: int, words: list[str]) -> int:
         child = os.fork()
         if child == 0:
             if ranks:
-                world = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
-                os.environ |= {name: str(value) for name, value in world.items()}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+                os.environ |= {name: str(value) for name, value in told(rank, ranks, port).items()}
             os._exit(run_python(words))
         children.append(child)
     while children:

@@ -42,6 +42,8 @@ NO_PARSER = ("scripts/prepare_sample.py",)
 OF_OTHER_PROGRAMS = {
     "--num_gpus": "deepspeed",
     "--hostfile": "deepspeed",
+    "--node_rank": "torchrun",
+    "--ntasks": "srun",
     "--all": "benchmarks/stream_200m.sh",
     "--url": "models/get_llama2/download_llama2.sh",
     "--sizes": "models/get_llama2/download_llama2.sh",

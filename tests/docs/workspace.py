@@ -40,6 +40,11 @@ CHAT_TEMPLATE = (
     "{% for message in messages %}<s>{{ message.role }}: {{ message.content }}</s>{% endfor %}"
     "{% if add_generation_prompt %}<s>assistant: {% endif %}"
 )
+BATCH = """#!/bin/bash
+export SLURM_JOB_ID=1 SLURM_NNODES=2 SLURM_NTASKS=16 SLURM_JOB_NODELIST=localhost SLURM_PROCID=0 SLURM_LOCALID=0
+exec bash -euo pipefail "$@"
+"""
+"""sbatch on a cluster that has nothing else to do."""
 DOWNLOAD = "models/get_llama2/download_llama2.sh"
 QASPER_PAPER = {
     "title": "On sinks",
@@ -171,8 +176,9 @@ def _write_venv(folder: Path) -> None:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin" / "activate").write_text('export PATH="$PWD/.venv/bin:$PATH"\n')
     call = f"#!{sys.executable} -IS\n" + (HERE / "call.py").read_text()
-    for program in ("python", "python3", "deepspeed", "torchrun"):
+    for program in ("python", "python3", "deepspeed", "torchrun", "srun"):
         _write_program(folder / "bin" / program, call)
+    _write_program(folder / "bin" / "sbatch", BATCH)
     for program, reason in NOT_RUN.items():
         _write_program(folder / "bin" / program, f"#!/bin/bash\ncat <<'END'\nnot run: {program} ({reason})\nEND\n")
     words = random.Random(0)

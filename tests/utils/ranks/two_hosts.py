@@ -130,6 +130,7 @@ def reached_by_ssh(hosts, folder: Path) -> Iterator[dict[str, str]]:
     (folder / "ssh_config").write_text(
         f"Port {SSH_PORT}\nUser root\nBatchMode yes\nIdentitiesOnly yes\nIdentityFile {folder}/user_key\n"
         f"UserKnownHostsFile {folder}/known_hosts\nGlobalKnownHostsFile none\nStrictHostKeyChecking yes\n"
+        "ServerAliveInterval 5\n"
     )
     (folder / "bin").mkdir()
     (folder / "bin" / "ssh").write_text(f'#!/bin/sh\nexec {path_of("ssh")} -F {folder}/ssh_config "$@"\n')
