@@ -8,8 +8,9 @@ documents that two of them have, or that are missing in between, are refused. --
 a log dir of its own.
 
 Columns: `length` is the longest prompt or text, or the position, in tokens; `n` counts examples with a result,
-`failed` those without one; `score` is of the metric named: the task's score, BLEU or ROUGE (all from 0 to 1), or NLL in
-nats per token. ± is one standard error, over examples; a score that is a proportion has Wilson's interval instead.
+`failed` those without one; `score` is of the metric named: the task's score (from 0 to 1, of 100 with --percent),
+BLEU or ROUGE (from 0 to 1), or NLL in nats per token. ± is one standard error, over examples; a score that is a
+proportion has Wilson's interval instead.
 """
 
 import sys
@@ -28,6 +29,7 @@ from scripts.combining.tables import Record
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from utils.program import run_main
+from utils.text_tables import PERCENT, SHARE
 from utils.trials.experiments import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
 from utils.trials.summary import summarise_nll, summarise_task
 
@@ -79,8 +81,16 @@ def _record(
 def _task_rows(trial: JoinedTrial) -> list[Record]:
     found = summarise_task(trial.samples)
     n, metric = found["examples"] - found["failed"], trial.first.results.get("metric", "score")
-    score = found["score"], found["standard_error"], found["failed"], found["interval"]
-    return [_record(found["task"], metric, found["length"], n, *score)]
+    scale = PERCENT if trial.first.arguments.get("percent") else SHARE
+    score, error, *interval = (
+        number and scale.factor * number
+        for number in (found["score"], found["standard_error"], *(found["interval"] or ()))
+    )
+    return [
+        _record(
+            found["task"], metric + scale.words, found["length"], n, score, error, found["failed"], interval or None
+        )
+    ]
 
 
 def _generation_rows(trial: JoinedTrial) -> list[Record]:

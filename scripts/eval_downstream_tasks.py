@@ -11,11 +11,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.arguments import Truncation
 from scripts.downstream import SCRIPT
-from scripts.downstream.arguments import TaskPlan, add_task_arguments
+from scripts.downstream.arguments import TaskPlan, add_task_arguments, published_flags
 from scripts.generation.arguments import Generation, add_generation_arguments
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
+from scripts.harness.protocol import add_protocol_arguments
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
@@ -29,6 +30,11 @@ def parse_arguments() -> Namespace:
     add_task_arguments(parser)
     add_generation_arguments(parser, max_generation_length=None)
     add_prefill_arguments(parser)
+    add_protocol_arguments(
+        parser,
+        published_flags,
+        "with --percent, answers as long as published and, of RULER, 500 examples, of pass keys, --nominal_length",
+    )
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 

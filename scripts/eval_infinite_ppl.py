@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from data.arguments import CorpusPlan, add_data_arguments
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
+from scripts.harness.protocol import add_protocol_arguments
 from scripts.streaming import SCRIPT
 from scripts.streaming.arguments import StreamPlan, add_stream_arguments
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
@@ -28,6 +29,8 @@ def parse_arguments() -> Namespace:
         parser, seed=0, seed_help="draw the order of the documents from it, anew each pass over them (default: 0)"
     )
     add_stream_arguments(parser)
+    separator = {"document_separator": "none"}
+    add_protocol_arguments(parser, lambda arguments: separator, "with --document_separator none")
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 

@@ -13,6 +13,7 @@ from data.arguments import CorpusPlan, Truncation, add_data_arguments, add_docum
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
+from scripts.harness.protocol import add_protocol_arguments
 from scripts.perplexity import SCRIPT
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
@@ -27,6 +28,10 @@ def parse_arguments() -> Namespace:
     add_data_arguments(parser)
     add_document_arguments(parser)
     add_prefill_arguments(parser)
+    parser.add_argument_group("results").add_argument(
+        "--document_mean", action="store_true", help="besides the NLL of all tokens, the mean of the documents' NLL"
+    )
+    add_protocol_arguments(parser, lambda arguments: {"document_mean": True}, "with --document_mean")
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 
@@ -44,6 +49,7 @@ def main() -> None:
         truncation=plan_of(Truncation, flags),
         batch_size=flags["batch_size"],
         reading=plan_of(PrefillPlan, flags),
+        document_mean=flags["document_mean"],
     )
     run(experiment, run_plan(flags))
 

@@ -1,6 +1,7 @@
 """Tables as lines of text. A row is its cells; a str in its place is a rule, with words in it or none."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import zip_longest
 
 Row = list[str]
@@ -38,12 +39,24 @@ def _column_widths(rows: Sequence[Row | str]) -> list[int]:
     return [max(len(cell) for cell in column) for column in columns]
 
 
-def format_spread(value: float, error: float | None, interval: Sequence[float] | None, digits: int = 4) -> str:
+@dataclass(frozen=True)
+class Scale:
+    """How numbers from 0 to 1 are shown: times a factor, with so many digits, and with words behind their name."""
+
+    factor: int
+    digits: int
+    words: str
+
+
+SHARE, PERCENT = Scale(1, 4, ""), Scale(100, 2, " (of 100)")
+
+
+def format_spread(value: float, error: float | None, interval: Sequence[float] | None, scale: Scale = SHARE) -> str:
     """The value with its 95 % interval, or else with its standard error, as far as they are known."""
+    shown = [f"{scale.factor * one:.{scale.digits}f}" for one in (value, error or 0.0, *(interval or ()))]
     if interval is not None:
-        low, high = interval
-        return f"{value:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{value:.{digits}f}" + ("" if error is None else f" ± {error:.{digits}f}")
+        return f"{shown[0]} [{shown[2]}, {shown[3]}]"
+    return shown[0] + ("" if error is None else f" ± {shown[1]}")
 
 
 def format_number(value: float | None) -> str:

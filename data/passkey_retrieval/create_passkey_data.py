@@ -34,6 +34,9 @@ def parse_arguments() -> argparse.Namespace:
         "--num-samples", type=whole_number(1), default=200, metavar="N", help="prompts to write (default: %(default)s)"
     )
     parser.add_argument("--first-half", action="store_true", help="hide the key in the first half of the noise only")
+    parser.add_argument(
+        "--nominal-length", action="store_true", help="prompts as long as the published generator makes them for that"
+    )
     parser.add_argument("--seed", type=whole_number(0), default=0, metavar="N", help="default: %(default)s")
     return parser.parse_args()
 
@@ -58,6 +61,7 @@ def main() -> None:
         seed=arguments.seed,
         num_samples=arguments.num_samples,
         first_half=arguments.first_half,
+        nominal_length=arguments.nominal_length,
     )
     examples = list(open_examples(TASK, request))
     lines = [

@@ -27,11 +27,12 @@ class Draft:
 class Recipe:
     """One example at any size: `draft(units)` has that many units of filler, the same ones every time it is called.
 
-    most: how many units there are, None for no end.
+    most: how many units there are, None for no end. fixed: how many are taken whatever the length; None fills it.
     """
 
     draft: Callable[[int], Draft]
     most: int | None = None
+    fixed: int | None = None
 
 
 class GeneratedExamples:
@@ -51,14 +52,7 @@ class GeneratedExamples:
 
     def __getitem__(self, index: int) -> Example:
         recipe, name = self._recipe(index), self._request.name
-        try:
-            units = most_units(lambda units: self._count(recipe.draft(units).prompt), self._most_tokens(), recipe.most)
-        except TooLong as error:
-            raise UserError(
-                f"--{self._request.length_flag} {self._length} is too short for --dataset {name}: "
-                f"without any filler its prompt has {error.tokens} tokens already"
-                f"{f', and {self._answer} are left for the answer' if self._answer else ''}"
-            ) from None
+        units = self._units(recipe) if recipe.fixed is None else recipe.fixed
         draft = recipe.draft(units)
         return Example(
             index=index,
@@ -70,9 +64,18 @@ class GeneratedExamples:
             depth=None if draft.needle is None else depth_of(draft.needle, draft.prompt.context),
         )
 
-    def _most_tokens(self) -> int:
-        """Of a prompt, as `count` counts them."""
-        return self._length - self._answer + (self._request.beginning if self._answer else 0)
+    def _units(self, recipe: Recipe) -> int:
+        """As many as fit. Raises UserError where not even none does."""
+        # What the tokenizer adds before a text counts as RULER counts, where the answer does.
+        most = self._length - self._answer + (self._request.beginning if self._answer else 0)
+        try:
+            return most_units(lambda units: self._count(recipe.draft(units).prompt), most, recipe.most)
+        except TooLong as error:
+            raise UserError(
+                f"--{self._request.length_flag} {self._length} is too short for --dataset {self._request.name}: "
+                f"without any filler its prompt has {error.tokens} tokens already"
+                f"{f', and {self._answer} are left for the answer' if self._answer else ''}"
+            ) from None
 
 
 def generator(request: TaskRequest, index: int, purpose: str = "") -> random.Random:

@@ -3,8 +3,8 @@
 --dataset_dir is a copy of github.com/google-deepmind/narrativeqa: documents.csv, qaps.csv and, from its
 download_stories.sh, tmp/DOCUMENT_ID.content. --dataset_group summaries asks about the summaries in
 third_party/wikipedia/summaries.csv instead. Questions about stories that are not there are left out.
-`narrative_qa` is asked in the dialogue format of Llama 2, `narrative_qa_plain` in plain text. (The published code tells
-the model that the story is a scientific article; this one does not.)
+`narrative_qa` is asked in the dialogue format of Llama 2, `narrative_qa_plain` in plain text. The published code tells
+the model that the story is a scientific article; this one does not, unless the published protocol is asked for.
 """
 
 import csv
@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from data.sources.text import decode, reading
+from data.tasks import qasper
 from data.tasks.question_answering import MAX_GENERATION_LENGTH, STOP, question_prompt, tagged_f1
 from data.tasks.task import Example, Task, TaskRequest
 from utils.errors import UserError
@@ -34,6 +35,7 @@ class NarrativeQA:
     def __init__(self, request: TaskRequest) -> None:
         """Raises UserError."""
         self._name, split = request.name, _split(request)
+        self._instruction = qasper.INSTRUCTION if request.published else INSTRUCTION
         self._folder = request.need_files(f"{DOCUMENTS} and {QUESTIONS} (github.com/google-deepmind/narrativeqa)")
         self._summaries = None
         if _group(request) == "summaries":
@@ -59,7 +61,7 @@ class NarrativeQA:
 
     def __getitem__(self, index: int) -> Example:
         line, row = self._rows[index]
-        prompt = question_prompt(INSTRUCTION, self._text(row["document_id"]), row["question"].strip())
+        prompt = question_prompt(self._instruction, self._text(row["document_id"]), row["question"].strip())
         targets = list(dict.fromkeys((row["answer1"].strip(), row["answer2"].strip())))
         return Example(index, f"{row['document_id']}:{line}", self._name, prompt, targets)
 

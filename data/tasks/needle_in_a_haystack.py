@@ -73,4 +73,5 @@ TASK = Task(
     max_generation_length=128,
     options=("num_samples", "depths", "needles", "haystack"),
     generates=True,
+    published=None,  # those are a judge's
 )

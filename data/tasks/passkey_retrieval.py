@@ -12,7 +12,7 @@ from typing import Any
 from data.metrics.containment import first_line, first_number
 from data.tasks.checking import pick_text
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, depth_of, generator
-from data.tasks.hiding import hide, noise
+from data.tasks.hiding import NOISE, hide, noise
 from data.tasks.json_lines import JsonLines
 from data.tasks.prompt import Prompt
 from data.tasks.task import Example, Examples, Task, TaskRequest
@@ -27,6 +27,9 @@ QUESTION = " What is the pass key?"
 ANSWER = " The pass key is "
 """With its space, as published: most tokenizers make it a token of its own, and the digits come in the first tokens."""
 LARGEST_KEY = 9_999_999
+INSTRUCTION_TOKENS = 2
+"""What the published generator takes for the tokens of the instruction: the fields of a tokenizer's answer."""
+FEWEST_ROUNDS = 2
 FILE = "test.jsonl"
 
 
@@ -35,17 +38,20 @@ def build(request: TaskRequest) -> Examples:
     if request.dataset_dir is None:
         request.refuse(["dataset_group"], f"--dataset {request.name} without --dataset_dir")
         return generate(request)
-    request.refuse(["num_samples", "depths", "first_half"], "the files of --dataset_dir")
+    request.refuse(["num_samples", "depths", "first_half", "nominal_length"], "the files of --dataset_dir")
     return PasskeyFile(request)
 
 
 def generate(request: TaskRequest) -> GeneratedExamples:
     """Prompts filled to within one sentence of the noise. The key is between two rounds of it, as published.
 
-    It is in the first half of the rounds where `first_half` is asked for. Raises UserError.
+    It is in the first half of the rounds where `first_half` is asked for. With `nominal_length` the prompts have as
+    many rounds as the published generator gives them: they may be longer than the length. Raises UserError.
     """
     if request.first_half and request.depths:
         raise UserError("--first_half contradicts --depths: give one of them")
+
+    fixed = nominal_rounds(request) * len(NOISE) if request.nominal_length else None
 
     def recipe(index: int) -> Recipe:
         numbers = generator(request, index)
@@ -54,9 +60,21 @@ def generate(request: TaskRequest) -> GeneratedExamples:
             place = request.depths[index % len(request.depths)]
         else:
             place = numbers.random() * (0.5 if request.first_half else 1)
-        return Recipe(lambda sentences: _draft(key, place, sentences))
+        return Recipe(lambda sentences: _draft(key, place, sentences), fixed=fixed)
 
     return GeneratedExamples(request, recipe)
+
+
+def nominal_rounds(request: TaskRequest) -> int:
+    """Rounds of noise in a prompt by the published generator's count of its length. Raises UserError for too few."""
+    _, length = request.need_length()
+    of_round, of_key = (
+        request.text_tokens(text) + request.beginning for text in (" ".join(NOISE), KEY_SENTENCE.format(key="{KEY}"))
+    )
+    rounds = (length - of_key - INSTRUCTION_TOKENS) // of_round
+    if rounds < FEWEST_ROUNDS:
+        raise UserError(f"--{request.length_flag} {length} is too short: the noise would have less than two rounds")
+    return rounds
 
 
 def passkey_prompt(text: str) -> Prompt:
@@ -125,6 +143,7 @@ TASK = Task(
     metric_name="accuracy",
     max_generation_length=16,
     stop=("\n",),
-    options=("dataset_dir", "dataset_group", "num_samples", "depths", "first_half"),
+    options=("dataset_dir", "dataset_group", "num_samples", "depths", "first_half", "nominal_length"),
     generates=True,
+    published={"nominal_length": True, "max_generation_length": 7},
 )

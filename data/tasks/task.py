@@ -17,17 +17,17 @@ are. What a task cannot honour is refused.
 To add a task, write a function from a TaskRequest to Examples, make a Task of it, and name that in the registry.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from data.tasks.prompt import Prompt, TokenCounter
 from utils.errors import UserError
 
 Metric = Callable[[str, Sequence[str]], float]
 Components = Callable[[str, Sequence[str]], dict[str, float]]
-ALWAYS_LEGAL = ("name", "count", "count_text", "beginning", "length", "length_flag", "seed")
+ALWAYS_LEGAL = ("name", "count", "count_text", "beginning", "length", "length_flag", "seed", "published")
 NUM_SAMPLES = 100
 
 
@@ -68,7 +68,8 @@ class TaskRequest:
     how many tokens in `count` the tokenizer adds before the text.
     num_samples: how many examples are generated (None: 100). depths: where answers are put, in turn (None: the task's
     own choice). needles: how many facts are hidden. haystack: the corpus that they are hidden in.
-    first_half: a pass key is hidden in the first half of the text only.
+    first_half: a pass key is hidden in the first half of the text only. nominal_length: the length of its prompt is as
+    the published generator counts. published: prompts have the published wording where another is better.
     """
 
     name: str
@@ -86,6 +87,8 @@ class TaskRequest:
     needles: int | None = None
     haystack: str | None = None
     first_half: bool = False
+    nominal_length: bool = False
+    published: bool = False
 
     @property
     def samples(self) -> int:
@@ -102,7 +105,7 @@ class TaskRequest:
 
     def refuse(self, flags: Sequence[str], whom: str) -> None:
         """Raise a UserError if one of these flags is given, which mean nothing to `whom`."""
-        defaults = {field.name: field.default for field in fields(self)}
+        defaults = {option.name: option.default for option in fields(self)}
         for flag in flags:
             value = getattr(self, flag)
             if value != defaults[flag]:
@@ -134,7 +137,8 @@ class Task:
     examples is then that of the numbers' means. None where it is the mean of the examples' scores.
     max_generation_length: tokens that an answer needs. options: the fields of TaskRequest that it honours, besides
     those that are always legal. structured: its prompts are structured ones even without --structured_prompt.
-    generates: its prompts can be made without files, for any tokenizer and length.
+    generates: its prompts can be made without files, for any tokenizer and length. published: flags of the protocol of
+    its published numbers, None where there are none; besides, its answers are `max_generation_length` long at most.
     """
 
     name: str
@@ -147,6 +151,7 @@ class Task:
     structured: bool = False
     generates: bool = False
     components: Components | None = None
+    published: Mapping[str, Any] | None = field(default_factory=dict)
 
 
 class Selection:
@@ -171,7 +176,7 @@ def open_examples(
     task: Task, request: TaskRequest, start_data_from: int = 0, max_data_num: int | None = None
 ) -> Selection:
     """Examples `start_data_from`, ... of a task, at most `max_data_num` (None: all the rest). Raises UserError."""
-    illegal = [field.name for field in fields(request) if field.name not in (*ALWAYS_LEGAL, *task.options)]
+    illegal = [option.name for option in fields(request) if option.name not in (*ALWAYS_LEGAL, *task.options)]
     request.refuse(illegal, f"--dataset {task.name}")
     _check(request)
     examples = task.build(request)

@@ -92,7 +92,7 @@ def _task_results(trial: Trial, joined: JoinedTrial) -> Results:
 
     plan = plan_of(TaskPlan, joined.first.arguments)
     metric = get_task(plan.dataset, plan.dataset_group).metric_name
-    return summarise(Journal(trial), metric, plan.evaluate_metrics, _totals(joined)["device"])
+    return summarise(Journal(trial), metric, plan, _totals(joined)["device"])
 
 
 def _generation_results(trial: Trial, joined: JoinedTrial) -> Results:
@@ -117,7 +117,7 @@ def _nll_results(trial: Trial, joined: JoinedTrial) -> Results:
     length = max(len(array["count"]) for array in arrays)
     sums = {name: sum(np.pad(array[name], (0, length - len(array[name]))) for array in arrays) for name in SUMS}
     trial.replace_arrays(NllStatistics(sums).arrays() | {"state": np.array(json.dumps(state))})
-    return summarise(NllJournal(trial), totals["device"])
+    return summarise(NllJournal(trial), totals["device"], bool(joined.first.arguments.get("document_mean")))
 
 
 RESULTS_OF: dict[str, Callable[[Trial, JoinedTrial], Results]] = {

@@ -1,12 +1,13 @@
 """Flags of the script for downstream tasks."""
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data.arguments import add_document_arguments, add_selection_arguments
 from utils.arguments import HarnessParser, finite_number, whole_number
+from utils.errors import UserError
 
 if TYPE_CHECKING:
     from data.tasks.prompt import PromptEncoder
@@ -20,7 +21,8 @@ LEFT_OF_PROMPTS = "left drops the beginning-of-sequence token with the rest, as 
 class TaskPlan:
     """Which task, which of its examples, and how they are put to the model.
 
-    dataset to first_half: as in `data.tasks.task.TaskRequest`. structured_prompt, apply_chat_template: the format of
+    dataset to nominal_length: as in `data.tasks.task.TaskRequest`. percent: scores are shown from 0 to 100. protocol:
+    "published" has prompts in the published wording. structured_prompt, apply_chat_template: the format of
     prompts. runtime_truncation: the model reads only the last so many tokens of one, None for all of them.
     evaluate_metrics: whether BLEU and ROUGE are computed besides the score. silent: examples are not shown.
     no_shared_prefill: each prompt is read from its start.
@@ -38,6 +40,9 @@ class TaskPlan:
     needles: int | None = None
     haystack: str | None = None
     first_half: bool = False
+    nominal_length: bool = False
+    percent: bool = False
+    protocol: str | None = None
     structured_prompt: bool = False
     apply_chat_template: bool = False
     runtime_truncation: int | None = None
@@ -73,6 +78,12 @@ def add_task_arguments(parser: HarnessParser) -> None:
     group.add_argument("--needles", type=whole_number(1), metavar="N", help="how many facts are hidden (default: 1)")
     group.add_argument("--haystack", metavar="NAME", help="corpus that needles are hidden in (default: the task's own)")
     group.add_argument("--first_half", action="store_true", help="hide a pass key in the first half of the text only")
+    group.add_argument(
+        "--nominal_length",
+        action="store_true",
+        help="a pass key's prompt is as long as the published generator makes it for --max_length, or a little longer",
+    )
+    group.add_argument("--percent", action="store_true", help="scores from 0 to 100 where they are shown")
     group.add_argument("--structured_prompt", action="store_true", help="prompts in Llama 2's dialogue format")
     group.add_argument(
         "--apply_chat_template", action="store_true", help="prompts in the tokenizer's own chat template"
@@ -113,7 +124,26 @@ def task_request(plan: TaskPlan, length: int | None, encoder: "PromptEncoder") -
         needles=plan.needles,
         haystack=plan.haystack,
         first_half=plan.first_half,
+        nominal_length=plan.nominal_length,
+        published=plan.protocol is not None,
     )
+
+
+def published_flags(arguments: Namespace) -> dict[str, Any]:
+    """What the published protocol of a task fixes. Raises UserError where it has none."""
+    from data.tasks.registry import get_task
+
+    task = get_task(arguments.dataset, arguments.dataset_group)
+    if task.published is None:
+        raise UserError(f"--protocol published has no meaning for --dataset {task.name}: it has no published numbers")
+    if "haystack" in task.options and not (arguments.haystack or "").endswith(".json"):
+        raise UserError(
+            f"--protocol published for --dataset {task.name} needs --haystack, RULER's own PaulGrahamEssays.json"
+        )
+    flags = {"percent": True, "max_generation_length": task.max_generation_length, **task.published}
+    if arguments.dataset_dir is not None:
+        flags.pop("nominal_length", None)  # files are as long as they are
+    return flags
 
 
 def _share(text: str) -> float:

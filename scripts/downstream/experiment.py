@@ -75,9 +75,10 @@ class Downstream(Experiment):
     def make_runner(
         self, task: Task, encoder: PromptEncoder, generator: Generator, model: RunnableModel, shares: bool
     ) -> TaskRunner:
-        """Prompts cut as the flags say."""
+        """Prompts cut as the flags say; those of a nominal length are whole, as they may be longer."""
         last, known = self.task.runtime_truncation, model.vocab_size
-        return TaskRunner(task, encoder, generator, self.truncation, last, vocab_size=known, shares=shares)
+        truncation = Truncation() if self.task.nominal_length else self.truncation
+        return TaskRunner(task, encoder, generator, truncation, last, vocab_size=known, shares=shares)
 
     def describe(self, results: Results) -> str:
         return describe(results)
@@ -158,7 +159,7 @@ class Answering(DocumentWork):
 
     def results(self) -> Results:
         device = describe_device(self.runtime.device)
-        return summarise(self.journal, self.task.metric_name, self.plan.evaluate_metrics, device)
+        return summarise(self.journal, self.task.metric_name, self.plan, device)
 
 
 def outcome_of(line: dict[str, Any]) -> str:

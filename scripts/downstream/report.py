@@ -3,21 +3,25 @@
 from typing import Any
 
 from data.text_metrics import METRICS
+from scripts.downstream.arguments import TaskPlan
 from scripts.harness.journal import Journal
-from utils.text_tables import format_spread
+from utils.text_tables import PERCENT, SHARE, format_spread
 from utils.trials.summary import summarise_task
 
 
-def summarise(journal: Journal, metric: str, evaluate_metrics: bool, device: str) -> dict[str, Any]:
+def summarise(journal: Journal, metric: str, plan: TaskPlan, device: str) -> dict[str, Any]:
     """The content of results.json. The score is 0 to 1, its standard error or interval over the examples.
 
-    metric: the name of the score. evaluate_metrics: whether BLEU and ROUGE are computed as well.
+    metric: the name of the score. With --percent, `percent` holds what the score is of 100.
     """
     lines = sorted(journal.lines, key=lambda line: line["index"])
+    summary = summarise_task(lines)
+    score = summary["score"]
     return {
-        **summarise_task(lines),
+        **summary,
         "metric": metric,
-        **(_text_metrics(lines) if evaluate_metrics else {}),
+        **({"percent": score and 100 * score} if plan.percent else {}),
+        **(_text_metrics(lines) if plan.evaluate_metrics else {}),
         **_prefill(lines),
         "seconds": journal.seconds,
         "peak_memory_bytes": journal.peak_memory,
@@ -43,10 +47,11 @@ def _text_metrics(lines: list[dict[str, Any]]) -> dict[str, Any]:
 def describe(results: dict[str, Any]) -> str:
     """The results in words."""
     spread = results["standard_error"], results.get("interval")
-    score = "-" if results["score"] is None else format_spread(results["score"], *spread)
+    scale = PERCENT if "percent" in results else SHARE
+    score = "-" if results["score"] is None else format_spread(results["score"], *spread, scale)
     failed = f", {results['failed']} failed" if results["failed"] else ""
     lines = [
-        f"{results['task']}: {results['metric']} {score} over {results['examples']} examples{failed}, "
+        f"{results['task']}: {results['metric']}{scale.words} {score} over {results['examples']} examples{failed}, "
         f"prompts of up to {results['length'] or 0:,} tokens"
     ]
     names = [name for name in METRICS if results.get(name) is not None]

@@ -26,13 +26,14 @@ from utils.trials.trial import Trial
 
 @dataclass(frozen=True)
 class Perplexity(Experiment):
-    """The NLL of a model over a corpus, by position."""
+    """The NLL of a model over a corpus, by position. document_mean: see `report.summarise`."""
 
     model: ModelPlan
     corpus: CorpusPlan
     truncation: Truncation
     batch_size: int
     reading: PrefillPlan
+    document_mean: bool = False
 
     script = SCRIPT
 
@@ -92,7 +93,7 @@ class Scoring(DocumentWork):
 
     def results(self) -> Results:
         check_text_reaches_past_global_branch(self.journal, self.plan.model.attention)
-        return summarise(self.journal, describe_device(self.runtime.device))
+        return summarise(self.journal, describe_device(self.runtime.device), self.plan.document_mean)
 
 
 def check_text_reaches_past_global_branch(journal: NllJournal, attention: LambdaConfig | None) -> None:

@@ -8,13 +8,17 @@ from utils.text_tables import format_number
 from utils.trials.nll_by_position import BUCKET_SIZE, perplexity
 
 
-def summarise(journal: NllJournal, device: str) -> dict[str, Any]:
-    """The content of results.json. NLL in nats per token, bits per UTF-8 byte of the scored text."""
+def summarise(journal: NllJournal, device: str, document_mean: bool = False) -> dict[str, Any]:
+    """The content of results.json. NLL in nats per token, bits per UTF-8 byte of the scored text.
+
+    document_mean: whether it has the mean of the documents' NLL besides, each document counting once.
+    """
     statistics = journal.statistics
     text_bytes = sum(sample["bytes"] for sample in journal.samples)
     nll = statistics.mean()
     return {
         "nll": nll,
+        **({"document_nll": _document_mean(journal)} if document_mean else {}),
         "perplexity": perplexity(nll),
         "bits_per_byte": statistics.total / math.log(2) / text_bytes if text_bytes else None,
         "tokens": statistics.tokens,
@@ -41,13 +45,22 @@ def describe(results: dict[str, Any]) -> str:
             "the last row), so rows differ in text as well"
         )
     lines += [
-        f"nll {results['nll']:.4f} nats/token | perplexity {format_number(results['perplexity'])} | "
+        f"nll {results['nll']:.4f} nats/token{_shown_mean(results)} | "
+        f"perplexity {format_number(results['perplexity'])} | "
         f"{format_number(results['bits_per_byte'])} bits/byte | {results['tokens']:,} tokens of "
         f"{results['documents']} documents",
         f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | "
         f"peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | {results['device']}",
     ]
     return "\n".join(lines)
+
+
+def _document_mean(journal: NllJournal) -> float:
+    return sum(sample["nll"] for sample in journal.samples) / len(journal.samples)
+
+
+def _shown_mean(results: dict[str, Any]) -> str:
+    return f", mean of documents {results['document_nll']:.4f}" if "document_nll" in results else ""
 
 
 def _row(bucket: dict[str, Any]) -> str:

@@ -103,6 +103,12 @@ def test_six_of_six_are_not_certain(records, tmp_path):
     assert shown_rows([record])[2][7] == "1.0000 [0.6097, 1.0000]"
 
 
+def test_scores_of_100(records, tmp_path):
+    [record] = records(trials.write_task_trial(tmp_path / "a", [1, 0.5, 0], percent=True))
+    assert (record["metric"], record["score"]) == ("accuracy (of 100)", 50.0)
+    assert record["score_standard_error"] == pytest.approx(100 * 0.5 / 3**0.5)
+
+
 def test_nll_is_averaged_over_tokens_and_its_error_taken_over_documents(records, tmp_path):
     draw = np.random.default_rng(0)
     documents = [draw.normal(mean, 0.1, size=100) for mean in draw.normal(3, 0.5, size=60)]

@@ -146,6 +146,24 @@ def test_a_constant_answer_scores_where_it_is_the_target(flags, tiny_tokenizer_d
     assert f"1.00 for '{key}.', wanted ['{key}']" in out and "accuracy 0.2000" in out
 
 
+def test_the_published_protocol(flags, tiny_tokenizer_dir, tmp_path, capsys):
+    """Its flags are recorded, and its prompts, which may be longer than --max_length, are whole."""
+    flags = flags[: flags.index("--max_generation_length")]
+    encoder = PromptEncoder(AutoTokenizer.from_pretrained(tiny_tokenizer_dir))
+    name = "passkey_retrieval"
+    request = TaskRequest(name, **encoder.counts(), length=700, num_samples=SAMPLES, nominal_length=True)
+    expected = list(open_examples(get_task(name), request))
+    model = ("--model", "constant_model", "--tokenizer_path", tiny_tokenizer_dir)
+    answer = ("--constant_answer", expected[2].targets[0][:1])
+    run_here(*flags, *model, *answer, "--protocol", "published", "--log_dir", tmp_path)
+    assert [line["length"] for line in samples(tmp_path)] == [example.length for example in expected]
+    recorded = json.loads((tmp_path / "config.json").read_text())["arguments"]
+    fixed = {"protocol": "published", "percent": True, "nominal_length": True, "max_generation_length": 7}
+    assert {flag: recorded[flag] for flag in fixed} == fixed
+    assert results(tmp_path)["percent"] == 100 * results(tmp_path)["score"] == 0
+    assert "accuracy (of 100) 0.00 [0.00, 43.45] over 5 examples" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "method", [(), LAMBDA, (*LAMBDA, *TOP_K, "--offload_middle")], ids=["vanilla", "lambda", "top-k"]
 )
@@ -166,7 +184,7 @@ def test_truncation_to_exactly_so_many_tokens(side, length, unequal, tiny_llama_
     assert any(len(ids) <= length for ids in whole) and any(len(ids) > length for ids in whole)
     for ids, found in zip(whole, cut, strict=True):
         assert len(found) == min(length, len(ids))
-        begin = {"left": 0, "right": len(found), "center": (len(found) + 1) // 2}[side]
+        begin = {"left": 0, "right": len(found), "center": len(found) // 2}[side]
         assert found[:begin] == ids[:begin] and found[begin:] == ids[len(ids) - (len(found) - begin) :]
 
 
@@ -254,8 +272,8 @@ def test_chat_template_and_structured_prompt(flags, tiny_llama_dir, tiny_tokeniz
         run_here(*chat, "--structured_prompt", "--log_dir", tmp_path / "2")
     in_template, structured = map(tokenizer.decode, prompts)
     assert in_template.startswith("<s>user: There is an important info")
-    assert in_template.endswith("What is the pass key?</s><s>assistant: The pass key is")
-    assert "[INST] <<SYS>>" in structured and structured.endswith("[/INST] \n The pass key is")
+    assert in_template.endswith("What is the pass key?</s><s>assistant:  The pass key is "), "as RULER writes an answer"
+    assert "[INST] <<SYS>>" in structured and structured.endswith("[/INST] \n The pass key is ")
     assert len(prompts[0]) <= 700 and len(prompts[1]) <= 700
     with pytest.raises(UserError, match="--structured_prompt contradicts --apply_chat_template"):
         run_here(*chat, "--structured_prompt", "--apply_chat_template", "--log_dir", tmp_path / "3")

@@ -143,6 +143,15 @@ def test_what_a_trial_leaves(flags, tmp_path, capsys):
     assert len(samples(tmp_path)) == 3
 
 
+def test_the_published_mean_counts_each_document_once(flags, tiny_llama_dir, texts, tmp_path, capsys):
+    run_here(*flags, "--protocol", "published", "--log_dir", tmp_path)
+    nlls = nll_by_hand(tiny_llama_dir, texts, 120)
+    expected = np.mean([nll.mean() for nll in nlls])
+    assert results(tmp_path)["document_nll"] == pytest.approx(expected, abs=1e-6)
+    assert results(tmp_path)["nll"] == pytest.approx(np.concatenate(nlls).mean(), abs=1e-6)
+    assert f"nats/token, mean of documents {expected:.4f} | " in capsys.readouterr().out
+
+
 def test_long_positions_average_fewer_documents_and_it_says_so(tiny_llama_dir, tmp_path, capsys):
     texts = write_texts(tmp_path / "texts", (20, 600))
     run_here("--model", tiny_llama_dir, "--dataset", texts, "--log_dir", tmp_path / "log")

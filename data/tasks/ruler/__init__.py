@@ -2,3 +2,6 @@
 
 A task more is a `Task` named "ruler/..." in one of these files, added to `data.tasks.registry.TASKS`.
 """
+
+PUBLISHED = {"num_samples": 500}
+"""Flags of the protocol of RULER's published numbers."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from data.metrics.containment import string_match_all
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, generator
 from data.tasks.prompt import Prompt
+from data.tasks.ruler import PUBLISHED
 from data.tasks.task import Task, TaskRequest
 from data.tasks.words import all_words
 
@@ -126,6 +127,7 @@ COMMON = Task(
     max_generation_length=COMMON_ANSWER,
     options=("num_samples",),
     generates=True,
+    published=PUBLISHED,
 )
 FREQUENT = Task(
     name="ruler/fwe",
@@ -135,4 +137,5 @@ FREQUENT = Task(
     max_generation_length=FREQUENT_ANSWER,
     options=("num_samples",),
     generates=True,
+    published=PUBLISHED,
 )

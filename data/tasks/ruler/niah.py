@@ -14,6 +14,7 @@ from data.tasks.generated import Draft, GeneratedExamples, Recipe, generator
 from data.tasks.hiding import hide, noise, open_haystack
 from data.tasks.needle_in_a_haystack import HAYSTACK, and_list
 from data.tasks.prompt import Prompt
+from data.tasks.ruler import PUBLISHED
 from data.tasks.task import Task, TaskRequest
 from data.tasks.words import DRAWERS, draw
 
@@ -124,6 +125,7 @@ def task(variant: str) -> Task:
         max_generation_length=MAX_GENERATION_LENGTH,
         options=options,
         generates=True,
+        published=PUBLISHED,
     )
 
 

@@ -16,6 +16,7 @@ from data.sources.text import json_type, parse_json, reading
 from data.tasks.checking import pick_as, pick_text, pick_texts
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, generator
 from data.tasks.prompt import Prompt
+from data.tasks.ruler import PUBLISHED
 from data.tasks.task import Task, TaskRequest
 from utils.errors import UserError
 
@@ -148,6 +149,7 @@ TASKS = [
         metric_name="string_match_part",
         max_generation_length=MAX_GENERATION_LENGTH,
         options=("num_samples", "dataset_dir"),
+        published=PUBLISHED,
     )
     for variant in VARIANTS
 ]

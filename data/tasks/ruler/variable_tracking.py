@@ -10,6 +10,7 @@ from data.metrics.containment import string_match_all
 from data.tasks.generated import Draft, GeneratedExamples, Recipe, TooLong, generator, most_units
 from data.tasks.hiding import NOISE, hide, noise
 from data.tasks.prompt import Prompt
+from data.tasks.ruler import PUBLISHED
 from data.tasks.task import Task, TaskRequest
 
 HOPS = 4
@@ -77,4 +78,5 @@ TASK = Task(
     max_generation_length=MAX_GENERATION_LENGTH,
     options=("num_samples",),
     generates=True,
+    published=PUBLISHED,
 )

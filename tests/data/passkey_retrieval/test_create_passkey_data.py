@@ -5,9 +5,11 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tokenizers.processors import TemplateProcessing
 
 from data.passkey_retrieval.create_passkey_data import main
 from data.tasks.passkey_retrieval import TASK
@@ -162,6 +164,25 @@ def test_published_file(tmp_path):
     system = "You are a helpful, concise and honest assistant."
     assert structured.startswith(f"[INST] <<SYS>> \n {system} <</SYS>> \n There is an important")
     assert structured.endswith(" What is the pass key? Do not provide any explanation. [/INST] \n The pass key is ")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_nominal_lengths_are_those_of_the_published_generator(begun):
+    """Which takes 2 for the tokens of the instruction, none for the question, and a beginning token in each round."""
+    tokenizer = tiny_tokenizer()
+    if begun:
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    request = TaskRequest(TASK.name, **PromptEncoder(tokenizer).counts(), length=LENGTH, nominal_length=True)
+    key = "The pass key is {KEY}. Remember it. {KEY} is the pass key."
+    of_noise, of_key = (len(tokenizer(text)["input_ids"]) for text in (NOISE, key))
+    rounds = (LENGTH - of_key - 2) // of_noise
+    for example in open_examples(TASK, request):
+        assert example.prompt.context.count(NOISE) == rounds and 0 <= example.depth < 1
+        assert example.length == len(tokenizer(example.prompt.text())["input_ids"])
+    with pytest.raises(UserError, match="--max_length 100 is too short: the noise would have less than two rounds"):
+        open_examples(TASK, replace(request, length=100))
+    with pytest.raises(UserError, match="--nominal_length means nothing to the files of --dataset_dir"):
+        open_file(FOLDER, nominal_length=True)
 
 
 def test_depths_and_halves():

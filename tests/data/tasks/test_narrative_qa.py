@@ -52,6 +52,9 @@ def test_stories(repository):
     assert [example.targets for example in examples] == [["Ann.", "Ann Lee"], ["Yes"], ["Because,\nof it", "So"]]
     assert " Question: Who, then? Please highlight" in examples[0].prompt.tail
     assert "scientific" not in examples[0].prompt.text()
+    published = open_narrative_qa(repository, published=True)[0].prompt
+    assert published.head.startswith("You are given a scientific article and a question."), "as the published code asks"
+    assert (published.context, published.tail) == (examples[0].prompt.context, examples[0].prompt.tail)
     (train,) = open_narrative_qa(repository, "narrative_qa_plain", split="train")
     assert train.targets == ["A thing"]
 
