@@ -135,7 +135,7 @@ def test_joining_is_one_kernel(parts, shape):
     assert kernel.stack == 0
 
 
-STEPS = {"_enter": 3, "_weigh": 3, "_leave": 1}
+STEPS = {"_enter": 2, "_weigh": 3, "_leave": 1}
 """The most kernels of each part of a static step."""
 
 
@@ -149,11 +149,10 @@ def test_a_step_is_few_kernels(part, shape, keys_rest):
     def call():
         first = (floats(1, key_heads, group, width), *empty(2, 1, key_heads, FIRST, width).unbind())
         if part == "_enter":
-            query, key, value = (by_token(1, count, 1, width) for count in (query_heads, key_heads, key_heads))
-            rings, slot = empty(2, 1, key_heads, LOCAL, width).unbind(), empty(1, dtype=torch.int64)
+            query, key = (by_token(1, count, 1, width) for count in (query_heads, key_heads))
             tables = floats(2, 1, 2 * query_heads + key_heads, 1, width).unbind()
             turn = Turn(*tables, empty(width, dtype=torch.int64))
-            fused(fused_step._enter, query, key, value, *rings, slot, turn, width**-0.5, False)
+            fused(fused_step._enter, query, key, turn, width**-0.5)
         elif part == "_weigh":
             scores, bias = empty(1, key_heads, group, LOCAL), floats(1, 1, 1, LOCAL + FIRST)
             table = None if keys_rest else tuple(floats(2, 1, 1, FIRST, width // 2).unbind())

@@ -8,8 +8,9 @@ env=.venv-sm90 torch=2.13.0 triton=3.7.1
 if [[ ! -e $env/whole ]]; then
     rm -rf "$env" && "${PYTHON:-python3}" -m venv "$env"
     pip=("$env/bin/python" -m pip install --quiet --disable-pip-version-check)
-    "${pip[@]}" --extra-index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu" numpy einops pytest \
-        "$(sed -nE 's/^(transformers==.*)$/\1/p' requirements.lock)"
+    wanted=(numpy einops pytest "$(sed -nE 's/^(transformers==.*)$/\1/p' requirements.lock)")
+    "${pip[@]}" "torch==$torch+cpu" || "${pip[@]}" --index-url https://download.pytorch.org/whl/cpu "torch==$torch+cpu"
+    "${pip[@]}" "${wanted[@]}"
     "${pip[@]}" --no-deps "triton==$triton"
     mapfile -t flags < <("$env/bin/python" -c "
 from torch.utils.cpp_extension import include_paths, library_paths

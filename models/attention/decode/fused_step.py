@@ -18,10 +18,9 @@ from .step import Turn
 def attend_fused(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer) -> Tensor:
     """`one_token.attend_one` while `past.step` is there, of a configuration that leaves the middle alone."""
     step, interleaved = past.step, getattr(layer.positions, "interleaved", False)
-    rings = past.keys, past.values
-    keep_raw = layer.config.caps_window
-    near, far = run_fused(_enter, True, query, key, value, *rings, step.slot, step.turn, step.heads.scale, keep_raw)
-    keys, values = rings[0].narrow(2, 0, step.slots), rings[1].narrow(2, 0, step.slots)
+    near, far, turned = run_fused(_enter, True, query, key, step.turn, step.heads.scale)
+    past.write(key if layer.config.caps_window else turned, value, step.slot)  # compiled it would copy the rings
+    keys, values = past.keys.narrow(2, 0, step.slots), past.values.narrow(2, 0, step.slots)
     if step.window is not None:
         encoded = torch.empty_like(keys)
         run_fused(turn_pairs, True, keys, *step.window, interleaved, None, encoded)
@@ -35,30 +34,17 @@ def attend_fused(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLaye
     return output.reshape(query.shape[0], step.heads.query, 1, -1)
 
 
-def _enter(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    ring_keys: Tensor,
-    ring_values: Tensor,
-    slot: Tensor,
-    turn: Turn | None,
-    scale: float,
-    keep_raw: bool,
-) -> tuple[Tensor, Tensor]:
-    """Write one token per row into the ring; the scaled query as the window and, in float32, the first tokens feel it.
+def _enter(query: Tensor, key: Tensor, turn: Turn | None, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The scaled query as the window and, in float32, as the first tokens feel it, and the key at its position.
 
-    query `[B, Hq, 1, d]`, key and value `[B, Hkv, 1, d]`. keep_raw: the ring has keys as projected.
+    query `[B, Hq, 1, d]`, key `[B, Hkv, 1, d]`.
     """
     if turn is None:
-        near, far, turned = query * scale, query * scale, key
-    else:
-        heads = query.shape[1]
-        near, far = (_turned(query, turn, slice(first, first + heads)) for first in (0, heads))
-        turned = _turned(key, turn, slice(2 * heads, None))
-    for ring, new in ((ring_keys, key if keep_raw else turned), (ring_values, value)):
-        ring.scatter_(2, slot.view(-1, 1, 1, 1).expand(new.shape), new.to(ring.dtype))
-    return near.to(query.dtype), far.float()
+        near = query * scale
+        return near, near.float(), key
+    heads = query.shape[1]
+    near, far = (_turned(query, turn, slice(first, first + heads)) for first in (0, heads))
+    return near.to(query.dtype), far, _turned(key, turn, slice(2 * heads, None)).to(key.dtype)
 
 
 def _turned(x: Tensor, turn: Turn, heads: slice) -> Tensor:
@@ -79,23 +65,16 @@ def _weigh(
     first: float32 queries `[B, Hkv, g, d]`, keys and values `[B, Hkv, S, d]`. table: where these keys are felt, None
     where they rest. dtype: that of the window's weights; the others are float32.
     """
-    slots = scores.shape[-1]
-    scores = scores.float() + bias[..., :slots]
-    highest = scores.amax(-1, keepdim=True)
-    if first is None:
-        weights = (scores - highest).exp()
-        return (weights / weights.sum(-1, keepdim=True)).to(dtype), None
-    query, keys, _ = first
-    keys = keys.float()
-    if table is not None:
-        encoded = torch.empty_like(keys)
-        turn_pairs(keys, *table, interleaved, None, encoded)
-        keys = encoded
-    others = (query.unsqueeze(-2) * keys.unsqueeze(2)).sum(-1) + bias[..., slots:]
-    highest = torch.maximum(highest, others.amax(-1, keepdim=True))
-    weights, others = (scores - highest).exp(), (others - highest).exp()
-    total = weights.sum(-1, keepdim=True) + others.sum(-1, keepdim=True)
-    return (weights / total).to(dtype), others / total
+    slots, scores = scores.shape[-1], scores.float()
+    if first is not None:
+        query, keys = first[0], first[1].float()
+        if table is not None:
+            encoded = torch.empty_like(keys)
+            turn_pairs(keys, *table, interleaved, None, encoded)
+            keys = encoded
+        scores = torch.cat((scores, (query.unsqueeze(-2) * keys.unsqueeze(2)).sum(-1)), -1)
+    weights = (scores + bias).softmax(-1)
+    return weights[..., :slots].to(dtype), None if first is None else weights[..., slots:]
 
 
 def _leave(

@@ -81,17 +81,17 @@ def launches(alibi: bool = False, shape: tuple[int, int, int] = (9, 3, 64), **co
 @pytest.mark.parametrize(
     ("case", "most"),
     [
-        ({}, 5),
-        ({"alibi": True}, 5),
-        ({"limit_distance": 8192}, 5),
-        ({"limit_distance": None, "sink_positions": "cache"}, 5),
-        ({"limit_distance": 1000}, 6),
+        ({}, 7),
+        ({"alibi": True}, 7),
+        ({"limit_distance": 8192}, 7),
+        ({"limit_distance": None, "sink_positions": "cache"}, 7),
+        ({"limit_distance": 1000}, 8),
         ({"compiled": False}, 20),
-        ({"shape": (32, 32, 128)}, 5),
+        ({"shape": (32, 32, 128)}, 7),
     ],
 )
 def test_a_layer_launches_little_besides_its_two_products(case, most):
-    """It was 20 to 26, and 46 before the steps were static."""
+    """It was 20 to 26. Of the seven one is two kernels and one three, as `make test-sm90` holds."""
     launched = launches(**case)
     assert len(launched) <= most, launched
     assert launched.count("bmm") == (4 if case.get("compiled") is False else 2)
