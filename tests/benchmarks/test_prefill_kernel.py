@@ -12,7 +12,9 @@ from benchmarks.alternatives.lambda_mask import lambda_mask
 from benchmarks.alternatives.published import published_attention
 from benchmarks.measuring.shapes import SMOLLM2
 from benchmarks.measuring.timing import Timing
+from models.attention.prefill import choice
 from models.lambda_attention import lambda_attention
+from tests.fake_cuda import GPU, fake_cuda
 from utils.errors import UserError
 
 SHAPE = replace(SMOLLM2, local_branch=64, global_branch=5)
@@ -92,3 +94,13 @@ def test_nothing_that_fits_is_one_sentence(monkeypatch):
     monkeypatch.setattr("sys.argv", ["prefill_kernel.py", "--lengths", "128", "--shapes", "smollm2"])
     with pytest.raises(UserError, match="^--lengths 128: "):
         prefill_kernel.main()
+
+
+def test_each_backend_of_a_gpu_that_can_attend_is_measured(monkeypatch):
+    monkeypatch.setattr(choice, "lacks_flash", lambda device, dtype: "half precision" if dtype.itemsize > 2 else None)
+    for dtype, names in ((torch.bfloat16, ("flash", "flex", "blockwise")), (torch.float32, ("flex", "blockwise"))):
+        with fake_cuda():
+            tensors = [torch.empty(1, heads, 80, 64, dtype=dtype, device=GPU) for heads in (9, 3, 3)]
+            found = prefill_kernel._by_backend(SHAPE, *tensors)
+        assert list(found) == [f"Λ-attention, {name}" for name in names]
+    assert prefill_kernel._by_backend(SHAPE, *SHAPE.inputs(80, "cpu", torch.float32)) == {}
