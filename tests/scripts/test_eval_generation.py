@@ -279,9 +279,11 @@ def test_two_ranks(config, flags, tmp_path):
     flags = (*flags, *LAMBDA, "--model", tmp_path / "model")
     run_here(*flags, "--log_dir", tmp_path / "one")
     sharded = ("--deepspeed_config", ROOT / "configs" / config) if config else ()
-    run = run_script(SCRIPT, *flags, *sharded, "--log_dir", tmp_path / "two", ranks=2)
+    chunks = ("--prefill_chunk", 13)  # a rank without a text must read as many as the other
+    run = run_script(SCRIPT, *flags, *sharded, *chunks, "--log_dir", tmp_path / "two", ranks=2)
     assert run.returncode == 0, run.stdout + run.stderr
     assert samples(tmp_path / "two") == samples(tmp_path / "one")
+    assert "longer texts in chunks of 13 tokens" in run.stdout
     assert len({line["generated"] for line in samples(tmp_path / "one")}) > 2
 
 
