@@ -12,13 +12,13 @@ import pytest
 from tests.scripts.running import free_port
 
 RANK = Path(__file__).with_name("rank.py")
-TIMEOUT = 6
+TIMEOUT = 8
 
 
 class Job:
     """Ranks that have joined, `roles[rank]` each; they are ended with the test."""
 
-    def __init__(self, folder, roles, timeout=TIMEOUT, world_size=None):
+    def __init__(self, folder, roles, timeout=TIMEOUT, world_size=None, started=None):
         self.folder, port = folder, free_port()
         self.ranks = []
         for rank, role in enumerate(roles):
@@ -26,7 +26,8 @@ class Job:
             world |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
             environment = os.environ | {name: str(value) for name, value in world.items()}
             with open(folder / f"out{rank}", "w") as out, open(folder / f"err{rank}", "w") as err:
-                command = [sys.executable, RANK, str(timeout), role, str(folder / "log.txt")]
+                started = len(roles) if started is None else started
+                command = [sys.executable, RANK, str(timeout), role, folder, str(started)]
                 self.ranks.append(subprocess.Popen(command, env=environment, stdout=out, stderr=err))
 
     def wait_for(self, word):
@@ -91,7 +92,7 @@ def test_a_rank_that_is_killed_ends_those_that_listen_at_once_with_one_sentence(
 
 
 def test_ranks_that_are_all_stopped_and_go_on_are_not_lost(start):
-    job = start("answers", "12")
+    job = start("answers", str(2.0 * TIMEOUT))
     job.wait_for("joined")
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for rank in job.ranks:
@@ -101,15 +102,15 @@ def test_ranks_that_are_all_stopped_and_go_on_are_not_lost(start):
 
 
 def test_a_rank_that_does_not_come_is_named(start):
-    job = start("answers", "answers", timeout=20, world_size=4)
+    job = start("answers", "answers", timeout=10, world_size=4)
     assert job.ranks[0].wait(60) == 2
-    assert job.said()[0].startswith("error: ranks 2 and 3 of 4 did not come within --rank_timeout 20 seconds")
+    assert job.said()[0].startswith("error: ranks 2 and 3 of 4 did not come within --rank_timeout 10 seconds")
 
 
 def test_a_first_rank_that_is_not_there_is_one_sentence(start):
-    job = start("answers", "answers", timeout=8)
+    job = start("answers", "answers", timeout=4, started=0)
     job.ranks[0].kill()
     assert job.ranks[1].wait(60) == 2
     (sentence,) = job.said()[1].splitlines()
     assert sentence.startswith("error (rank 1): rank 1 cannot meet the others at 127.0.0.1:")
-    assert "within --rank_timeout 8 seconds (" in sentence
+    assert "within --rank_timeout 4 seconds (" in sentence

@@ -11,7 +11,7 @@ from tests.scripts.running import arrays, samples
 from tests.utils.ranks.two_hosts import reached_by_ssh, srun, torchrun, two_hosts, why_not
 
 PATH = "scripts/eval_ppl_deepspeed.py"
-TIMEOUT = 10
+TIMEOUT = 15
 DOCUMENTS = 80
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=str(REASON))
