@@ -74,8 +74,6 @@ class TaskRequest:
 
     name: str
     count: TokenCounter | None = None
-    count_text: Callable[[str], int] | None = None
-    beginning: int = 0
     length: int | None = None
     length_flag: str = "max_length"
     seed: int = 0
@@ -89,6 +87,8 @@ class TaskRequest:
     first_half: bool = False
     nominal_length: bool = False
     published: bool = False
+    count_text: Callable[[str], int] | None = None
+    beginning: int = 0
 
     @property
     def samples(self) -> int:

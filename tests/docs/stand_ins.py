@@ -90,11 +90,12 @@ def shortened(script: str, arguments: Sequence[str]) -> list[str]:
         rule = rules.get(flag)
         result.append(str(rule(int(word))) if rule and word.isdecimal() else word)
     for name, values in SHORTER_DEFAULTS.get(script, {}).items():
-        if name not in arguments and not (name == "--num_samples" and _reads_files(arguments)):
+        if name not in arguments and not _is_fixed(name, arguments):
             result += [name, *map(str, values)]
     return result
 
 
-def _reads_files(arguments: Sequence[str]) -> bool:
-    """Whether a downstream task has its examples from files, and takes no --num_samples."""
-    return "--dataset_dir" in arguments
+def _is_fixed(name: str, arguments: Sequence[str]) -> bool:
+    """Whether a downstream task takes no such flag: its examples are files', or answers as long as published."""
+    reason = {"--num_samples": "--dataset_dir", "--max_generation_length": "--protocol"}
+    return reason.get(name) in arguments

@@ -200,8 +200,10 @@ def _write_texts(root: Path) -> None:
     words = random.Random(1)
     group = root / "PILE" / "test" / "ArXiv.jsonl"
     group.parent.mkdir(parents=True)
-    group.write_text("".join(json.dumps(_text(words, 40)) + "\n" for _ in range(4)))
-    lines = [json.dumps({"text": _text(words, 2), "meta": {"pile_set_name": "ArXiv"}}) + "\n" for _ in range(3)]
+    group.write_text("".join(json.dumps(f"Paper: {_text(words, 40)}") + "\n" for _ in range(4)))
+    lines = [
+        json.dumps({"text": f"Paper: {_text(words, 2)}", "meta": {"pile_set_name": "ArXiv"}}) + "\n" for _ in range(3)
+    ]
     (root / "PILE" / "val.jsonl.zst").write_bytes(zstandard.compress("".join(lines).encode()))
     (root / "QASPER").mkdir()
     (root / "QASPER" / "qasper-test-v0.3.json").write_text(json.dumps({"1": QASPER_PAPER}))
