@@ -94,7 +94,7 @@ class _Exchange:
         self.mail = Mail(stretch.group, key, value)
         self.start, local_branch = stretch.all.start(stretch.rank), layer.config.local_branch
         self._first_pieces = stretch.all.first_tokens(layer.config.global_branch)
-        self._first = self._post({rank: self._first_pieces for rank in range(stretch.ranks)}, self._projected)
+        self._first = self._post(dict.fromkeys(range(stretch.ranks), self._first_pieces), self._projected)
         windows = {rank: stretch.all.window_of(rank, local_branch) for rank in range(stretch.ranks)}
         self._window_pieces = windows[stretch.rank]
         self._incoming = self._post(windows, self._stored_of)

@@ -68,5 +68,5 @@ class Stretches:
 
 
 def share_of(rank: int, ranks: int, tokens: int) -> slice:
-    """A rank's stretch of so many tokens: as even as can be. The last rank has at least one token where there is any."""
+    """A rank's stretch of so many tokens, as even as can be; the last one has a token where there is any."""
     return slice(tokens * rank // ranks, tokens * (rank + 1) // ranks)

@@ -1,6 +1,7 @@
 """A model that ranks read one sequence with gives the logits that it gives on one rank."""
 
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ def stretches_of(chunk, ranks: int) -> list[slice]:
         return [share_of(rank, ranks, tokens) for rank in range(ranks)]
     ends = torch.tensor([0, *lengths]).cumsum(0).tolist()
     assert ends[-1] == tokens
-    return [slice(*pair) for pair in zip(ends, ends[1:])]
+    return [slice(*pair) for pair in pairwise(ends)]
 
 
 def read(group, model, ids, chunks, cache=None):
