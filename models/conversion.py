@@ -34,6 +34,7 @@ from .assumptions import (
 )
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
+from .attention.inference import InferenceOnly
 from .attention.inputs import check_layers_agree, check_positions, new_columns, refuse_other_rank, refuse_two_caches
 from .attention.positions import PositionEncoding
 from .attention.ragged import RealTokens, attend_batch
@@ -172,21 +173,6 @@ def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
         )
 
 
-class _InferenceOnly(torch.autograd.Function):
-    """Runs a function without recording it; differentiating it says why that is not possible."""
-
-    @staticmethod
-    def forward(ctx, run: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        with torch.autocast(tensors[0].device.type, enabled=False):  # it would change single products inside
-            return run(*tensors)
-
-    @staticmethod
-    def backward(ctx, *gradients: Tensor):
-        raise RuntimeError(
-            "Λ-attention is for inference: it has no gradient (revert_model gives the trainable model back)"
-        )
-
-
 def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
 
@@ -204,7 +190,7 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs
             return attend_stretch(query, key, value, layer, past, conversion.stretch)
         return attend_batch(query, key, value, layer, past, conversion.real)
 
-    heads = _InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
+    heads = InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
     merged = heads.transpose(1, 2).flatten(2)
     return getattr(self, conversion.family.output)(merged), None
 
