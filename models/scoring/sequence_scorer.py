@@ -4,10 +4,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from ..assumptions import ATTENTION_MASK, with_cache
 from ..attention.sequence.caches import sequence_of
 from ..attention.sequence.group import SequenceGroup
+from ..attention.sequence.reading import read_stretch
 from ..attention.sequence.stretches import share_of
+from .host_copy import HostCopies
 from .stream_scorer import StreamScorer
 
 
@@ -28,7 +29,9 @@ class SequenceScorer(StreamScorer):
         shares = [share_of(rank, self.sequence.ranks, columns) for rank in range(self.sequence.ranks)]
         scored = [slice(share.start + 1, min(share.stop + 1, columns)) for share in shares]
         own, targets = shares[self.sequence.rank], input_ids[:, scored[self.sequence.rank]]
-        hidden = self._read_stretch(input_ids[:, own], uses_cache=before is not None or not ends)
+        cache = self.cache if before is not None or not ends else None
+        hidden = read_stretch(self.model, input_ids[:, own], cache)
+        self.last_hidden = hidden[:, -1:].clone()
         hidden = hidden[:, : targets.shape[1]]
         lengths = [part.stop - part.start for part in scored]
         if before is not None:  # the chunk's first token is the last rank's, which puts it behind its own
@@ -41,18 +44,7 @@ class SequenceScorer(StreamScorer):
         nll = self.sequence.join(self.score(hidden, targets), lengths)
         return nll if before is None else nll.roll(1, dims=1)
 
-    def _read_stretch(self, input_ids: Tensor, uses_cache: bool) -> Tensor:
-        """The hidden states of this rank's stretch, `[batch, n, hidden]`; of an empty one, a column of no meaning."""
-        base, mask = self.model.base_model, None
-        if not input_ids.shape[1]:
-            input_ids, mask = input_ids.new_zeros(len(input_ids), 1), input_ids.new_zeros(len(input_ids), 1)
-        cache = with_cache(base, self.cache) if uses_cache else {}
-        hidden = base(input_ids=input_ids, **{ATTENTION_MASK: mask}, **cache, use_cache=uses_cache)[0]
-        if uses_cache:
-            self.last_hidden = hidden[:, -1:].clone()
-        return hidden
-
-    def state(self, row: int) -> dict[str, Tensor]:
+    def state(self, row: int) -> HostCopies:
         if not self.sequence.is_last:
             raise ValueError("what the next chunk needs is on the last rank of the sequence_group: ask there")
         return super().state(row)

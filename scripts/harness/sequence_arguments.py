@@ -9,8 +9,11 @@ NEED_THE_MIDDLE = ("triangle_offset", "top_k_attention")
 """Flags of methods that attend to tokens in between, which no rank of a group holds."""
 
 
-def add_sequence_arguments(parser: HarnessParser) -> None:
-    """How ranks share out the work; after the flags of Λ-attention, which have to allow it."""
+def add_sequence_arguments(parser: HarnessParser, one_row: bool = False) -> None:
+    """How ranks share out the work; after the flags of Λ-attention, which have to allow it.
+
+    one_row: whether the rows of a batch differ in length, so that there may be only one.
+    """
     parser.add_argument_group("ranks").add_argument(
         "--sequence_parallel",
         type=whole_number(1),
@@ -20,6 +23,16 @@ def add_sequence_arguments(parser: HarnessParser) -> None:
         "(default: %(default)s, each rank reads texts of its own)",
     )
     parser.checks.append(_check)
+    if one_row:
+        parser.checks.append(_check_one_row)
+
+
+def _check_one_row(arguments: Namespace) -> None:
+    if arguments.sequence_parallel > 1 and arguments.batch_size > 1:
+        raise UserError(
+            f"--batch_size must be 1 with --sequence_parallel {arguments.sequence_parallel}: ranks that read one "
+            "prompt together take no padding"
+        )
 
 
 def _check(arguments: Namespace) -> None:

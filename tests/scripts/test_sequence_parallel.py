@@ -12,6 +12,7 @@ from tests.scripts.running import ROOT, arrays, results, run_script, samples
 from tests.scripts.streaming.stream_trials import LAMBDA, WORDS, token_nll, write_texts
 
 STREAM, DOCUMENTS = "eval_infinite_ppl", "eval_ppl_deepspeed"
+GENERATION, TASKS = "eval_generation", "eval_downstream_tasks"
 ZERO = ROOT / "configs" / "zero3_efficient_config.json"
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-5}
 LENGTH, CHUNK = 600, 50
@@ -111,12 +112,47 @@ def test_documents(model_flags, tmp_path, ranks, together, more):
         np.testing.assert_allclose(arrays(tmp_path / "many")[name], array, **TOLERANCE)
 
 
+POSITIONS = ("--evaluate_positions", 5, 40, 90, "--max_generation_length", 8, "--prefill_chunk", 30)
+TASK = ("--dataset", "ruler/vt", "--num_samples", 3, "--max_length", 700, "--max_generation_length", 8)
+
+
+def outputs(log_dir):
+    return [(line["index"], line["output"]) for line in samples(log_dir)]
+
+
+@pytest.mark.parametrize("ranks, together", [(2, 2), (4, 2)])
+def test_generation(model_flags, tmp_path, ranks, together):
+    run_ranks(GENERATION, 1, *model_flags, *POSITIONS, log_dir=tmp_path / "one")
+    flags = (*model_flags, *POSITIONS, "--sequence_parallel", together)
+    run_ranks(GENERATION, ranks, *flags, log_dir=tmp_path / "many")
+    assert outputs(tmp_path / "many") == outputs(tmp_path / "one") and len(outputs(tmp_path / "one")) > 2
+
+
+@pytest.mark.parametrize("more", [(), ("--prefill_chunk", 100)])
+def test_tasks(tiny_llama_dir, tmp_path, more):
+    flags = ("--model", tiny_llama_dir, *LAMBDA, *TASK)
+    run_ranks(TASKS, 1, *flags, log_dir=tmp_path / "one")
+    run_ranks(TASKS, 2, *flags, *more, "--sequence_parallel", 2, log_dir=tmp_path / "many")
+    assert outputs(tmp_path / "many") == outputs(tmp_path / "one") and len(outputs(tmp_path / "one")) == 3
+
+
+def test_prompts_are_read_one_by_one(tiny_llama_dir, tmp_path):
+    flags = ("--model", tiny_llama_dir, *LAMBDA, *TASK, "--batch_size", 2, "--sequence_parallel", 2)
+    run = run_script(TASKS, *flags, "--log_dir", tmp_path)
+    assert run.returncode == 2 and "--batch_size must be 1 with --sequence_parallel 2" in run.stderr
+
+
+def test_the_top_k_are_refused(tiny_llama_dir, tmp_path):
+    flags = ("--model", tiny_llama_dir, *LAMBDA, *TASK, "--top_k_attention", 4, "--sequence_parallel", 2)
+    run = run_script(TASKS, *flags, "--log_dir", tmp_path)
+    assert run.returncode == 2 and "contradicts --top_k_attention" in run.stderr
+
+
 @pytest.mark.parametrize(
     "flags, sentence",
     [
         (("--sequence_parallel", 2), "needs a multiple of 2 ranks, and there are 1"),
         (("--sequence_parallel", 2, "--triangle_offset", 1), "contradicts --triangle_offset"),
-        (("--sequence_parallel", 2, "--top_k_attention", 4), "contradicts --top_k_attention"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(model_flags, tmp_path, flags, sentence):

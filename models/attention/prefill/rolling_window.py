@@ -60,7 +60,7 @@ def attend_prefill(
     new_tokens = query.shape[-2]
     sinks, history = _beginning(key, value, layer, past)
     before = Before(0, key[:, :, :0], value[:, :, :0]) if past is None else Before(past.position, *past.window())
-    output = _new_output(query, value)
+    output = new_output(query, value)
     window = attend_after(before, query, key, value, layer, sinks, output, history)
     if past is not None:
         past.finish(*window.newest(min(new_tokens, layer.config.local_branch)), new_tokens)
@@ -90,6 +90,14 @@ def attend_after(
         segment = Segment(query[:, :, part], before.position + part.start, *window.views(), *sinks, history)
         attend(segment, layer, output[:, :, part])
     return window
+
+
+def new_output(query: Tensor, value: Tensor) -> Tensor:
+    """`[B, Hq, n, d_v]`; on a GPU with all heads of a token side by side, as the output projection reads them."""
+    if not query.is_cuda:
+        return query.new_empty(*query.shape[:-1], value.shape[-1])
+    batch, heads, count = query.shape[:3]
+    return query.new_empty(batch, count, heads, value.shape[-1]).transpose(1, 2)
 
 
 def _parts(query: Tensor, value: Tensor, start: int, layer: AttentionLayer) -> list[tuple[slice, Attend]]:
@@ -150,7 +158,7 @@ class RollingWindow:
     """
 
     def __init__(self, before: Before, new_tokens: int, incoming: int, layer: AttentionLayer) -> None:
-        self.positions = layer.positions
+        self.layer = layer
         self.next_position, old_key = before.position, before.key
         room = min(layer.config.local_branch - 1, self.next_position + new_tokens), incoming
         self.value = _RollingBuffer(before.value, *room)

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from ..config import AttentionLayer
 from ..decode.cache import LambdaLayer
-from ..prefill.rolling_window import Before, RollingWindow, attend_after
+from ..prefill.encoding import encode
+from ..prefill.rolling_window import Before, RollingWindow, attend_after, new_output
 from .group import Stretch
 from .messages import KeysValues, Mail, Message
 from .stretches import Piece
@@ -24,11 +25,13 @@ def attend_stretch(
     counted, the first ones are kept on every rank, and the window on the last.
     """
     tokens = stretch.tokens
-    output = query.new_zeros(*query.shape[:-1], value.shape[-1])
+    output = new_output(query, value)
+    if not tokens:
+        output.zero_()
     query, key, value = (x[:, :, :tokens] for x in (query, key, value))
     if past is not None:
-        past.reserve(key, value)
-        past.make_room(stretch.all.end)
+        past.reserve(key[:, :, :0], value[:, :, :0])
+        past.make_room(stretch.all.end)  # the same on all ranks, whatever their own tokens
 
     exchange = _Exchange(key, value, layer, past, stretch)
     sinks = exchange.first_tokens()
@@ -119,7 +122,7 @@ class _Exchange:
     def stored(self, part: slice) -> Tensor:
         """This rank's own keys, in the form that the cache stores."""
         key = self.key[:, :, part]
-        return key if self.layer.config.caps_window else self.layer.positions.at(key, self.start + part.start)
+        return key if self.layer.config.caps_window else encode(key, self.start + part.start, self.layer)
 
     def finish(self) -> None:
         self.mail.finish()

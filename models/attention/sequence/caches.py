@@ -17,7 +17,9 @@ def reading_alone(model: PreTrainedModel) -> Iterator[None]:
     The cache is then the last rank's, or one that `share_cache` has made whole. Under ZeRO-3 all ranks go on alike.
     Raises ValueError for a model that is not converted.
     """
-    conversion = conversion_of(model)
+    conversion = model.base_model.__dict__.get("lambda_conversion")
+    if conversion is None:
+        raise ValueError("this model is not converted: call convert_model first")
     sequence, conversion.sequence = conversion.sequence, None
     try:
         yield
@@ -41,11 +43,3 @@ def sequence_of(model: PreTrainedModel) -> SequenceGroup | None:
     """The group that a converted model reads sequences with; None for one that reads alone, or is not converted."""
     conversion = model.base_model.__dict__.get("lambda_conversion")
     return None if conversion is None else conversion.sequence
-
-
-def conversion_of(model: PreTrainedModel):
-    """The state of a converted model's attention modules. Raises ValueError for one that is not converted."""
-    conversion = model.base_model.__dict__.get("lambda_conversion")
-    if conversion is None:
-        raise ValueError("this model is not converted: call convert_model first")
-    return conversion

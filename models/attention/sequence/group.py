@@ -9,7 +9,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from ..config import LambdaConfig
 from ..decode.cache import LambdaCache
-from .stretches import Stretches
+from .stretches import Stretches, share_of
 
 Ranks = dist.ProcessGroup | DeviceMesh
 PADDED = -1
@@ -59,6 +59,10 @@ class SequenceGroup:
         if not sum(lengths):
             raise ValueError("no rank of the sequence_group has a token to read")
         return Stretch(self, Stretches(self.rank, positions[0], lengths))
+
+    def own(self, columns: Tensor) -> Tensor:
+        """This rank's stretch of columns `[B, n]` that every rank has."""
+        return columns[:, share_of(self.rank, self.ranks, columns.shape[1])]
 
     def gather(self, numbers: tuple[int, ...], device: torch.device) -> list[list[int]]:
         """The numbers of every rank. device: where the group's tensors are."""

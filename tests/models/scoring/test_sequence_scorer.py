@@ -38,7 +38,7 @@ def nll_over_ranks(group, model_type, chunks, state=None, position=0):
         scorer.restore(state, position, CPU)
     found = [scorer(IDS[:, start:stop]) for start, stop in chunks]
     is_last = group.rank() == group.size() - 1
-    return found, [scorer.state(row) for row in range(2)] if is_last else None
+    return found, [scorer.state(row).wait() for row in range(2)] if is_last else None
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 4])

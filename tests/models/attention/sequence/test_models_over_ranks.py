@@ -167,7 +167,7 @@ def decoded_over_ranks(group, ids, chunks, shared):
 @pytest.mark.parametrize("shared", [True, False])
 @torch.no_grad()
 def test_the_last_rank_decodes_and_the_others_follow_once_the_cache_is_shared(pool, shared):
-    chunks = [(20, EVEN), (17, EVEN)]
+    chunks = [(5, (1, 1, 3)), (15, EVEN), (17, EVEN)]
     ids = tiny_input_ids(2, 38)  # one more than was read: generate reads it
     expected = convert_model(tiny_model(), CONFIG).generate(ids, max_new_tokens=12, do_sample=False)[:, 38:]
     answers = pool.run(3, decoded_over_ranks, ids, chunks, shared)
