@@ -113,7 +113,7 @@ def test_documents(model_flags, tmp_path, ranks, together, more):
 
 
 POSITIONS = ("--evaluate_positions", 5, 40, 90, "--max_generation_length", 8, "--prefill_chunk", 30)
-TASK = ("--dataset", "ruler/vt", "--num_samples", 3, "--max_length", 700, "--max_generation_length", 8)
+TASK = ("--dataset", "ruler/vt", "--num_samples", 3, "--max_length", 1100, "--max_generation_length", 8)
 
 
 def outputs(log_dir):
