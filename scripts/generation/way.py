@@ -49,7 +49,7 @@ def choose_way(
     if synced and runtime.sequence_parallel > 1 and runtime.readers > 1:
         raise SharedError(
             f"--sequence_parallel {runtime.sequence_parallel} under ZeRO-3 generates in one group of ranks, and there "
-            f"are {runtime.readers}: start {runtime.sequence_parallel} ranks, or take a configuration that does not shard"
+            f"are {runtime.readers}: start {runtime.sequence_parallel} ranks, or do without ZeRO-3"
         )
     prefill = choose_prefill(reading, model, method, batch_size, runtime, fills_cache=True)
     ordinary = reason_for_ordinary_steps(generation, model, method, runtime.device.type, synced)
