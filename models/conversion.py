@@ -34,9 +34,12 @@ from .assumptions import (
 )
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
-from .attention.inputs import check_layers_agree, check_positions, new_columns, refuse_two_caches
+from .attention.inference import InferenceOnly
+from .attention.inputs import check_layers_agree, check_positions, new_columns, refuse_other_rank, refuse_two_caches
 from .attention.positions import PositionEncoding
 from .attention.ragged import RealTokens, attend_batch
+from .attention.sequence.attend import attend_stretch
+from .attention.sequence.group import Ranks, SequenceGroup, Stretch, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
 
 logger = logging.getLogger(__name__)
@@ -68,10 +71,17 @@ class Family:
 
 
 class _Conversion:
-    """The state that the converted modules of one model share: the method, and the padding of the running forward."""
+    """The state that the converted modules of one model share: the method, and the running forward's tokens.
 
-    def __init__(self, family: Family, base: nn.Module, config: LambdaConfig) -> None:
-        self.family, self.config = family, config
+    sequence: the ranks that read one sequence together, None for this one alone. real, stretch: the padding of the
+    running forward, and this rank's part in it where there are others.
+    """
+
+    def __init__(
+        self, family: Family, base: nn.Module, config: LambdaConfig, sequence: SequenceGroup | None = None
+    ) -> None:
+        self.family, self.config, self.sequence = family, config, sequence
+        self.stretch: Stretch | None = None
         self.positions = family.positions(base, config.farthest)
         self.modules = family.attention_modules(base)
         for module in self.modules:
@@ -120,10 +130,16 @@ class _Conversion:
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
             self.positions.begin_forward(*tokens.shape[:2])
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
+        self.stretch, coming = None, tokens.shape[1]
+        if self.sequence is not None:
+            self.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
+            coming = self.stretch.all.new_tokens
         if cache is not None:
             check_layers_agree(cache)
+            if self.sequence is None:
+                refuse_other_rank(cache)
             for layer in cache.layers:
-                layer.expect(tokens.shape[1])
+                layer.expect(coming)
         inputs[self.cache_name] = cache
         # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
         inputs[ATTENTION_MASK] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
@@ -157,21 +173,6 @@ def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
         )
 
 
-class _InferenceOnly(torch.autograd.Function):
-    """Runs a function without recording it; differentiating it says why that is not possible."""
-
-    @staticmethod
-    def forward(ctx, run: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
-        with torch.autocast(tensors[0].device.type, enabled=False):  # it would change single products inside
-            return run(*tensors)
-
-    @staticmethod
-    def backward(ctx, *gradients: Tensor):
-        raise RuntimeError(
-            "Λ-attention is for inference: it has no gradient (revert_model gives the trainable model back)"
-        )
-
-
 def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
 
@@ -185,9 +186,11 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast norms leave them in float32
+        if conversion.stretch is not None:
+            return attend_stretch(query, key, value, layer, past, conversion.stretch)
         return attend_batch(query, key, value, layer, past, conversion.real)
 
-    heads = _InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
+    heads = InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
     merged = heads.transpose(1, 2).flatten(2)
     return getattr(self, conversion.family.output)(merged), None
 
@@ -212,26 +215,38 @@ def drop_in(
     local_branch: int,
     global_branch: int,
     limit_distance: int | str | None,
+    sequence_group: Ranks | None = None,
     **options,
 ) -> PreTrainedModel:
     """Do the work of the `convert_*_model` functions. limit_distance: tokens, None for no limit, or SAME_AS_LOCAL.
 
-    families: those that the function takes, by `model_type`; ValueError for a model of another. options: further fields
-    of LambdaConfig.
+    families: those that the function takes, by `model_type`; ValueError for a model of another. sequence_group: as in
+    `convert_family`. options: further fields of LambdaConfig.
     """
     model_type = model.config.model_type
     if model_type not in families:
         raise ValueError(f"this function converts {', '.join(families)}, not {model_type}")
     limit = local_branch if limit_distance == SAME_AS_LOCAL else limit_distance
-    return convert_family(model, families[model_type], LambdaConfig(local_branch, global_branch, limit, **options))
+    config = LambdaConfig(local_branch, global_branch, limit, **options)
+    return convert_family(model, families[model_type], config, sequence_group)
 
 
-def convert_family(model: PreTrainedModel, family: Family, config: LambdaConfig) -> PreTrainedModel:
-    """Give `model` Λ-attention in place and return it. Converting again replaces the configuration."""
+def convert_family(
+    model: PreTrainedModel, family: Family, config: LambdaConfig, sequence_group: Ranks | None = None
+) -> PreTrainedModel:
+    """Give `model` Λ-attention in place and return it. Converting again replaces the configuration.
+
+    sequence_group: a `torch.distributed` group (or a DeviceMesh of one dimension) whose ranks read one sequence
+    together: each calls the model with its own stretch of it. None: this process reads alone.
+    """
     check_version()
+    sequence = None
+    if sequence_group is not None:
+        check_config(config)
+        sequence = SequenceGroup(sequence_group)
     revert_model(model)
     base = model.base_model
-    conversion = _Conversion(family, base, config)
+    conversion = _Conversion(family, base, config, sequence)
     for layer_idx, module in enumerate(conversion.modules):
         module.lambda_layer = AttentionLayer(config, conversion.positions, family.scale(module), layer_idx)
         module.lambda_conversion = conversion

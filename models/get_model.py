@@ -9,6 +9,7 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import is_accelerate_available
 
 from .assumptions import ROPE_TYPE, check_version, rope_parameters
+from .attention.sequence.group import Ranks
 from .constant import CONSTANT_MODEL, ConstantModel
 from .errors import SharedError, need_package
 from .lambda_attention import LambdaConfig
@@ -59,13 +60,17 @@ class LoadedModel:
 
 
 def get_model(
-    spec: ModelSpec, lambda_config: LambdaConfig | None = None, device: torch.device | None = None
+    spec: ModelSpec,
+    lambda_config: LambdaConfig | None = None,
+    device: torch.device | None = None,
+    sequence_group: Ranks | None = None,
 ) -> LoadedModel:
     """Load what `spec` names, converted to Λ-attention if `lambda_config` is given.
 
     Without it the model is the unmodified Hugging Face one, except that it can run past its position tables.
     device: where it will compute. Weights are loaded straight to it, a tensor at a time; those of a GGUF file, and all
-    of them where accelerate is not installed, to the CPU.
+    of them where accelerate is not installed, to the CPU. sequence_group: the ranks that read one sequence with the
+    converted model together.
     Raises UserError, naming the flag, for anything that cannot be found, read, or done on this machine.
     """
     check_version()
@@ -75,7 +80,7 @@ def get_model(
         loaded = _load_pretrained(spec, lambda_config, device)
     loaded.model.eval()
     if lambda_config is not None:
-        convert_model(loaded.model, lambda_config)
+        convert_model(loaded.model, lambda_config, sequence_group)
     else:
         extend_vanilla_positions(loaded.model)
     return loaded

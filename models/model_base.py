@@ -5,6 +5,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from . import gpt_j, gpt_neox, llama, mpt_7b
 from .assumptions import LENGTHS, rope_parameters
 from .attention.config import LambdaConfig
+from .attention.sequence.group import Ranks
 from .conversion import convert_family, is_converted, revert_model
 from .errors import SharedError
 
@@ -43,11 +44,14 @@ def check_supported(model_type: str) -> None:
         raise UnsupportedModelError(model_type)
 
 
-def convert_model(model: PreTrainedModel, config: LambdaConfig | None = None) -> PreTrainedModel:
+def convert_model(
+    model: PreTrainedModel, config: LambdaConfig | None = None, sequence_group: Ranks | None = None
+) -> PreTrainedModel:
     """Give a model of any supported family Λ-attention in place, and return it.
 
-    config: None takes the configuration that was saved with a converted model. Raises UnsupportedModelError, and
-    ValueError where there is no saved one.
+    config: None takes the configuration that was saved with a converted model. sequence_group: the ranks that read one
+    sequence together, as in `conversion.convert_family`. Raises UnsupportedModelError, and ValueError where there is no
+    saved configuration.
     """
     check_supported(model.config.model_type)
     if config is None:
@@ -55,7 +59,7 @@ def convert_model(model: PreTrainedModel, config: LambdaConfig | None = None) ->
         if saved is None:
             raise ValueError("this model was not saved after a conversion: give a LambdaConfig")
         config = LambdaConfig.from_dict(saved)
-    return convert_family(model, FAMILIES[model.config.model_type], config)
+    return convert_family(model, FAMILIES[model.config.model_type], config, sequence_group)
 
 
 def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:

@@ -17,6 +17,7 @@ from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
 from scripts.harness.protocol import add_protocol_arguments
+from scripts.harness.sequence_arguments import add_sequence_arguments
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
@@ -35,6 +36,7 @@ def parse_arguments() -> Namespace:
         published_flags,
         "with --percent, answers as long as published and, of RULER, 500 examples, of pass keys, --nominal_length",
     )
+    add_sequence_arguments(parser, one_row=True)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 

@@ -20,6 +20,7 @@ from scripts.generation.arguments import (
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
+from scripts.harness.sequence_arguments import add_sequence_arguments
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
 
@@ -35,6 +36,7 @@ def parse_arguments() -> Namespace:
     add_position_arguments(parser)
     add_generation_arguments(parser)
     add_prefill_arguments(parser)
+    add_sequence_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 

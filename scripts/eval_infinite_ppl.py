@@ -13,6 +13,7 @@ from data.arguments import CorpusPlan, add_data_arguments
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.harness.protocol import add_protocol_arguments
+from scripts.harness.sequence_arguments import add_sequence_arguments
 from scripts.streaming import SCRIPT
 from scripts.streaming.arguments import StreamPlan, add_stream_arguments
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
@@ -31,6 +32,7 @@ def parse_arguments() -> Namespace:
     add_stream_arguments(parser)
     separator = {"document_separator": "none"}
     add_protocol_arguments(parser, lambda arguments: separator, "with --document_separator none")
+    add_sequence_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 

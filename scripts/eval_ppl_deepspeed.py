@@ -14,6 +14,7 @@ from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, model_plan
 from scripts.harness.prefill_arguments import PrefillPlan, add_prefill_arguments
 from scripts.harness.protocol import add_protocol_arguments
+from scripts.harness.sequence_arguments import add_sequence_arguments
 from scripts.perplexity import SCRIPT
 from utils.arguments import HarnessParser, add_run_arguments, plan_of, run_plan
 from utils.program import run_main
@@ -32,6 +33,7 @@ def parse_arguments() -> Namespace:
         "--document_mean", action="store_true", help="besides the NLL of all tokens, the mean of the documents' NLL"
     )
     add_protocol_arguments(parser, lambda arguments: {"document_mean": True}, "with --document_mean")
+    add_sequence_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
 

@@ -93,6 +93,7 @@ class RunPlan:
 
     overwrite: whether a trial that is there already counts as absent. seed: None counts as 0. recorded: all flags of
     the command, from which nothing is read: a trial goes on where they are as they were. rank_timeout: seconds.
+    sequence_parallel: ranks that read one sequence together.
     """
 
     log_dir: str
@@ -100,11 +101,13 @@ class RunPlan:
     seed: int | None
     recorded: Flags
     rank_timeout: int = RANK_TIMEOUT
+    sequence_parallel: int = 1
 
 
 def run_plan(flags: Flags) -> RunPlan:
     """The plan of a command with these flags."""
-    return RunPlan(flags["log_dir"], flags["overwrite"], flags["seed"], flags, flags["rank_timeout"])
+    together = flags.get("sequence_parallel", 1)
+    return RunPlan(flags["log_dir"], flags["overwrite"], flags["seed"], flags, flags["rank_timeout"], together)
 
 
 def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:

@@ -38,6 +38,15 @@ def check_layers_agree(cache: Cache) -> None:
         )
 
 
+def refuse_other_rank(cache: Cache) -> None:
+    """Raise ValueError where the window of a cache is on another rank of the group that read it."""
+    if cache.layers[0].lacks_window:
+        raise ValueError(
+            "this cache was read by a sequence_group, and its window is on the group's last rank: go on there, or call "
+            "share_cache(cache, sequence_group) on all ranks first"
+        )
+
+
 def refuse_two_caches(model: nn.Module, args: tuple, kwargs: dict) -> None:
     """Before the causal LM's forward: where two are given, Transformers would leave one out."""
     find_cache(kwargs)

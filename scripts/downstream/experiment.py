@@ -117,10 +117,10 @@ class Answering(DocumentWork):
 
         What is generated shares no document; each example of it is costly to make, and made on one rank only.
         """
-        ranks, batch = self.runtime.world_size, self.batch_size
-        if self.runner.shared is None or self.task.generates or ranks * batch == 1:
+        readers, batch = self.runtime.readers, self.batch_size
+        if self.runner.shared is None or self.task.generates or readers * batch == 1:
             return super().steps(places)
-        return grouped_steps(groups(places, self.beginning, batch), ranks, batch)
+        return grouped_steps(groups(places, self.beginning, batch), readers, batch)
 
     def beginning(self, place: int) -> Hashable:
         """The text up to the end of an example's document; of one without a document, its place."""
@@ -140,7 +140,7 @@ class Answering(DocumentWork):
             taken = self.turns.take(piece)
         examples, prompts = [example for example, _ in taken], [prompt for _, prompt in taken]
         lines = self.runner.lines(examples, prompts, self.turns.coming(), self.longest(prompts))
-        return {"lines": lines, "peak_memory": self.peak_memory()}
+        return {"lines": lines if self.runtime.keeps else [], "peak_memory": self.peak_memory()}
 
     def longest(self, prompts: list[list[int]]) -> int:
         """Where ranks read in chunks together: the tokens of the longest prompt of all of them, else 0."""

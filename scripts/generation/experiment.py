@@ -84,6 +84,8 @@ class Generating(DocumentWork):
         for row, line in found:
             parts = sum(other == row for other, _ in found)
             lines.append({"index": documents[row].index, "id": documents[row].id, "parts": parts, **line})
+        if not self.runtime.keeps:
+            return {"lines": [], "documents": 0, "peak_memory": self.peak_memory()}
         return {"lines": lines, "documents": len(piece), "peak_memory": self.peak_memory()}
 
     def encode(self, document: Document) -> list[int]:

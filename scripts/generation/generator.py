@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ from transformers import DynamicCache, PreTrainedTokenizerBase, StoppingCriteria
 from transformers.cache_utils import Cache
 
 from models.assumptions import ATTENTION_MASK, OUTPUT_CACHE, POSITION_IDS, ROPE_TYPE, forward_names, with_cache
+from models.attention.sequence.caches import reading_alone, sequence_of, share_cache
+from models.attention.sequence.reading import read_stretch
 from models.loading.vanilla import position_table_length
 from scripts.generation.arguments import Generation
 from scripts.generation.way import Way
@@ -73,6 +75,7 @@ class Generator:
     ) -> None:
         self.model, self.tokenizer, self.device, self.stop = model, tokenizer, device, list(stop)
         self.synced, self.reading, self.decoding = way.synced, way.reading, way.decoding
+        self.sequence = sequence_of(model)
         self._seed = generation.seed or 0
         self._positions = position_table_length(model)
         self._dynamic = [part for part in model.modules() if getattr(part, ROPE_TYPE, None) == "dynamic"]
@@ -106,10 +109,15 @@ class Generator:
         for part in self.reading.parts(input_ids.shape[1]):
             seen = None if mask is None else mask[:, : start + part.stop]
             self._read(input_ids[:, part].to(self.device), cache, seen)
+        if self.sequence is not None and input_ids.shape[1]:
+            share_cache(cache, self.sequence.process_group)
         return self._now() - started
 
     def _read(self, input_ids: Tensor, cache: Cache, mask: Tensor | None) -> None:
         base = self.model.base_model
+        if self.sequence is not None:
+            read_stretch(self.model, self.sequence.own(input_ids), cache)
+            return
         inputs = {} if mask is None else {ATTENTION_MASK: mask}
         if mask is not None and POSITION_IDS in forward_names(base):
             inputs[POSITION_IDS] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
@@ -132,19 +140,20 @@ class Generator:
             cache = self._read_in_chunks(input_ids, mask)
         options = self.options if cache is None else {**self.options, OUTPUT_CACHE: cache}
         input_ids, mask = input_ids.to(self.device), mask.to(self.device)
-        with self.decoding:
+        alone = nullcontext() if self.sequence is None else reading_alone(self.model)
+        with alone, self.decoding:
             output = self.model.generate(input_ids, attention_mask=mask, **options)
         seconds = self._now() - started
         rows = [self._until_end(row) for row in output[:, input_ids.shape[1] :].tolist()]
         return Generated([self._text(row) for row in rows], [len(row) for row in rows], seconds)
 
     def _read_in_chunks(self, input_ids: Tensor, mask: Tensor) -> Cache | None:
-        """A cache of prompts that take several chunks, but for their last token; None for shorter ones.
+        """A cache of prompts that take several chunks, or ranks, but for their last token; None for shorter ones.
 
         Transformers' own `prefill_chunk_size` would run the head after each chunk, and in 5.17 forgets what a cache
         holds.
         """
-        if len(self.reading.parts(input_ids.shape[1])) < 2:
+        if len(self.reading.parts(input_ids.shape[1])) < 2 and self.sequence is None:
             return None
         cache = DynamicCache()  # a converted model makes it its own
         self.prefill(input_ids[:, :-1], cache, mask[:, :-1])

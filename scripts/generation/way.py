@@ -10,6 +10,7 @@ from scripts.harness.model import RunnableModel, is_sharded
 from scripts.harness.model_arguments import ModelPlan
 from scripts.harness.prefill import Prefill, choose_prefill
 from scripts.harness.prefill_arguments import PrefillPlan
+from utils.errors import SharedError
 from utils.ranks.runtime import Runtime
 
 IN_ONE_FORWARD = Prefill(None)
@@ -44,8 +45,13 @@ def choose_way(
     runtime: Runtime,
 ) -> Way:
     """The same on every rank, which all call it together. method: what `model` was loaded by. Raises SharedError."""
-    prefill = choose_prefill(reading, model, method, batch_size, runtime, fills_cache=True)
     synced = runtime.world_size > 1 and is_sharded(method, runtime)
+    if synced and runtime.sequence_parallel > 1 and runtime.readers > 1:
+        raise SharedError(
+            f"--sequence_parallel {runtime.sequence_parallel} under ZeRO-3 generates in one group of ranks, and there "
+            f"are {runtime.readers}: start {runtime.sequence_parallel} ranks, or do without ZeRO-3"
+        )
+    prefill = choose_prefill(reading, model, method, batch_size, runtime, fills_cache=True)
     ordinary = reason_for_ordinary_steps(generation, model, method, runtime.device.type, synced)
     decoding = CapturedSteps(model.model) if ordinary is None else nullcontext()
     return Way(prefill, decoding, ordinary, synced)

@@ -59,11 +59,11 @@ class DocumentWork(Work):
     def pieces(self) -> Pieces:
         left = [place for place in range(len(self.texts)) if self._first + place not in self.done]
         for step in self.steps(left):
-            yield step[self.runtime.rank]
+            yield step[self.runtime.reader]
 
     def steps(self, places: Sequence[int]) -> Iterator[list[list[int]]]:
-        """The pieces of every rank, step by step; the same on each."""
-        return steps(places, self.runtime.world_size, self.batch_size)
+        """The pieces of every reader, step by step; the same on each rank."""
+        return steps(places, self.runtime.readers, self.batch_size)
 
     def read(self, places: Sequence[int]) -> list[Any]:
         """The texts at these places. Raises UserError where one cannot be read: call it within `together`."""

@@ -84,7 +84,10 @@ class Work(ABC):
 
 def run(experiment: Experiment, plan: RunPlan) -> None:
     """Run the trial in --log_dir, or go on with it; one that is finished is only shown."""
-    with joined_ranks(plan.seed, plan.rank_timeout) as runtime, runtime.console.logging_errors():
+    with (
+        joined_ranks(plan.seed, plan.rank_timeout, plan.sequence_parallel) as runtime,
+        runtime.console.logging_errors(),
+    ):
         trial = open_trial(experiment, plan, runtime)
         if show_finished(trial, experiment, plan, runtime):
             return

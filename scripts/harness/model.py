@@ -66,7 +66,7 @@ def load_model(plan: ModelPlan, runtime: Runtime) -> RunnableModel:
         disable_progress_bar()
     if not plan.deepspeed_config:
         placed = bool(plan.spec.device_map or plan.spec.load_in_4bit)
-        return _load(plan.spec, plan.attention, device=None if placed else runtime.device)
+        return _load(plan.spec, plan.attention, runtime, None if placed else runtime.device)
     setup = read_deepspeed_config(plan.deepspeed_config, runtime)
     dtype, note = choose_precision(plan.spec.dtype, setup.precision, runtime.device)
     if note:
@@ -78,7 +78,7 @@ def load_model(plan: ModelPlan, runtime: Runtime) -> RunnableModel:
     setup.check(plan.deepspeed_config)
     sharded_loading = setup.prepare_loading()
     device = None if setup.sharded else runtime.device
-    runnable = _load(replace(plan.spec, dtype=dtype), plan.attention, device, setup)
+    runnable = _load(replace(plan.spec, dtype=dtype), plan.attention, runtime, device, setup)
     del sharded_loading  # it must live until here
     return runnable
 
@@ -92,10 +92,11 @@ def is_sharded(plan: ModelPlan, runtime: Runtime) -> bool:
 def _load(
     spec: ModelSpec,
     attention: LambdaConfig | None,
+    runtime: Runtime,
     device: torch.device | None = None,
     deepspeed: DeepSpeedSetup | None = None,
 ) -> RunnableModel:
-    loaded = get_model(spec, attention, device)
+    loaded = get_model(spec, attention, device, runtime.sequence)
     settings = None if attention is None else attention.to_dict()
     return RunnableModel(loaded.model, loaded.tokenizer, loaded.identity, settings, device, deepspeed)
 

@@ -89,9 +89,11 @@ def _is_unknown(model: RunnableModel, method: ModelPlan) -> bool:
 
 
 def _by_memory(model: nn.Module, each: int, runtime: Runtime, largest: int) -> int:
-    """The tokens of a row, of so many bytes each, for which there is memory on the rank that has least of it."""
+    """The tokens of a row, of so many bytes each, for which there is memory on the rank that has least of it, times the
+    ranks that share them.
+    """
     own = max(int(SHARE * _room(model, runtime) / each) // MULTIPLE, 1) * MULTIPLE
-    return runtime.broadcast(min([largest, *runtime.gather(own)]))
+    return runtime.broadcast(runtime.sequence_parallel * min([largest, *runtime.gather(own)]))
 
 
 def _room(model: nn.Module, runtime: Runtime) -> int:

@@ -77,7 +77,7 @@ class Scoring(DocumentWork):
         with self.runtime.together():
             documents = self.read(piece)
         scored = [document.to_json() for document in self.scorer.score(documents)]
-        return {"scored": scored, "peak_memory": self.peak_memory()}
+        return {"scored": scored if self.runtime.keeps else [], "peak_memory": self.peak_memory()}
 
     def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
         """Keep what could be scored; then raise the first document's error, if any."""

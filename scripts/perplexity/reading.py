@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data.tokenization import pad_right
-from models.scoring.stream_scorer import StreamScorer
+from models.scoring.sequence_scorer import stream_scorer
 from scripts.harness.model import RunnableModel
 from scripts.harness.prefill import Prefill
 from utils.errors import UserError
@@ -27,7 +27,7 @@ class ChunkReader:
 
     def __init__(self, model: RunnableModel, prefill: Prefill, runtime: Runtime) -> None:
         self.prefill, self.runtime = prefill, runtime
-        self.stream = StreamScorer(model.model)
+        self.stream = stream_scorer(model.model)
         self.scorer = model.place(self.stream)
         self.synced = prefill.chunk is not None and runtime.world_size > 1 and model.is_sharded
 

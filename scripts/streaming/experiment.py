@@ -16,7 +16,7 @@ import numpy as np
 from data.arguments import CorpusPlan, load_corpus
 from data.read_ahead import ReadAhead
 from models.attention.decode.cache_state import cache_bytes
-from models.scoring.stream_scorer import StreamScorer
+from models.scoring.sequence_scorer import stream_scorer
 from scripts.harness.experiment import Experiment, Results, Work
 from scripts.harness.model import RunnableModel, is_sharded, load_model
 from scripts.harness.model_arguments import ModelPlan
@@ -103,7 +103,7 @@ class Reading(Work):
 
     def resume(self, trial: Trial | None, log_dir: Path) -> None:
         self.trial, self.checkpoints = trial, StreamCheckpoints(log_dir)
-        self.inner = StreamScorer(self.model.model)
+        self.inner = stream_scorer(self.model.model)
         self.scorer = self.model.place(self.inner)
         if self.attention is None or self.attention.triangle_offset:
             warning = full_cache_warning(self.inner, self.plan, self.attention, self.runtime.device)

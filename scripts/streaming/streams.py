@@ -148,13 +148,15 @@ def share_out(streams: int, runtime: Runtime, sharded: bool) -> Share:
     A sharded model needs every rank in every forward: one without a stream of its own computes another's along.
     Raises SharedError, on all ranks, where one would have nothing to do.
     """
-    if streams < runtime.world_size and not sharded:
+    readers = runtime.readers
+    if streams < readers and not sharded:
         raise SharedError(
-            f"--streams {streams} leaves {runtime.world_size - streams} of {runtime.world_size} ranks without work: "
-            f"give --streams {runtime.world_size} or more, start fewer ranks, or shard the model with ZeRO-3"
+            f"--streams {streams} leaves {runtime.world_size - streams * runtime.sequence_parallel} of "
+            f"{runtime.world_size} ranks without work: give --streams {readers} or more, start fewer ranks, have them "
+            "read one stream together with --sequence_parallel, or shard the model with ZeRO-3"
         )
-    own = list(range(streams))[runtime.rank :: runtime.world_size]
-    return Share(own or [runtime.rank % streams], bool(own))
+    own = list(range(streams))[runtime.reader :: readers]
+    return Share(own or [runtime.reader % streams], bool(own) and runtime.keeps)
 
 
 def open_streams(

@@ -34,7 +34,8 @@ OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_S
 class Runtime:
     """This process among `world_size`. `device`: what it computes on. `console`: silent but on rank 0.
 
-    messages, heartbeat: None where it is alone.
+    messages, heartbeat: None where it is alone. sequence_parallel: consecutive ranks that read one sequence together,
+    as one reader; sequence: their group, None where each reads its own.
     """
 
     rank: int
@@ -43,6 +44,23 @@ class Runtime:
     console: Console
     messages: dist.ProcessGroup | None
     heartbeat: Heartbeat | None = None
+    sequence_parallel: int = 1
+    sequence: dist.ProcessGroup | None = None
+
+    @property
+    def readers(self) -> int:
+        """How many sequences are read at once: texts are shared out among so many."""
+        return self.world_size // self.sequence_parallel
+
+    @property
+    def reader(self) -> int:
+        """Which of them this rank takes part in."""
+        return self.rank // self.sequence_parallel
+
+    @property
+    def keeps(self) -> bool:
+        """Whether this is the rank of its reader that keeps what has been read: the last, where the window is."""
+        return self.rank % self.sequence_parallel == self.sequence_parallel - 1
 
     @property
     def is_main(self) -> bool:
@@ -99,14 +117,20 @@ class Runtime:
 
 
 @contextmanager
-def joined_ranks(seed: int | None, rank_timeout: int = RANK_TIMEOUT) -> Iterator[Runtime]:
+def joined_ranks(seed: int | None, rank_timeout: int = RANK_TIMEOUT, sequence_parallel: int = 1) -> Iterator[Runtime]:
     """Join the ranks that a launcher announces in the environment (none: this process is the only one).
 
     Chooses the device (a GPU per local rank, else the CPU) and seeds Python, numpy and torch (None counts as
     0). Ranks leave together, unless one leaves with an exception. rank_timeout: seconds to wait for a rank that does
-    not come, or is not heard of any more; one that lives is waited for as long as it takes.
+    not come, or is not heard of any more; one that lives is waited for as long as it takes. sequence_parallel: how many
+    ranks read one sequence together. Raises SharedError where so many cannot be made of these.
     """
     place = take_place()
+    if place.world_size % sequence_parallel:
+        raise SharedError(
+            f"--sequence_parallel {sequence_parallel} needs a multiple of {sequence_parallel} ranks, and there are "
+            f"{place.world_size}: start as many with deepspeed, torchrun or srun"
+        )
     device = _choose_device(place.local_rank)
     _seed_everything(seed or 0)
     console = Console(silent=place.rank != 0)
@@ -117,7 +141,9 @@ def joined_ranks(seed: int | None, rank_timeout: int = RANK_TIMEOUT) -> Iterator
         _share_cores(device, place.rank, members)
         with Heartbeat(store, place.rank, members, rank_timeout, console) as heartbeat:
             messages = _join_ranks(device, place, store, rank_timeout)
-            yield Runtime(place.rank, place.world_size, device, console, messages, heartbeat)
+            sequence = _sequence_group(device, place, sequence_parallel)
+            alike = place.rank, place.world_size, device, console, messages, heartbeat
+            yield Runtime(*alike, sequence_parallel, sequence)
             with _listening(heartbeat):
                 dist.barrier(group=messages)
     if dist.is_initialized():
@@ -235,6 +261,18 @@ def _join_ranks(device: torch.device, place: Place, store: dist.Store, timeout: 
     for group in (messages,) if on_gpu else (messages, dist.group.WORLD):
         group.set_timeout(MESSAGE_TIMEOUT)
     return messages
+
+
+def _sequence_group(device: torch.device, place: Place, ranks: int) -> dist.ProcessGroup | None:
+    """The group of consecutive ranks that this one reads a sequence with; all ranks call it."""
+    if ranks == 1:
+        return None
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    firsts = range(0, place.world_size, ranks)
+    groups = [
+        dist.new_group(list(range(first, first + ranks)), backend=backend, timeout=MESSAGE_TIMEOUT) for first in firsts
+    ]
+    return groups[place.rank // ranks]
 
 
 @contextmanager

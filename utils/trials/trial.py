@@ -52,6 +52,7 @@ FREE_ARGUMENTS = frozenset(
         "device_map",
         "local_rank",
         "rank_timeout",
+        "sequence_parallel",
         "fp16",
     }
 )

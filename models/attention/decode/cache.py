@@ -23,6 +23,7 @@ class LambdaLayer(CacheLayerMixin):
     due: columns that the forward under way is to end with; stepped: whether a static step has been attended in it.
     step: what a static decoding step has made of positions that only the device knows (`models/decode_graph.py`); the
         numbers above stand still while it runs. None at any other time.
+    lacks_window: whether the window is on another rank of a sequence group, and this ring is not to be read.
     history_keys, history_values: with triangle_offset or top-k those of all tokens as well, keys as projected; they
         grow with the stream, in host memory where the configuration says so.
     """
@@ -41,7 +42,7 @@ class LambdaLayer(CacheLayerMixin):
         self.seen: list[int] = []
         self.columns = self.due = 0
         self.step: DecodeStep | None = None
-        self.stepped = False
+        self.stepped = self.lacks_window = False
         self.is_initialized = False
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
@@ -215,6 +216,7 @@ class LambdaLayer(CacheLayerMixin):
         for name in _TENSORS:
             setattr(self, name, tensors[name])
         self.seen, self.columns, self.is_initialized = [position] * len(self.keys), position, True
+        self.lacks_window = False
 
     def move(self, memory: Sequence[Tensor]) -> None:
         """Hold BOUNDED_TENSORS in `memory` from now on, tensors of the same rows and heads with as much room."""

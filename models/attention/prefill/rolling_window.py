@@ -38,28 +38,61 @@ BACKENDS = {
 }
 
 
+@dataclass(frozen=True)
+class Before:
+    """The tokens in front of those that are attended. position: of the first one that is attended.
+
+    key, value: `[B, Hkv, <= L - 1, .]`, the last ones', oldest first; keys in the form that the cache stores.
+    """
+
+    position: int
+    key: Tensor
+    value: Tensor
+
+
+KeysValues = tuple[Tensor, Tensor]
+
+
 def attend_prefill(
     query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
 ) -> Tensor:
     """`lambda_attention` for any n. Shapes as there; all rows of `past` stand at one position."""
-    new_tokens, start = query.shape[-2], 0 if past is None else past.position
-    parts = _parts(query, value, start, layer)
+    new_tokens = query.shape[-2]
     sinks, history = _beginning(key, value, layer, past)
-    window = _RollingWindow(
-        key, value, layer, past, incoming=max((part.stop - part.start for part, _ in parts), default=0)
-    )
-
-    output = _new_output(query, value)
-    for part, attend in parts:
-        window.extend(key[:, :, part], value[:, :, part])
-        segment = Segment(query[:, :, part], start + part.start, *window.views(), *sinks, history)
-        attend(segment, layer, output[:, :, part])
+    before = Before(0, key[:, :, :0], value[:, :, :0]) if past is None else Before(past.position, *past.window())
+    output = new_output(query, value)
+    window = attend_after(before, query, key, value, layer, sinks, output, history)
     if past is not None:
         past.finish(*window.newest(min(new_tokens, layer.config.local_branch)), new_tokens)
     return output
 
 
-def _new_output(query: Tensor, value: Tensor) -> Tensor:
+def attend_after(
+    before: Before,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    layer: AttentionLayer,
+    sinks: KeysValues,
+    output: Tensor,
+    history: KeysValues | None = None,
+) -> "RollingWindow":
+    """Write the attention of n tokens into output `[B, Hq, n, d_v]`; returns the window as it stands after them.
+
+    query, key, value: as in `lambda_attention`. sinks: the first tokens' keys, as projected, and values. history: all
+    tokens', where the middle is attended.
+    """
+    parts = _parts(query, value, before.position, layer)
+    incoming = max((part.stop - part.start for part, _ in parts), default=0)
+    window = RollingWindow(before, key.shape[-2], incoming, layer)
+    for part, attend in parts:
+        window.extend(key[:, :, part], value[:, :, part])
+        segment = Segment(query[:, :, part], before.position + part.start, *window.views(), *sinks, history)
+        attend(segment, layer, output[:, :, part])
+    return window
+
+
+def new_output(query: Tensor, value: Tensor) -> Tensor:
     """`[B, Hq, n, d_v]`; on a GPU with all heads of a token side by side, as the output projection reads them."""
     if not query.is_cuda:
         return query.new_empty(*query.shape[:-1], value.shape[-1])
@@ -82,7 +115,7 @@ def _parts(query: Tensor, value: Tensor, start: int, layer: AttentionLayer) -> l
 
 def _beginning(
     key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
-) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor] | None]:
+) -> tuple[KeysValues, KeysValues | None]:
     """The first tokens' keys (not encoded) and values, and where the middle is attended those of all tokens."""
     count, attends_middle = layer.config.global_branch, bool(layer.config.triangle_offset)
     if past is None:
@@ -118,17 +151,17 @@ class _RollingBuffer:
         return self.storage[:, :, : self.filled]
 
 
-class _RollingWindow:
-    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own."""
+class RollingWindow:
+    """Keys and values that the next segment's windows can reach: the L - 1 tokens before it, and its own.
 
-    def __init__(
-        self, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, incoming: int
-    ) -> None:
+    new_tokens: how many are to come, at most `incoming` at once.
+    """
+
+    def __init__(self, before: Before, new_tokens: int, incoming: int, layer: AttentionLayer) -> None:
         self.layer = layer
-        self.next_position = 0 if past is None else past.position
-        old_key, old_value = (key[:, :, :0], value[:, :, :0]) if past is None else past.window()
-        room = min(layer.config.local_branch - 1, self.next_position + key.shape[-2]), incoming
-        self.value = _RollingBuffer(old_value, *room)
+        self.next_position, old_key = before.position, before.key
+        room = min(layer.config.local_branch - 1, self.next_position + new_tokens), incoming
+        self.value = _RollingBuffer(before.value, *room)
         self.raw = None
         if layer.config.caps_window:
             self.raw = _RollingBuffer(old_key, *room)
@@ -147,7 +180,7 @@ class _RollingWindow:
         raw = None if self.raw is None else self.raw.view()
         return self.next_position - self.key.filled, self.key.view(), raw, self.value.view()
 
-    def newest(self, count: int) -> tuple[Tensor, Tensor]:
+    def newest(self, count: int) -> KeysValues:
         """The last `count` keys, in the form that the cache stores, and values."""
         stored = self.key if self.raw is None else self.raw
         return stored.view()[:, :, -count:], self.value.view()[:, :, -count:]

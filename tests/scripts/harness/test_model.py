@@ -40,7 +40,7 @@ def asked(monkeypatch):
     """The devices that weights were asked for on; nothing is loaded."""
     devices = []
 
-    def get_model(spec, attention, device):
+    def get_model(spec, attention, device, sequence_group):
         devices.append(device)
         return LoadedModel(tiny_model(), tokenizer=None, identity={})
 

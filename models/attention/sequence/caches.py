@@ -1,0 +1,45 @@
+"""After a sequence was read by many ranks: one of them goes on alone, or each of them does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch.distributed as dist
+from transformers import PreTrainedModel
+
+from ..decode.cache import LambdaCache
+from .group import Ranks, SequenceGroup
+
+
+@contextmanager
+def reading_alone(model: PreTrainedModel) -> Iterator[None]:
+    """Within it, a model that is converted for a sequence_group reads by itself: `generate`, single tokens, anything.
+
+    The cache is then the last rank's, or one that `share_cache` has made whole. Under ZeRO-3 all ranks go on alike.
+    Raises ValueError for a model that is not converted.
+    """
+    conversion = model.base_model.__dict__.get("lambda_conversion")
+    if conversion is None:
+        raise ValueError("this model is not converted: call convert_model first")
+    sequence, conversion.sequence = conversion.sequence, None
+    try:
+        yield
+    finally:
+        conversion.sequence = sequence
+
+
+def share_cache(cache: LambdaCache, sequence_group: Ranks) -> None:
+    """Give every rank's cache the window that the last rank's holds; all ranks call it.
+
+    Sends L keys and values per layer to each rank, once.
+    """
+    sequence = SequenceGroup(sequence_group)
+    for layer in cache.layers:
+        for tensor in (layer.keys, layer.values):
+            dist.broadcast(tensor, group=sequence.process_group, group_src=sequence.ranks - 1)
+        layer.lacks_window = False
+
+
+def sequence_of(model: PreTrainedModel) -> SequenceGroup | None:
+    """The group that a converted model reads sequences with; None for one that reads alone, or is not converted."""
+    conversion = model.base_model.__dict__.get("lambda_conversion")
+    return None if conversion is None else conversion.sequence
