@@ -71,6 +71,16 @@ def test_torchrun_gives_the_numbers_of_one_host(hosts, flags, whole, tmp_path):
     assert not list(log_dir.glob("ranks-*"))
 
 
+def test_two_hosts_read_one_document_together(hosts, flags, tmp_path):
+    flags = (*flags, "--use_lambda_attention", "--local_branch", 16, "--global_branch", 4)
+    run_alone(*flags, "--log_dir", tmp_path / "one")
+    script = (PATH, *flags, "--sequence_parallel", 2, "--log_dir", tmp_path / "two")
+    statuses = run_on(hosts, [torchrun(place, hosts, *script) for place in range(2)])
+    assert statuses == [0, 0], hosts[0].said("out") + hosts[1].said("out")
+    for one, other in zip(samples(tmp_path / "two"), samples(tmp_path / "one"), strict=True):
+        assert one | {"nll": pytest.approx(one["nll"], rel=1e-6)} == other
+
+
 @pytest.mark.skipif(why_not("sshd", "ssh", "pdsh") is not None, reason=str(why_not("sshd", "ssh", "pdsh")))
 def test_deepspeed_starts_ranks_by_ssh(hosts, flags, whole, tmp_path):
     log_dir, hostfile = tmp_path / "log", tmp_path / "hosts.txt"
