@@ -5,6 +5,7 @@ the cable, which can be cut. Everything is taken down at the end, also of a test
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,12 +76,7 @@ class Host:
     def die(self):
         """Cut the cable, then end every process: no other host hears that its connections are closed."""
         _ip("-n", self.namespace, "link", "set", self.interface, "down")
-        self.end_processes()
-
-    def end_processes(self):
-        for number in _ip("netns", "pids", self.namespace).stdout.split():
-            with suppress(ProcessLookupError):  # it has ended meanwhile
-                os.kill(int(number), signal.SIGKILL)
+        _end_processes(self.namespace)
 
 
 @contextmanager
@@ -92,9 +88,10 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
         for end in (1, 2)
     ]
     names = "127.0.0.1 localhost\n" + "".join(f"{host.address} {host.name}\n" for host in hosts)
+    _remove_left_behind()
     with ExitStack() as stack:
         for host in hosts:
-            stack.callback(_remove, host, Path("/etc/netns").exists())
+            stack.callback(_remove, host.namespace)
             own = Path("/etc/netns") / host.namespace
             own.mkdir(parents=True)
             (own / "hosts").write_text(names)
@@ -110,13 +107,26 @@ def two_hosts(folder: Path) -> Iterator[tuple[Host, Host]]:
         yield first, second
 
 
-def _remove(host, keep_parent):
-    if host.namespace in _ip("netns", "list").stdout.split():
-        host.end_processes()
-        _ip("netns", "del", host.namespace)
-    shutil.rmtree(Path("/etc/netns") / host.namespace, ignore_errors=True)
-    if not keep_parent and not any(Path("/etc/netns").iterdir()):
+def _remove_left_behind():
+    """The hosts of a test run that was killed."""
+    for match in re.finditer(r"^lmi-(\d+)-\d\b", _ip("netns", "list").stdout, re.MULTILINE):
+        if not Path("/proc", match[1]).exists():
+            _remove(match[0])
+
+
+def _remove(namespace):
+    if namespace in _ip("netns", "list").stdout.split():
+        _end_processes(namespace)
+        _ip("netns", "del", namespace)
+    shutil.rmtree(Path("/etc/netns") / namespace, ignore_errors=True)
+    with suppress(OSError):  # there are others
         Path("/etc/netns").rmdir()
+
+
+def _end_processes(namespace):
+    for number in _ip("netns", "pids", namespace).stdout.split():
+        with suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(int(number), signal.SIGKILL)
 
 
 @contextmanager
@@ -149,7 +159,8 @@ def reached_by_ssh(hosts, folder: Path) -> Iterator[dict[str, str]]:
             daemon.kill()
             daemon.wait()
         if not is_there:
-            apart.rmdir()
+            with suppress(OSError):  # another run of these tests has removed it
+                apart.rmdir()
 
 
 def _sshd_config(host, folder):
