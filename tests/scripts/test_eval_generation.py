@@ -339,7 +339,7 @@ def test_positions_that_no_document_reaches_are_shown(flags, tmp_path, capsys):
 
 def test_published_flags(tiny_llama_dir, tmp_path):
     (tmp_path / "test").mkdir()
-    (tmp_path / "test" / "ArXiv.jsonl").write_text(json.dumps("the and " * 60) + "\n")
+    (tmp_path / "test" / "ArXiv.jsonl").write_text(json.dumps("the and: " * 60) + "\n")
     run_here(
         *("--model", tiny_llama_dir, "--tokenizer_path", tiny_llama_dir, "--use_lambda_attention"),
         *("--local_branch", 16, "--global_branch", 10, "--limit_distance", 16, "--triangle_offset", 0.0),
