@@ -79,7 +79,9 @@ def _attend_first_tokens(segment: Segment, layer: AttentionLayer, encoded: Tenso
     slopes = None if slopes is None else layer.positions.slopes_on(value.device).view(heads, 1, 1, 1)
     products = sink_products(layer, _Queries(segment, layer, encoded), segment.sink_key)
     arguments = (*products, slopes, segment.start, rows, layer.config, value.dtype)
-    weights, lse = run_fused(weigh_first_tokens, layer.fuses(value), *arguments)
+    # Fewer are those of a text shorter than the global branch: each number of them would be compiled anew.
+    fuse = layer.fuses(value) and value.shape[-2] == layer.config.global_branch
+    weights, lse = run_fused(weigh_first_tokens, fuse, *arguments)
     return weights @ value, lse
 
 

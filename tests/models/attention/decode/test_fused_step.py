@@ -2,7 +2,10 @@
 
 import pytest
 import torch
+import torch._dynamo
+from torch._dynamo.testing import CompileCounterWithBackend
 
+from models.attention import compiled
 from models.attention.config import AttentionLayer, LambdaConfig
 from models.attention.decode import fused_step
 from models.attention.decode.cache import LambdaLayer
@@ -12,7 +15,7 @@ from models.decode_graph import DecodeGraph
 from models.lambda_attention import lambda_attention
 from models.model_base import convert_model
 from tests.fake_cuda import GPU, fake_cuda
-from tests.models.test_decode_graph import CONFIGS, IDS, LENGTH, prefilled, stepped
+from tests.models.test_decode_graph import CONFIG, CONFIGS, IDS, LENGTH, prefilled, stepped
 from tests.tiny_models import tiny_model
 
 
@@ -95,3 +98,15 @@ def test_a_layer_launches_little_besides_its_two_products(case, most):
     launched = launches(**case)
     assert len(launched) <= most, launched
     assert launched.count("bmm") == (4 if case.get("compiled") is False else 2)
+
+
+def test_within_a_step_that_is_compiled_as_a_whole_it_is_a_part_of_the_graph(monkeypatch):
+    monkeypatch.setattr(AttentionLayer, "fuses", lambda layer, x: x.shape[-2] == 1)
+    monkeypatch.setattr(compiled, "_FUSED", {})
+    torch._dynamo.reset()
+    model, counter = convert_model(tiny_model(), CONFIG), CompileCounterWithBackend("eager")
+    with torch.no_grad():
+        expected = model(IDS).logits
+    graph = DecodeGraph(model, prefilled(model, CONFIG, 5), backend=counter)
+    torch.testing.assert_close(stepped(graph, range(5, LENGTH)), expected[:, 5:], rtol=1e-5, atol=1e-5)
+    assert counter.frame_count == 1 and not compiled._FUSED

@@ -63,6 +63,12 @@ def test_flash_attends_a_chunk_in_few_launches(shape, limit, most, has_flash):
     assert len(launched) <= most, launched
 
 
+def test_texts_shorter_than_the_global_branch_compile_nothing_for_each_length(has_flash):
+    config = {"local_branch": 64, "global_branch": 4096, "limit_distance": 64}
+    assert "weigh_first_tokens" not in launches(SMOLLM2, 1000, **config)
+    assert "weigh_first_tokens" in launches(SMOLLM2, 5000, **config)
+
+
 def test_without_compiling_no_function_is_fused(has_flash):
     launched = launches(SMOLLM2, 49_152, chunks=3, compiled=False)
     assert "_flash_attention_forward" in launched
