@@ -10,7 +10,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from models.assumptions import OUTPUT_CACHE, with_cache
 from models.attention.config import LambdaConfig, TopK
 from models.attention.decode.cache import LambdaCache
+from models.attention.sequence import attend
 from models.attention.sequence.caches import reading_alone, share_cache
+from models.attention.sequence.messages import Message
 from models.attention.sequence.stretches import share_of
 from models.model_base import convert_model
 from tests.rank_pool import rank_pool
@@ -242,3 +244,29 @@ def converted_with(group, config):
 def test_methods_that_need_the_middle_are_refused_by_name(pool, name, config):
     (_, error), *_ = pool.try_run(2, converted_with, config)
     assert f"ValueError: {name} attends to all tokens in between" in error
+
+
+def order_of_work(group, ids):
+    """What one layer of this rank does in a second chunk, in its order."""
+    model, done = model_over(group, "llama", CONFIG, num_hidden_layers=1), []
+    attend_after, wait = attend.attend_after, Message.wait
+    _, cache = read(group, model, ids, [(60, EVEN)])
+
+    def attending(before, query, *others):
+        done.append(("attend", query.shape[-2]))
+        return attend_after(before, query, *others)
+
+    def waiting(message):
+        done.append(("wait", None))
+        return wait(message)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attend, "attend_after", attending)
+        patch.setattr(Message, "wait", waiting)
+        read(group, model, ids, [(60, EVEN)], cache)
+    return done
+
+
+def test_queries_that_need_nothing_from_before_are_attended_while_it_is_sent(pool):
+    for done in pool.run(3, order_of_work, tiny_input_ids(1, 60)):
+        assert done == [("attend", 20 - 7), ("wait", None), ("attend", 7)]
