@@ -48,7 +48,9 @@ GROUPS = st.sampled_from(["ArXiv", "Pile-CC", "DM Mathematics"])
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(GROUPS, st.text(st.characters(exclude_categories=["Cs"]))), min_size=1))
 def test_round_trip(documents):
-    """What the_pile reads back is each group's texts, sorted by characters, equal lengths as they came."""
+    """What the_pile reads back is each group's texts, sorted by characters, equal lengths as they came; ArXiv's those
+    with a colon.
+    """
     expected = defaultdict(list)
     for group, text in documents:
         expected[group].append(text)
@@ -56,8 +58,13 @@ def test_round_trip(documents):
         root = Path(folder)
         split_pile_file(write_jsonl(root / "test.jsonl.zst", pile_lines(documents)), root / "test")
         for group, texts in expected.items():
+            kept = [text for text in texts if group != "ArXiv" or ":" in text]
+            if not kept:
+                with pytest.raises(UserError, match="holds no documents with ':' in them"):
+                    get_data("the_pile", dataset_dir=root, dataset_group=group)
+                continue
             corpus = get_data("the_pile", dataset_dir=root, dataset_group=group)
-            assert texts_of(corpus) == sorted(texts, key=len)
+            assert texts_of(corpus) == sorted(kept, key=len)
         assert names_in(root / "test") == sorted(f"{group}.jsonl" for group in expected)
 
 

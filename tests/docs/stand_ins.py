@@ -76,6 +76,7 @@ NOT_RUN: dict[str, str] = {
 
 ELSEWHERE: dict[str, str] = {
     "from lm_infinite import": "the installed package: tests/test_package.py installs the wheel and runs it from there",
+    "my_stretch": "several ranks at once: tests/models/attention/sequence does what it shows, over 1 to 4",
 }
 """Python blocks with these words are run by another test, which the reason names."""
 
