@@ -22,7 +22,7 @@ GPU = "cuda:7"
 INSTEAD = {
     Tensor.copy_: torch.ops.aten.copy_,
     Tensor.contiguous: lambda x: x if x.is_contiguous() else x.clone(memory_format=torch.contiguous_format),
-    torch.tensor: lambda data, device: torch.empty(len(data), dtype=torch.int64, device=device),
+    torch.tensor: lambda data, device="cpu": torch.empty(len(data), dtype=torch.int64, device=device),
     Tensor.__invert__: torch.ops.aten.bitwise_not,
 }
 UNLAUNCHED = (
