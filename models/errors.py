@@ -11,6 +11,10 @@ class SharedError(UserError):
     """A UserError that every rank raises with the same message, so only the first rank reports it."""
 
 
+class LostPeerError(Exception):
+    """A rank that this one reads a sequence with is no more, or has failed: nothing can be read without it."""
+
+
 class VersionError(SharedError, ImportError):
     """A library is older than what the numbers are known to be right with."""
 

@@ -27,9 +27,10 @@ class NllScorer(nn.Module):
     whatever the length, so ranks with texts of different lengths gather the same weights in the same order.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, compiled: bool = True) -> None:
+        """compiled: whether torch.compile may make the loss on a GPU."""
         super().__init__()
-        self.model = model
+        self.model, self.compiled = model, compiled
 
     def forward(self, input_ids: Tensor, **model_inputs: Any) -> Tensor:
         """NLL in nats of tokens 1 to n - 1: float32 [batch, n - 1].
@@ -43,17 +44,17 @@ class NllScorer(nn.Module):
     def score(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """NLL of `targets` [batch, m], each after the token whose hidden state is in `hidden` [batch, m, hidden]."""
         head = self.model.get_output_embeddings()
-        with scoring_head(head, targets, self.model.config):
+        with scoring_head(head, targets, self.model.config, self.compiled):
             return head(hidden)
 
 
 @contextmanager
-def scoring_head(head: nn.Module, targets: Tensor, config: PretrainedConfig) -> Iterator[None]:
+def scoring_head(head: nn.Module, targets: Tensor, config: PretrainedConfig, compiled: bool = True) -> Iterator[None]:
     """For one call, `head` maps hidden states [batch, m, hidden] to the NLL [batch, m] of `targets` [batch,
     m], in float32.
 
     Only its forward is replaced, so hooks on the module (ZeRO-3 gathers its weight in one) run once around
-    all slices. config: the model's, which says what happens to logits after the head.
+    all slices. config: the model's, which says what happens to logits after the head. compiled: as in NllScorer.
     """
     project, transform = head.forward, _logit_transform(config)
 
@@ -63,9 +64,10 @@ def scoring_head(head: nn.Module, targets: Tensor, config: PretrainedConfig) -> 
         while start < targets.shape[1]:
             part = slice(start, start + step)
             logits = transform(project(hidden[:, part]))
-            nll[:, part] = _nll(logits, targets[:, part])
+            fused = compiled and _takes_fused(logits)
+            nll[:, part] = _nll(logits, targets[:, part], fused)
             start += step
-            step = _positions_at_once(logits)
+            step = _positions_at_once(logits, fused)
         return nll
 
     replaced = head.__dict__.get("forward")  # Accelerate's device hooks keep theirs on the instance
@@ -78,15 +80,15 @@ def scoring_head(head: nn.Module, targets: Tensor, config: PretrainedConfig) -> 
             head.forward = replaced
 
 
-def _positions_at_once(logits: Tensor) -> int:
+def _positions_at_once(logits: Tensor, fused: bool) -> int:
     """The length of a slice, from the logits [batch, m, vocab] of another one."""
-    larger = LARGER_ON_GPU if _takes_fused(logits) else 1
+    larger = LARGER_ON_GPU if fused else 1
     return max(1, min(larger * SLICE_POSITIONS, larger * SLICE_LOGITS // logits[:, 0].numel()))
 
 
-def _nll(logits: Tensor, targets: Tensor) -> Tensor:
+def _nll(logits: Tensor, targets: Tensor, fused: bool) -> Tensor:
     """Cross-entropy per token, in float32: logits [batch, m, vocab], targets [batch, m] -> [batch, m]."""
-    loss = _fused_loss() if _takes_fused(logits) else _loss
+    loss = _fused_loss() if fused else _loss
     return loss(logits.flatten(0, 1), targets.to(logits.device).flatten()).view_as(targets)
 
 

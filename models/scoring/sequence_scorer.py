@@ -20,8 +20,8 @@ class SequenceScorer(StreamScorer):
     rank: only there `state` may be asked for.
     """
 
-    def __init__(self, model: PreTrainedModel, sequence: SequenceGroup) -> None:
-        super().__init__(model)
+    def __init__(self, model: PreTrainedModel, sequence: SequenceGroup, compiled: bool = True) -> None:
+        super().__init__(model, compiled)
         self.sequence = sequence
 
     def forward(self, input_ids: Tensor, ends: bool = False) -> Tensor:
@@ -50,7 +50,7 @@ class SequenceScorer(StreamScorer):
         return super().state(row)
 
 
-def stream_scorer(model: PreTrainedModel) -> StreamScorer:
-    """The scorer of streams for a model, over the ranks that it is converted for."""
+def stream_scorer(model: PreTrainedModel, compiled: bool = True) -> StreamScorer:
+    """The scorer of streams for a model, over the ranks that it is converted for. compiled: as in NllScorer."""
     sequence = sequence_of(model)
-    return StreamScorer(model) if sequence is None else SequenceScorer(model, sequence)
+    return StreamScorer(model, compiled) if sequence is None else SequenceScorer(model, sequence, compiled)

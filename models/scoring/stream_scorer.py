@@ -20,8 +20,8 @@ class StreamScorer(NllScorer):
     Under ZeRO-3 the base model and the head are each called as modules exactly once per chunk.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        super().__init__(model)
+    def __init__(self, model: PreTrainedModel, compiled: bool = True) -> None:
+        super().__init__(model, compiled)
         self.reset()
 
     def reset(self) -> None:

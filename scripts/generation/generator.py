@@ -169,23 +169,32 @@ class Generator:
         """A block that may fail; it then ends there, and the attempt has its `failure`.
 
         Raises UserError where other ranks wait in that forward and memory or positions ran out, and any error that
-        cannot be left behind: of ranks that share the weights, or of a device that is out of order.
+        cannot be left behind: the user's, of ranks that share the weights or a prompt, or of a device out of order.
         """
         attempt = Attempt()
         try:
             yield attempt
             return
+        except UserError:
+            raise
         except Exception as error:
             expected = isinstance(error, TooFewPositions) or is_out_of_memory(error)
-            if self.synced and not expected:
+            if self.shared_by is not None and not expected:
                 raise
             attempt.failure = Failure(_reason(error))
-        if self.synced:
+        if self.shared_by is not None:
             raise UserError(
-                f"{attempt.failure.reason}, and under ZeRO-3 no rank can go on without the others: give a smaller "
+                f"{attempt.failure.reason}, and {self.shared_by} no rank can go on without the others: give a smaller "
                 "--batch_size or --max_length, or more ranks"
             )
         self._now()  # which fails again on a device that is out of order
+
+    @property
+    def shared_by(self) -> str | None:
+        """What has ranks wait for each other in a forward; None where each does its own."""
+        if self.synced:
+            return "under ZeRO-3"
+        return None if self.sequence is None else "with --sequence_parallel"
 
     def _check_positions(self, tokens: int) -> None:
         if self._positions is not None and tokens > self._positions:

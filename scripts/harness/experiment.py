@@ -94,8 +94,8 @@ def run(experiment: Experiment, plan: RunPlan) -> None:
         check_shared(Path(plan.log_dir), experiment.every_rank_writes, runtime)
         work = experiment.open(runtime)
         begin(trial, work, experiment, plan, runtime)
-        work.resume(trial, Path(plan.log_dir))
-        with announcing_backends(runtime.console):
+        with runtime.hearing(), announcing_backends(runtime.console):
+            work.resume(trial, Path(plan.log_dir))
             work_through(work, runtime)
         finish(trial, work, experiment, runtime)
 

@@ -9,8 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from models.constant import CONSTANT_MODEL
-from models.get_model import ModelSpec, get_model
-from models.lambda_attention import LambdaConfig
+from models.get_model import get_model
 from models.loading.pretrained import load_config
 from models.loading.source import find_source
 from scripts.harness.model_arguments import ModelPlan
@@ -24,7 +23,7 @@ class RunnableModel:
     """A loaded model.
 
     identity, lambda_attention: what config.json records of it. device: where it computes, None if loading has put it
-    where it belongs, or DeepSpeed shards it. deepspeed: None without DeepSpeed.
+    where it belongs, or DeepSpeed shards it. deepspeed: None without DeepSpeed. compiled: as in ModelPlan.
     """
 
     model: nn.Module
@@ -33,6 +32,7 @@ class RunnableModel:
     lambda_attention: dict[str, Any] | None
     device: torch.device | None = None
     deepspeed: DeepSpeedSetup | None = None
+    compiled: bool = True
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ def load_model(plan: ModelPlan, runtime: Runtime) -> RunnableModel:
         disable_progress_bar()
     if not plan.deepspeed_config:
         placed = bool(plan.spec.device_map or plan.spec.load_in_4bit)
-        return _load(plan.spec, plan.attention, runtime, None if placed else runtime.device)
+        return _load(plan, runtime, None if placed else runtime.device)
     setup = read_deepspeed_config(plan.deepspeed_config, runtime)
     dtype, note = choose_precision(plan.spec.dtype, setup.precision, runtime.device)
     if note:
@@ -78,7 +78,7 @@ def load_model(plan: ModelPlan, runtime: Runtime) -> RunnableModel:
     setup.check(plan.deepspeed_config)
     sharded_loading = setup.prepare_loading()
     device = None if setup.sharded else runtime.device
-    runnable = _load(replace(plan.spec, dtype=dtype), plan.attention, runtime, device, setup)
+    runnable = _load(replace(plan, spec=replace(plan.spec, dtype=dtype)), runtime, device, setup)
     del sharded_loading  # it must live until here
     return runnable
 
@@ -90,15 +90,12 @@ def is_sharded(plan: ModelPlan, runtime: Runtime) -> bool:
 
 
 def _load(
-    spec: ModelSpec,
-    attention: LambdaConfig | None,
-    runtime: Runtime,
-    device: torch.device | None = None,
-    deepspeed: DeepSpeedSetup | None = None,
+    plan: ModelPlan, runtime: Runtime, device: torch.device | None = None, deepspeed: DeepSpeedSetup | None = None
 ) -> RunnableModel:
-    loaded = get_model(spec, attention, device, runtime.sequence)
-    settings = None if attention is None else attention.to_dict()
-    return RunnableModel(loaded.model, loaded.tokenizer, loaded.identity, settings, device, deepspeed)
+    loaded = get_model(plan.spec, plan.attention, device, runtime.sequence)
+    settings = None if plan.attention is None else plan.attention.to_dict()
+    own = loaded.model, loaded.tokenizer, loaded.identity
+    return RunnableModel(*own, settings, device, deepspeed, plan.compiled)
 
 
 def _check_machine(plan: ModelPlan, runtime: Runtime) -> None:

@@ -31,7 +31,7 @@ TOP_K_DEFAULTS: dict[str, Any] = {
     "top_k_to_layer": None,
     "offload_middle": False,
 }
-LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "no_compile", "top_k_attention", *TOP_K_DEFAULTS)
+LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
 ROPE_FACTOR = 2.0
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 ROPE_SCALINGS = ("linear", "dynamic")
@@ -42,12 +42,13 @@ class ModelPlan:
     """Which model is loaded, and how it runs.
 
     attention: the Λ-attention that it is converted to, None for a vanilla model. deepspeed_config: a JSON file, None
-    without DeepSpeed.
+    without DeepSpeed. compiled: whether torch.compile may be used on a GPU.
     """
 
     spec: "ModelSpec"
     attention: "LambdaConfig | None" = None
     deepspeed_config: str | None = None
+    compiled: bool = True
 
 
 def distance(text: str) -> int | str:
@@ -73,6 +74,11 @@ def add_model_arguments(parser: HarnessParser) -> None:
         help="precision of the weights (default: auto, the checkpoint's own)",
     )
     group.add_argument("--fp16", action="store_true", help="the same as --dtype float16")
+    group.add_argument(
+        "--no_compile",
+        action="store_true",
+        help="use no torch.compile on CUDA: the first chunk begins sooner, and each takes longer; without flex",
+    )
     group.add_argument("--load_in_4bit", action="store_true", help="quantize the weights to 4 bits while loading")
     group.add_argument(
         "--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ..."
@@ -133,12 +139,6 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
         "the log says which, and why)",
     )
     group.add_argument(
-        "--no_compile",
-        action="store_true",
-        default=None,
-        help="use no torch.compile on CUDA: the first chunk begins sooner, and each takes longer; without flex",
-    )
-    group.add_argument(
         "--sink_positions",
         choices=SINK_POSITIONS,
         help="where the first tokens stand for a token whose window is past them: in the 'text', capped, or in the "
@@ -182,7 +182,8 @@ def model_plan(flags: Flags) -> ModelPlan:
     """The model that the flags ask for. Raises UserError on impossible values."""
     from models.get_model import ModelSpec
 
-    return ModelPlan(plan_of(ModelSpec, flags), lambda_config(flags), flags["deepspeed_config"])
+    compiled = not flags.get("no_compile")
+    return ModelPlan(plan_of(ModelSpec, flags), lambda_config(flags), flags["deepspeed_config"], compiled)
 
 
 def lambda_config(flags: Flags) -> "LambdaConfig | None":

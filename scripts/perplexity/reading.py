@@ -27,7 +27,7 @@ class ChunkReader:
 
     def __init__(self, model: RunnableModel, prefill: Prefill, runtime: Runtime) -> None:
         self.prefill, self.runtime = prefill, runtime
-        self.stream = stream_scorer(model.model)
+        self.stream = stream_scorer(model.model, model.compiled)
         self.scorer = model.place(self.stream)
         self.synced = prefill.chunk is not None and runtime.world_size > 1 and model.is_sharded
 

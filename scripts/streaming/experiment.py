@@ -103,7 +103,7 @@ class Reading(Work):
 
     def resume(self, trial: Trial | None, log_dir: Path) -> None:
         self.trial, self.checkpoints = trial, StreamCheckpoints(log_dir)
-        self.inner = stream_scorer(self.model.model)
+        self.inner = stream_scorer(self.model.model, self.model.compiled)
         self.scorer = self.model.place(self.inner)
         if self.attention is None or self.attention.triangle_offset:
             warning = full_cache_warning(self.inner, self.plan, self.attention, self.runtime.device)

@@ -13,7 +13,7 @@ from models.scoring.host_copy import HostCopies
 from models.scoring.stream_scorer import StreamScorer
 from scripts.streaming.checkpoints import Checkpoint, StreamCheckpoints
 from scripts.streaming.streams import Standing, Stream
-from utils.errors import UserError
+from utils.errors import LostRankError, UserError
 from utils.ranks.runtime import Runtime
 from utils.trials.trial import Trial
 
@@ -96,7 +96,7 @@ class Saving:
         """Finish what was begun, and end the thread; an error is only said, since another one may be on its way."""
         self._thread.shutdown()
         error = None if self._pending is None else self._pending.exception()
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) and not isinstance(error, LostRankError):  # which the run ends with anyway
             self._runtime.console.say(f"the newest checkpoint was not written: {error}")
 
     def _write(self, snapshot: Snapshot) -> None:

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from tests.scripts.ranks_here import killing, run_ranks
+from tests.scripts.ranks_here import Ranks, killing, run_ranks
 from tests.scripts.running import ROOT, arrays, results, run_script, samples
 from tests.scripts.streaming.stream_trials import LAMBDA, WORDS, token_nll, write_texts
 
@@ -134,6 +134,14 @@ def test_tasks(tiny_llama_dir, tmp_path, more):
     run_ranks(TASKS, 1, *flags, log_dir=tmp_path / "one")
     run_ranks(TASKS, 2, *flags, *more, "--sequence_parallel", 2, log_dir=tmp_path / "many")
     assert outputs(tmp_path / "many") == outputs(tmp_path / "one") and len(outputs(tmp_path / "one")) == 3
+
+
+def test_a_rank_that_fails_within_a_prompt_ends_the_others(model_flags, tmp_path):
+    flags = (*model_flags, *POSITIONS, "--sequence_parallel", 2, "--rank_timeout", 5, "--log_dir", tmp_path / "log")
+    started = Ranks(GENERATION, 2, flags, tmp_path / "said", failing=1)
+    assert all(started.wait()) and started.seconds < 60
+    assert "memory ran out, and with --sequence_parallel no rank can go on without the others" in started.said
+    assert "Traceback" not in started.said
 
 
 def test_prompts_are_read_one_by_one(tiny_llama_dir, tmp_path):

@@ -43,6 +43,8 @@ class Heartbeat:
         self._beats = dict.fromkeys(others, b"")
         self._heard = dict.fromkeys(others, time.monotonic())
         self._lost = ""
+        self._says: bool | None = None
+        self._asking = threading.Lock()
         self._stopped = threading.Event()
         self._threads = [threading.Thread(target=target, daemon=True) for target in (self._beat, self._watch)]
 
@@ -60,11 +62,17 @@ class Heartbeat:
             thread.join(2 * self._pause)  # one that hangs in a message ends with the process
 
     def claim(self) -> bool:
-        """Whether this rank is to say that another has ended: the first that asks, on each host where none can ask."""
-        try:
-            return self._claims.add("said", 1) == 1
-        except RuntimeError:  # the store went with the first rank
-            return self._is_first_left()
+        """Whether this rank is to say that another has ended: the first that asks, on each host where none can ask.
+
+        Any thread may ask, and all of one rank get the same answer.
+        """
+        with self._asking:
+            if self._says is None:
+                try:
+                    self._says = self._claims.add("said", 1) == 1
+                except RuntimeError:  # the store went with the first rank
+                    self._says = self._is_first_left()
+            return self._says
 
     def _is_first_left(self) -> bool:
         """Whether this is the first rank of its host, once rank 0 is gone."""

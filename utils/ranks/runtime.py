@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from models.errors import LostPeerError
 from utils.arguments import RANK_TIMEOUT
 from utils.console import Console
 from utils.errors import LostRankError, SharedError, UserError
@@ -26,6 +27,10 @@ from utils.ranks.launch import Place, take_place
 from utils.ranks.meeting import Member, meet
 
 MESSAGE_TIMEOUT = timedelta(days=20)  # a rank may wait long for another that lives; gloo counts ms in 32 bits
+LOST = (
+    "another rank has ended before its work was done (killed, for want of memory perhaps, or by the error above): "
+    f"{GOES_ON}"
+)
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 """How the CPU's allocator, the driver and cuBLAS say it, where it is no error of a class of its own."""
 
@@ -99,6 +104,14 @@ class Runtime:
         if self.messages is None:
             return self
         return replace(self, messages=dist.new_group(backend="gloo", timeout=MESSAGE_TIMEOUT))
+
+    @contextmanager
+    def hearing(self) -> Iterator[None]:
+        """Within it ranks read sequences together: where one is lost there, the others say so as anywhere else."""
+        try:
+            yield
+        except LostPeerError:
+            raise LostRankError(LOST, said=not self.heartbeat.claim()) from None
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -281,8 +294,4 @@ def _listening(heartbeat: Heartbeat) -> Iterator[None]:
     try:
         yield
     except RuntimeError:
-        raise LostRankError(
-            "another rank has ended before its work was done (killed, for want of memory perhaps, or by the error "
-            f"above): {GOES_ON}",
-            said=not heartbeat.claim(),
-        ) from None
+        raise LostRankError(LOST, said=not heartbeat.claim()) from None

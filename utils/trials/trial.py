@@ -40,6 +40,7 @@ FREE_ARGUMENTS = frozenset(
         "overwrite",
         "batch_size",
         "prefill_chunk",
+        "no_compile",
         "no_captured_step",
         "no_shared_prefill",
         "save_steps",

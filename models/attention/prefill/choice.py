@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from torch import Tensor
 
-from ...errors import UserError
+from ...errors import SharedError
 from ..config import AttentionLayer
 from .flash import WIDEST, WIDTH_MULTIPLE, implementation, lacks_flash
 
@@ -30,14 +30,14 @@ class Choice:
 def choose_backend(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
     """The backend that the configuration names, or the fastest one for these tensors; said once in the log.
 
-    Raises UserError where the named one cannot do it.
+    Raises SharedError where the named one cannot do it.
     """
     name = layer.config.backend
     choice = _fastest(layer, query, value) if name == "auto" else Choice(name, "as --backend says")
     need = {"flash": _need_of_flash, "flex": _need_of_flex}.get(name)
     lacking = None if need is None else need(layer, query, value)
     if lacking is not None:
-        raise UserError(f"--backend {name} needs {lacking}: take blockwise, or leave it out")
+        raise SharedError(f"--backend {name} needs {lacking}: take blockwise, or leave it out")
     say_once(choice)
     return choice
 

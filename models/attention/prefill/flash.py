@@ -18,6 +18,8 @@ from .segment import Segment
 WIDEST, WIDTH_MULTIPLE = 256, 8
 """The widest head that it takes, and what a head's width must be a multiple of."""
 OLDEST_CAPABILITY = (8, 0)
+MAJORS = {"FA3": (9,), "FA4": (9, 10)}
+"""Major compute capabilities that an activated implementation runs on: on others torch's code of it is an error."""
 WINDOW = {"window_size_left", "window_size_right"}
 """Arguments of the operator that its schema has from torch 2.11 to 2.13: how far a query sees, itself not counted."""
 
@@ -64,8 +66,12 @@ def lacks_flash(device: torch.device, dtype: torch.dtype) -> str | None:
         return "half precision"
     if not torch.backends.cuda.is_flash_attention_available() or not _has_window():
         return f"a torch that has flash attention with a window, which {torch.__version__} has not"
-    if torch.cuda.get_device_capability(device) < OLDEST_CAPABILITY:
+    capability, named = torch.cuda.get_device_capability(device), implementation()
+    if capability < OLDEST_CAPABILITY:
         return "a GPU of compute capability 8.0 or newer"
+    if capability[0] not in MAJORS.get(named, capability):
+        majors = " or ".join(f"{major}.0" for major in MAJORS[named])
+        return f"a GPU of compute capability {majors} for {named}, which is activated"
     return None
 
 

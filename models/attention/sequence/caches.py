@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from ..decode.cache import LambdaCache
 from .group import Ranks, SequenceGroup
+from .messages import hearing_others
 
 
 @contextmanager
@@ -35,7 +36,8 @@ def share_cache(cache: LambdaCache, sequence_group: Ranks) -> None:
     sequence = SequenceGroup(sequence_group)
     for layer in cache.layers:
         for tensor in (layer.keys, layer.values):
-            dist.broadcast(tensor, group=sequence.process_group, group_src=sequence.ranks - 1)
+            with hearing_others():
+                dist.broadcast(tensor, group=sequence.process_group, group_src=sequence.ranks - 1)
         layer.lacks_window = False
 
 

@@ -9,6 +9,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from ..config import LambdaConfig
 from ..decode.cache import LambdaCache
+from .messages import hearing_others
 from .stretches import Stretches, share_of
 
 Ranks = dist.ProcessGroup | DeviceMesh
@@ -68,7 +69,8 @@ class SequenceGroup:
         """The numbers of every rank. device: where the group's tensors are."""
         mine = torch.tensor(numbers, dtype=torch.int64, device=device)
         theirs = [torch.empty_like(mine) for _ in range(self.ranks)]
-        dist.all_gather(theirs, mine, group=self.process_group)
+        with hearing_others():
+            dist.all_gather(theirs, mine, group=self.process_group)
         return torch.stack(theirs).tolist()
 
     def join(self, mine: Tensor, lengths: list[int]) -> Tensor:
@@ -76,7 +78,8 @@ class SequenceGroup:
         padded = mine.new_zeros(mine.shape[0], max(lengths))
         padded[:, : mine.shape[1]] = mine
         theirs = [torch.empty_like(padded) for _ in lengths]
-        dist.all_gather(theirs, padded, group=self.process_group)
+        with hearing_others():
+            dist.all_gather(theirs, padded, group=self.process_group)
         return torch.cat([part[:, :length] for part, length in zip(theirs, lengths)], 1)
 
 

@@ -1,8 +1,13 @@
 """Keys and values from rank to rank, point to point: NCCL for tensors on a GPU, gloo for those on the CPU."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from ...errors import LostPeerError
 
 KeysValues = tuple[Tensor, Tensor]
 """`[B, Hkv, m, d]` and `[B, Hkv, m, d_v]`."""
@@ -15,6 +20,7 @@ class Message:
         self._buffer, self._head_dim, self._works = buffer, head_dim, works
 
     def wait(self) -> KeysValues:
+        """Raises LostPeerError."""
         _wait_for(self._works)
         return self._buffer[..., : self._head_dim], self._buffer[..., self._head_dim :]
 
@@ -30,6 +36,7 @@ class Mail:
         self.group, self._key, self._width = group, key, key.shape[-1] + value.shape[-1]
         self._operations: list[dist.P2POp] = []
         self._sending: list[dist.Work] = []
+        self._coming: list[Message] = []
         self._kept: list[Tensor] = []
         self.bytes_sent = 0
 
@@ -51,7 +58,8 @@ class Mail:
         operations, self._operations = self._operations, []
         if not operations:
             return []
-        works = dist.batch_isend_irecv(operations)
+        with hearing_others():
+            works = dist.batch_isend_irecv(operations)
         self._kept += [operation.tensor for operation in operations]
         if len(works) < len(operations):  # NCCL has one for all of them
             self._sending += works
@@ -59,18 +67,34 @@ class Mail:
         else:
             works_of = [[work] for work in works]
             self._sending += [work for work, operation in zip(works, operations) if operation.op is dist.isend]
-        return [
+        coming = [
             Message(operation.tensor, self._key.shape[-1], list(own))
             for operation, own in zip(operations, works_of)
             if operation.op is dist.irecv
         ]
+        self._coming += coming
+        return coming
 
     def finish(self) -> None:
+        """Wait for all: what nobody has asked for would be taken for the next message. Raises LostPeerError."""
+        for message in self._coming:
+            message.wait()
         _wait_for(self._sending)
+        self._coming.clear()
         self._kept.clear()
 
 
 def _wait_for(works: list[dist.Work]) -> None:
     """Wait for each, and only once: gloo would wait for another message."""
-    while works:
-        works.pop().wait()
+    with hearing_others():
+        while works:
+            works.pop().wait()
+
+
+@contextmanager
+def hearing_others() -> Iterator[None]:
+    """Within it ranks wait for each other. Raises LostPeerError where one is no more."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostPeerError(f"another rank of the sequence_group is no more: {error}") from error

@@ -12,6 +12,7 @@ from models.constant import ConstantConfig, ConstantModel
 from models.model_base import supported_model_types
 from models.scoring import nll_scorer
 from models.scoring.nll_scorer import NllScorer
+from models.scoring.stream_scorer import StreamScorer
 from tests.tiny_models import tiny_input_ids, tiny_model
 from utils.ranks.runtime import peak_memory
 
@@ -140,11 +141,18 @@ def test_texts_score_the_same_with_the_fused_loss(model_type, request):
     torch.testing.assert_close(score(model, input_ids), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_slices_on_a_gpu_are_larger(fused, monkeypatch):
+def test_slices_on_a_gpu_are_larger():
     logits = torch.empty(1, 1, 49_152, dtype=torch.bfloat16)
-    assert nll_scorer._positions_at_once(logits) == 5461
-    monkeypatch.undo()
-    assert nll_scorer._positions_at_once(logits) == 682
+    assert nll_scorer._positions_at_once(logits, fused=True) == 5461
+    assert nll_scorer._positions_at_once(logits, fused=False) == 682
+
+
+@torch.no_grad()
+def test_nothing_is_compiled_where_that_is_not_wanted(fused, monkeypatch):
+    monkeypatch.setattr(nll_scorer, "_fused_loss", lambda: pytest.fail("a loss was to be compiled"))
+    model, input_ids = tiny_model("llama"), tiny_input_ids(1, 12)
+    for scorer in (NllScorer(model, compiled=False), StreamScorer(model, compiled=False)):
+        assert scorer(input_ids).shape == (1, 11)
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak can be reset on Linux only")

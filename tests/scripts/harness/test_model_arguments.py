@@ -96,7 +96,6 @@ def test_fp16_is_dtype_float16():
         ("--use_lambda_attention --limit_distance far", "--limit_distance: must be a whole number"),
         ("--limit_distance 5", "--limit_distance needs --use_lambda_attention"),
         ("--triangle_offset 0", "--triangle_offset needs --use_lambda_attention"),
-        ("--no_compile", "--no_compile needs --use_lambda_attention"),
         ("--use_lambda_attention --backend fast", "--backend: invalid choice"),
         (
             "--use_lambda_attention --global_branch 10 --max_length 10",

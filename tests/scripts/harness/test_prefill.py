@@ -103,7 +103,7 @@ def test_a_7b_model_reads_any_length_on_a_gpu_of_80_gib(monkeypatch):
 class TwoRanks:
     """A rank beside one that could take 2,048 tokens."""
 
-    device = RUNTIME.device
+    device, sequence_parallel = RUNTIME.device, 1
 
     def gather(self, own):
         return [own, 2048]

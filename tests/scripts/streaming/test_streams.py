@@ -47,5 +47,5 @@ def test_a_stream_begins_as_the_tokenizer_has_a_text_begin(single, first):
         single=single, special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     model = SimpleNamespace(tokenizer=tokenizer, vocab_size=VOCAB_SIZE)
-    texts = make_texts(None, model, seed=0, document_separator="none")
+    texts = make_texts(None, model, seed=0, document_separator="none", cache=None)
     assert tokenizer.bos_token_id == 1 and texts.first == first
