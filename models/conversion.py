@@ -54,6 +54,7 @@ class Family:
 
     attention_modules: the attention modules of a base model, in layer order.
     parts: names of the modules inside an attention module, all of which `project` and `output` use.
+    optional: names of those that only some configurations have, and that are used where they are there.
     project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
     output: name of the attention module's output projection.
     scale: (attention module) -> the factor on `query . key`.
@@ -68,6 +69,7 @@ class Family:
     scale: Callable[[nn.Module], float]
     positions: Callable[[nn.Module, int | None], PositionEncoding]
     extend_vanilla: Callable[[nn.Module], None] | None = None
+    optional: frozenset[str] = frozenset()
 
 
 class _Conversion:
@@ -85,7 +87,7 @@ class _Conversion:
         self.positions = family.positions(base, config.farthest)
         self.modules = family.attention_modules(base)
         for module in self.modules:
-            _check_parts(module, family.parts)
+            _check_parts(module, family)
         self.signature, self.cache_name = forward_names(base), cache_name(base)
         self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
         self.real = RealTokens()
@@ -162,14 +164,15 @@ class _Conversion:
         return LambdaCache(self.config, len(self.modules)) if use_cache else None
 
 
-def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
+def _check_parts(module: nn.Module, family: Family) -> None:
     """Raise TypeError unless an attention module is made of these parts: another one would be left out silently."""
     held = {name for name, part in module.named_children() if not isinstance(part, nn.Dropout)}
     held |= {name for name, _ in module.named_parameters(recurse=False)}
-    if held != parts:
+    if held - family.optional != family.parts:
+        known = ", ".join(sorted(family.parts | family.optional))
         raise TypeError(
             f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
-            f"where Λ-attention knows {', '.join(sorted(parts))}; supported are {supported_range()}"
+            f"where Λ-attention knows {known}; supported are {supported_range()}"
         )
 
 

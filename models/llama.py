@@ -33,21 +33,30 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
 
 
 def _project_head_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
-    """Qwen3 and Apertus: queries and keys normalised per head."""
+    """Qwen3, Cohere, ...: queries and keys normalised per head, where the configuration has these norms."""
     query, key, value = _project(module, hidden_states)
-    return module.q_norm(query), module.k_norm(key), value
+    if hasattr(module, "q_norm"):  # Cohere's weights are `[H, d]`, so its norms need the heads next to the features
+        query = module.q_norm(query.transpose(1, 2)).transpose(1, 2)
+        key = module.k_norm(key.transpose(1, 2)).transpose(1, 2)
+    return query, key, value
 
 
 def _project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
     """OLMo 2: queries and keys normalised over all heads together."""
     query, key = module.q_norm(module.q_proj(hidden_states)), module.k_norm(module.k_proj(hidden_states))
-    return tuple(_split_heads(x, module).transpose(1, 2) for x in (query, key, module.v_proj(hidden_states)))
+    return _clipped(module, query, key, module.v_proj(hidden_states))
 
 
 def _project_clipped(module: nn.Module, hidden_states: Tensor) -> Projections:
     """OLMo: `clip_qkv` bounds all three."""
-    clip, projections = module.config.clip_qkv, (module.q_proj, module.k_proj, module.v_proj)
-    projected = (projection(hidden_states) for projection in projections)
+    return _clipped(
+        module, *(projection(hidden_states) for projection in (module.q_proj, module.k_proj, module.v_proj))
+    )
+
+
+def _clipped(module: nn.Module, *projected: Tensor) -> Projections:
+    """Split into heads, and bounded where the configuration says so."""
+    clip = getattr(module.config, "clip_qkv", None)
     if clip is not None:
         projected = (x.clamp(-clip, clip) for x in projected)
     return tuple(_split_heads(x, module).transpose(1, 2) for x in projected)
@@ -71,10 +80,11 @@ _PARTS = ("q_proj", "k_proj", "v_proj", "o_proj")
 _NORMS = ("q_norm", "k_norm")
 
 
-def _family(project=_project, parts=_PARTS, interleaved: bool = False) -> Family:
+def _family(project=_project, parts=_PARTS, interleaved: bool = False, optional=()) -> Family:
     return Family(
         attention_modules=lambda base: [layer.self_attn for layer in base.layers],
         parts=frozenset(parts),
+        optional=frozenset(optional),
         project=project,
         output="o_proj",
         scale=lambda module: module.scaling,
@@ -84,15 +94,23 @@ def _family(project=_project, parts=_PARTS, interleaved: bool = False) -> Family
 
 _LLAMA, _LLAMA_INTERLEAVED = _family(), _family(interleaved=True)
 _LLAMA_HEAD_NORMED = _family(_project_head_normed, (*_PARTS, *_NORMS))
+_LLAMA_NORMED = _family(_project_normed, (*_PARTS, *_NORMS))
+
+_LLAMA_TYPES = (
+    *("llama", "arcee", "aria_text", "cwm", "exaone", "gemma", "granite", "granitemoe", "granitemoeshared"),
+    *("hyperclovax", "internlm3", "iquestcoder", "jais2", "ministral", "mistral", "mixtral", "nemotron", "phimoe"),
+    *("qwen2", "qwen2_moe", "seed_oss", "solar_open", "stablelm", "starcoder2"),
+)
+_HEAD_NORMED_TYPES = ("apertus", "apertus1p5_text", "dots1", "hy_v3", "qwen3", "qwen3_moe")
 
 FAMILIES = {
-    **dict.fromkeys(("llama", "arcee", "gemma", "granite", "granitemoe", "hyperclovax"), _LLAMA),
-    **dict.fromkeys(("mistral", "ministral", "mixtral", "nemotron", "seed_oss", "starcoder2"), _LLAMA),
-    **dict.fromkeys(("qwen2", "qwen2_moe"), _LLAMA),
-    **dict.fromkeys(("apertus", "qwen3", "qwen3_moe"), _LLAMA_HEAD_NORMED),
-    **dict.fromkeys(("ernie4_5", "glm", "glm4", "helium"), _LLAMA_INTERLEAVED),
+    **dict.fromkeys(_LLAMA_TYPES, _LLAMA),
+    **dict.fromkeys(_HEAD_NORMED_TYPES, _LLAMA_HEAD_NORMED),
+    **dict.fromkeys(("glm4_moe", "sarvam_moe"), _family(_project_head_normed, optional=_NORMS)),
+    **dict.fromkeys(("ernie4_5", "ernie4_5_moe", "glm", "glm4", "helium"), _LLAMA_INTERLEAVED),
+    **dict.fromkeys(("flex_olmo", "minimax_m2", "olmo2", "olmoe"), _LLAMA_NORMED),
+    "cohere": _family(_project_head_normed, interleaved=True, optional=_NORMS),
     "olmo": _family(_project_clipped),
-    "olmo2": _family(_project_normed, (*_PARTS, *_NORMS)),
     "phi3": _family(_project_fused, ("qkv_proj", "o_proj")),
 }
 """The families by `model_type`. One that mixes window sizes over its layers has one Λ in all of them once converted."""

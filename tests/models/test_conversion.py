@@ -22,10 +22,10 @@ from models.model_base import (
     is_converted,
     pretraining_length,
     revert_model,
-    supported_model_types,
 )
 from models.mpt_7b import convert_mpt_model
 from models.scoring.stream_scorer import StreamScorer
+from tests.models.every_type import EVERY_TYPE
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -45,7 +45,7 @@ def scale(expected: torch.Tensor) -> dict[str, float]:
     return {"rtol": 0, "atol": 1e-5 * expected.abs().max().item()}
 
 
-@pytest.mark.parametrize("model_type", supported_model_types())
+@EVERY_TYPE
 def test_every_family_below_the_window_in_chunks_and_reverted(model_type):
     model = tiny_model(model_type)
     vanilla = logits(model)
