@@ -28,6 +28,7 @@ from .assumptions import (
     find_cache,
     forward_names,
     handed_over_otherwise,
+    own_window,
     refuse_unknown,
     supported_range,
     unknown_argument,
@@ -58,7 +59,7 @@ class Family:
     project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
     output: name of the attention module's output projection.
     scale: (attention module) -> the factor on `query . key`.
-    positions: (base model, the farthest distance felt) -> its position encoding.
+    positions: (base model, layer, the farthest distance felt) -> the position encoding of that layer.
     extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
     """
 
@@ -67,7 +68,7 @@ class Family:
     project: Callable[[nn.Module, Tensor], Projections]
     output: str
     scale: Callable[[nn.Module], float]
-    positions: Callable[[nn.Module, int | None], PositionEncoding]
+    positions: Callable[[nn.Module, int, int | None], PositionEncoding]
     extend_vanilla: Callable[[nn.Module], None] | None = None
     optional: frozenset[str] = frozenset()
 
@@ -84,8 +85,10 @@ class _Conversion:
     ) -> None:
         self.family, self.config, self.sequence = family, config, sequence
         self.stretch: Stretch | None = None
-        self.positions = family.positions(base, config.farthest)
         self.modules = family.attention_modules(base)
+        self.layer_configs = [config.of_layer(own_window(base.config, layer)) for layer in range(len(self.modules))]
+        self.layer_positions = layer_positions(family, base, config.farthest)
+        self.positions = set(self.layer_positions)
         for module in self.modules:
             _check_parts(module, family)
         self.signature, self.cache_name = forward_names(base), cache_name(base)
@@ -130,7 +133,8 @@ class _Conversion:
         check_positions(inputs.get("position_ids"), mask)
         self.real = RealTokens.from_mask(mask)
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
-            self.positions.begin_forward(*tokens.shape[:2])
+            for positions in self.positions:
+                positions.begin_forward(*tokens.shape[:2])
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
         self.stretch, coming = None, tokens.shape[1]
         if self.sequence is not None:
@@ -159,9 +163,40 @@ class _Conversion:
 
     def _cache(self, model_config: PretrainedConfig, given: Cache | None, use_cache: bool | None) -> Cache | None:
         if given is not None:
-            return as_lambda_cache(given, self.config, len(self.modules))
+            return as_lambda_cache(given, self.config, self.layer_configs)
         use_cache = model_config.use_cache if use_cache is None else use_cache
-        return LambdaCache(self.config, len(self.modules)) if use_cache else None
+        return LambdaCache.of_layers(self.layer_configs) if use_cache else None
+
+    def describe(self) -> str:
+        """Which layers attend how, for the log."""
+        own = [
+            layer for layer, config in enumerate(self.layer_configs) if config.local_branch != self.config.local_branch
+        ]
+        described = f"Λ-attention in {len(self.modules) - len(own)} of {len(self.modules)} layers"
+        if own:
+            windows = sorted({self.layer_configs[layer].local_branch for layer in own})
+            described += f", a window of their own ({', '.join(map(str, windows))} tokens) in layers {spans(own)}"
+        return described
+
+
+def layer_positions(family: Family, base: nn.Module, farthest: int | None) -> list[PositionEncoding]:
+    """The position encoding of each layer; layers that encode alike share one, and its tables."""
+    shared: list[PositionEncoding] = []
+    for layer in range(len(family.attention_modules(base))):
+        own = family.positions(base, layer, farthest)
+        shared.append(next((other for other in shared if own.same_as(other)), own))
+    return shared
+
+
+def spans(numbers: list[int]) -> str:
+    """Ascending numbers in words: "0-4, 6"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _check_parts(module: nn.Module, family: Family) -> None:
@@ -250,15 +285,16 @@ def convert_family(
     revert_model(model)
     base = model.base_model
     conversion = _Conversion(family, base, config, sequence)
-    for layer_idx, module in enumerate(conversion.modules):
-        module.lambda_layer = AttentionLayer(config, conversion.positions, family.scale(module), layer_idx)
+    layers = zip(conversion.modules, conversion.layer_configs, conversion.layer_positions)
+    for layer_idx, (module, layer_config, positions) in enumerate(layers):
+        module.lambda_layer = AttentionLayer(layer_config, positions, family.scale(module), layer_idx)
         module.lambda_conversion = conversion
         setattr(module, _forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion
     conversion.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
     conversion.use_cache_in_generation(model)
     model.config.lambda_attention = config.to_dict()
-    logger.info("Λ-attention in %d layers of %s", len(conversion.modules), type(model).__name__)
+    logger.info("%s: %s", type(model).__name__, conversion.describe())
     return model
 
 

@@ -25,7 +25,7 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     return tuple(p(hidden_states).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for p in projections)
 
 
-def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
+def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
     return _rotary(base.config)
 
 

@@ -21,7 +21,7 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     return fused.transpose(1, 2).chunk(3, dim=-1)
 
 
-def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
+def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
     return rotary_from_config(base.config, base.rotary_emb, limit_distance)
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .attention.positions import RotaryPositions, rotary_from_config
+from .assumptions import layer_type
+from .attention.positions import NoPositions, PositionEncoding, rotary_from_config
 from .attention.settings import SAME_AS_LOCAL
 from .conversion import Family, Projections, drop_in
 
@@ -69,18 +70,46 @@ def _project_fused(module: nn.Module, hidden_states: Tensor) -> Projections:
     return heads.split([heads.shape[1] - 2 * key_heads, key_heads, key_heads], dim=1)
 
 
-def _rotary(interleaved: bool) -> Callable[[nn.Module, int | None], RotaryPositions]:
-    def positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
-        return rotary_from_config(base.config, base.rotary_emb, limit_distance, interleaved)
+Positions = Callable[[nn.Module, int, int | None], PositionEncoding]
+IsRotated = Callable[[nn.Module], bool]
+
+
+def _rotary(interleaved: bool, is_rotated: IsRotated) -> Positions:
+    """is_rotated: (attention module) -> whether that layer has positions; one without is a NoPE layer."""
+
+    def positions(base: nn.Module, layer: int, limit_distance: int | None) -> PositionEncoding:
+        if not is_rotated(base.layers[layer].self_attn):
+            return NoPositions()
+        kind = layer_type(base.config, layer)
+        return rotary_from_config(base.config, base.rotary_emb, limit_distance, interleaved, kind)
 
     return positions
+
+
+def _always(module: nn.Module) -> bool:
+    return True
+
+
+def _where_the_configuration_says(module: nn.Module) -> bool:
+    """SmolLM3."""
+    return bool(module.use_rope)
+
+
+def _in_windows(module: nn.Module) -> bool:
+    """Cohere 2: layers that attend to all tokens have none, but for the first dense ones of a mixture of experts."""
+    return module.sliding_window is not None or getattr(module, "force_rope", False)
+
+
+def _in_windows_if_any(module: nn.Module) -> bool:
+    """EXAONE 4: likewise, unless no layer has a window."""
+    return module.sliding_window is None or module.is_sliding
 
 
 _PARTS = ("q_proj", "k_proj", "v_proj", "o_proj")
 _NORMS = ("q_norm", "k_norm")
 
 
-def _family(project=_project, parts=_PARTS, interleaved: bool = False, optional=()) -> Family:
+def _family(project=_project, parts=_PARTS, interleaved: bool = False, optional=(), is_rotated=_always) -> Family:
     return Family(
         attention_modules=lambda base: [layer.self_attn for layer in base.layers],
         parts=frozenset(parts),
@@ -88,7 +117,7 @@ def _family(project=_project, parts=_PARTS, interleaved: bool = False, optional=
         project=project,
         output="o_proj",
         scale=lambda module: module.scaling,
-        positions=_rotary(interleaved),
+        positions=_rotary(interleaved, is_rotated),
     )
 
 
@@ -101,16 +130,21 @@ _LLAMA_TYPES = (
     *("hyperclovax", "internlm3", "iquestcoder", "jais2", "ministral", "mistral", "mixtral", "nemotron", "phimoe"),
     *("qwen2", "qwen2_moe", "seed_oss", "solar_open", "stablelm", "starcoder2"),
 )
-_HEAD_NORMED_TYPES = ("apertus", "apertus1p5_text", "dots1", "hy_v3", "qwen3", "qwen3_moe")
+_HEAD_NORMED_TYPES = ("apertus", "apertus1p5_text", "dots1", "gemma3_text", "hy_v3", "qwen3", "qwen3_moe")
+_COHERE2 = _family(interleaved=True, is_rotated=_in_windows)
+_EXAONE4 = _family(_project_head_normed, (*_PARTS, *_NORMS), is_rotated=_in_windows_if_any)
 
 FAMILIES = {
     **dict.fromkeys(_LLAMA_TYPES, _LLAMA),
     **dict.fromkeys(_HEAD_NORMED_TYPES, _LLAMA_HEAD_NORMED),
     **dict.fromkeys(("glm4_moe", "sarvam_moe"), _family(_project_head_normed, optional=_NORMS)),
     **dict.fromkeys(("ernie4_5", "ernie4_5_moe", "glm", "glm4", "helium"), _LLAMA_INTERLEAVED),
-    **dict.fromkeys(("flex_olmo", "minimax_m2", "olmo2", "olmoe"), _LLAMA_NORMED),
+    **dict.fromkeys(("flex_olmo", "minimax_m2", "olmo2", "olmo3", "olmoe"), _LLAMA_NORMED),
+    **dict.fromkeys(("cohere2", "cohere2_moe"), _COHERE2),
+    **dict.fromkeys(("exaone4", "exaone_moe"), _EXAONE4),
+    "smollm3": _family(is_rotated=_where_the_configuration_says),
     "cohere": _family(_project_head_normed, interleaved=True, optional=_NORMS),
     "olmo": _family(_project_clipped),
     "phi3": _family(_project_fused, ("qkv_proj", "o_proj")),
 }
-"""The families by `model_type`. One that mixes window sizes over its layers has one Λ in all of them once converted."""
+"""The families by `model_type`."""

@@ -23,7 +23,7 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     return tuple(x.unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for x in fused.chunk(3, dim=-1))
 
 
-def _positions(base: nn.Module, limit_distance: int | None) -> AlibiPositions:
+def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> AlibiPositions:
     return AlibiPositions(mpt_slopes(base.config.n_heads))
 
 

@@ -51,6 +51,11 @@ _LLAMA3_ROTARY = {
 _EXPERTS = {**_GROUPED, "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 16}
 
 _ROUTED = {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1}
+_MIXED_LAYERS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4096}
+_BY_KIND = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0},
+}
 _HEADS_OF_8 = {**_GROUPED, "head_dim": 8}
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -62,7 +67,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 16},
     "qwen3": {**_GROUPED, "head_dim": 8},
     "qwen3_moe": {**_EXPERTS, "head_dim": 8},
-    "smollm3": {**_GROUPED, "no_rope_layers": [1, 1]},
+    "smollm3": {**_GROUPED, "no_rope_layers": [1, 0]},
+    "cohere2": {**_GROUPED, **_MIXED_LAYERS},
+    "cohere2_moe": {**_EXPERTS, **_MIXED_LAYERS, "num_shared_experts": 1, "first_k_dense_replace": 1},
+    "exaone4": {**_GROUPED, **_MIXED_LAYERS},
+    "exaone_moe": {**_EXPERTS, **_MIXED_LAYERS, "num_shared_experts": 1, "n_group": 1, "topk_group": 1},
+    "olmo3": {**_GROUPED, **_MIXED_LAYERS, "rope_parameters": _BY_KIND},
+    "gemma3_text": {**_HEADS_OF_8, **_MIXED_LAYERS, "query_pre_attn_scalar": 4, "rope_parameters": _BY_KIND},
     "granite": {**_GROUPED, "attention_multiplier": 0.25, "residual_multiplier": 0.5},
     "olmo": _GROUPED,
     "olmo2": _GROUPED,

@@ -1,16 +1,12 @@
 """The attention layers of a model, be it converted or not, in the terms of Λ-attention."""
 
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ..assumptions import LAYER_TYPES, SLIDING
+from ..assumptions import own_window
 from ..attention.config import AttentionLayer, LambdaConfig
+from ..conversion import layer_positions
 from ..model_base import FAMILIES, check_supported, is_converted
-
-WINDOWED = frozenset(
-    {"ministral", "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "starcoder2"}
-)
-"""Model types whose own attention heeds `config.sliding_window`."""
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
@@ -35,23 +31,13 @@ def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer
     if is_converted(model):
         return [module.lambda_layer for module in modules]
     family = FAMILIES[model.config.model_type]
-    positions = family.positions(model.base_model, length)
+    positions = layer_positions(family, model.base_model, length)
     return [
         AttentionLayer(
-            LambdaConfig(sliding_window(model.config, layer_idx) or length, 0, None),
-            positions,
+            LambdaConfig(own_window(model.config, layer_idx) or length, 0, None),
+            positions[layer_idx],
             family.scale(module),
             layer_idx,
         )
         for layer_idx, module in enumerate(modules)
     ]
-
-
-def sliding_window(config: PretrainedConfig, layer_idx: int) -> int | None:
-    """Tokens that the unmodified model attends to in this layer; None for all."""
-    if config.model_type not in WINDOWED:
-        return None
-    layer_types = getattr(config, LAYER_TYPES, None)
-    if layer_types is not None and layer_types[layer_idx] != SLIDING:
-        return None
-    return config.sliding_window or None

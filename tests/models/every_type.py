@@ -12,9 +12,10 @@ def _parameter(model_type: str):
     return pytest.param(model_type, marks=pytest.mark.skipif(lacks_type(model_type), reason=reason))
 
 
-def types(leave_out=()) -> list:
-    """Parameters, sorted by name."""
-    return [_parameter(name) for name in supported_model_types() if name not in leave_out]
+def types(leave_out=(), within=None) -> list:
+    """Parameters, sorted by name. within: only these."""
+    within = supported_model_types() if within is None else within
+    return [_parameter(name) for name in supported_model_types() if name in within and name not in leave_out]
 
 
 EVERY_TYPE = pytest.mark.parametrize("model_type", types())

@@ -172,11 +172,15 @@ class TestPositions:
         model = tiny_model(model_type)
         rotary = dict(model.base_model.named_children())[ROTARY]
         parameters = getattr(model.config, ROPE)
-        assert parameters["rope_type"] in {"default", *ROPE_INIT_FUNCTIONS} and parameters["rope_theta"] > 1
-        if parameters["rope_type"] == "default":
-            inv_freq, scaling = type(rotary).compute_default_rope_parameters(model.config)
-            torch.testing.assert_close(inv_freq, rotary.inv_freq.cpu())
-            assert scaling == 1.0
+        kinds = {name: kind for name, kind in parameters.items() if isinstance(kind, dict)} or {None: parameters}
+        for name, kind in kinds.items():
+            assert kind["rope_type"] in {"default", *ROPE_INIT_FUNCTIONS} and kind["rope_theta"] > 1
+            if kind["rope_type"] == "default":
+                by_kind = {} if name is None else {"layer_type": name}
+                inv_freq, scaling = type(rotary).compute_default_rope_parameters(model.config, **by_kind)
+                held = getattr(rotary, "inv_freq" if name is None else f"{name}_inv_freq")
+                torch.testing.assert_close(inv_freq, held.cpu())
+                assert scaling == 1.0
 
     def test_a_rotary_module_tells_its_type_and_follows_the_longest_text(self):
         rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
@@ -200,7 +204,7 @@ class TestPositions:
 
     @EVERY_TYPE
     def test_mpt_alone_has_alibi(self, model_type):
-        positions = FAMILIES[model_type].positions(tiny_model(model_type).base_model, 8)
+        positions = FAMILIES[model_type].positions(tiny_model(model_type).base_model, 0, 8)
         assert isinstance(positions, AlibiPositions) == (model_type == "mpt")
 
 

@@ -13,13 +13,14 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from models import conversion
-from models.assumptions import ATTENTION_MASK, POSITION_IDS, forward_names, with_cache
+from models.assumptions import ATTENTION_MASK, POSITION_IDS, WINDOWED, forward_names, with_cache
 from models.attention.config import AttentionLayer, LambdaConfig
 from models.attention.decode.cache import LambdaCache
 from models.attention.positions import RotaryPositions
 from models.attention.ragged import RealTokens
+from models.decode_graph import DecodeGraph
 from models.model_base import convert_model, extend_vanilla_positions, is_converted, revert_model, supported_model_types
-from tests.models.every_type import EVERY_TYPE
+from tests.models.every_type import EVERY_TYPE, types
 from tests.tiny_models import tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -97,6 +98,27 @@ def test_equals_the_dense_definition_beyond_it_in_every_way_of_reading(model_typ
     mask[0, :5], mask[1, 90:], ids[0, 5:] = 0, 0, IDS[0]
     padded = logits(model, ids, **{ATTENTION_MASK: mask})
     close(torch.stack([padded[0, 5:], padded[1, :90]]), expected)
+
+
+@pytest.mark.parametrize("model_type", [*types(within=WINDOWED), *types(within=("llama", "minimax_m2", "seed_oss"))])
+def test_layers_with_a_window_of_their_own_keep_it_or_take_lambda(model_type):
+    """A configuration that names a window and does not heed it has none."""
+    windowed = {"sliding_window": 8, "use_sliding_window": True, "max_window_layers": 1}
+    model = tiny_model(model_type, **windowed)
+    vanilla, covering = logits(model), LambdaConfig(90, 4, 90, window_layers="lambda")
+    assert ((vanilla - logits(tiny_model(model_type))).abs().max() > 1e-2) == (model_type in WINDOWED)
+    close(logits(convert_model(model, LambdaConfig(90, 4, 90))), vanilla, VANILLA_CLOSE)
+
+    whole, parts = logits(convert_model(model, LAMBDA)), []
+    cache = LambdaCache(LAMBDA, 2)
+    for part in IDS.split([30, 1, 40, 1, 18], dim=1):
+        parts.append(logits(model, part, **with_cache(model, cache)))
+    close(torch.cat(parts, 1), whole)
+    graph = DecodeGraph(model, cache)
+    close(graph.step(IDS[:, :1]), logits(model, torch.cat([IDS, IDS[:, :1]], 1))[:, -1:])
+
+    attending = convert_model(model, covering).base_model.lambda_conversion.layer_configs
+    assert attending == [covering, covering]
 
 
 @EVERY_TYPE

@@ -50,11 +50,11 @@ def _step_of_newest(query: Tensor, key: Tensor, layer: AttentionLayer, past: Lam
     return _step_at(last, layer.config, layer.positions, Heads.of(query, key, layer.scale), query.device)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _step_at(
     last: tuple[int, ...], config: LambdaConfig, encoding: PositionEncoding, heads: Heads, device: torch.device
 ) -> DecodeStep:
-    """The same for all layers; only columns that some row attends to are scored."""
+    """The same for all layers of a kind; only columns that some row attends to are scored."""
     slots = min(max(last) + 1, config.local_branch)
     sinks = min(config.global_branch, max(0, max(last) - config.local_branch + 1))
     position = torch.tensor(last, device=device)
