@@ -48,7 +48,8 @@ LAYER_TYPES, SLIDING, WINDOW = "layer_types", "sliding_attention", "sliding_wind
 """A configuration's list of each layer's kind of attention, the kind that has a window, and the window's size."""
 WINDOWED = frozenset(
     {
-        *("cohere2", "cohere2_moe", "cwm", "dots1", "exaone4", "exaone_moe", "gemma3_text", "ministral", "mistral"),
+        *("afmoe", "cohere2", "cohere2_moe", "cwm", "dots1", "exaone4", "exaone_moe", "gemma2", "gemma3_text"),
+        *("gpt_oss", "mimo_v2_flash", "ministral", "mistral", "vaultgemma"),
         *("mixtral", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2"),
     }
 )

@@ -6,8 +6,7 @@ padding, makes the cache and keeps Transformers from building any mask.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from types import MethodType
 
 import torch
@@ -20,7 +19,6 @@ from .assumptions import (
     CACHE_NAMES,
     ROTARY,
     UNUSED_BY_ATTENTION,
-    VERSION,
     WRAPPED_FORWARD,
     attention_cache,
     cache_name,
@@ -30,47 +28,26 @@ from .assumptions import (
     handed_over_otherwise,
     own_window,
     refuse_unknown,
-    supported_range,
     unknown_argument,
 )
 from .attention.config import AttentionLayer, LambdaConfig
-from .attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
+from .attention.decode.cache import LambdaCache, LambdaLayer
 from .attention.inference import InferenceOnly
-from .attention.inputs import check_layers_agree, check_positions, new_columns, refuse_other_rank, refuse_two_caches
-from .attention.positions import PositionEncoding
+from .attention.inputs import (
+    as_lambda_cache,
+    check_layers_agree,
+    check_positions,
+    new_columns,
+    refuse_other_rank,
+    refuse_two_caches,
+)
 from .attention.ragged import RealTokens, attend_batch
 from .attention.sequence.attend import attend_stretch
 from .attention.sequence.group import Ranks, SequenceGroup, Stretch, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
+from .family import Family, check_parts, layer_positions
 
 logger = logging.getLogger(__name__)
-
-Projections = tuple[Tensor, Tensor, Tensor]
-"""query `[B, Hq, n, d]`, key and value `[B, Hkv, n, d]`, without positions."""
-
-
-@dataclass(frozen=True)
-class Family:
-    """One architecture: the places where it keeps what Λ-attention needs.
-
-    attention_modules: the attention modules of a base model, in layer order.
-    parts: names of the modules inside an attention module, all of which `project` and `output` use.
-    optional: names of those that only some configurations have, and that are used where they are there.
-    project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
-    output: name of the attention module's output projection.
-    scale: (attention module) -> the factor on `query . key`.
-    positions: (base model, layer, the farthest distance felt) -> the position encoding of that layer.
-    extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
-    """
-
-    attention_modules: Callable[[nn.Module], list[nn.Module]]
-    parts: frozenset[str]
-    project: Callable[[nn.Module, Tensor], Projections]
-    output: str
-    scale: Callable[[nn.Module], float]
-    positions: Callable[[nn.Module, int, int | None], PositionEncoding]
-    extend_vanilla: Callable[[nn.Module], None] | None = None
-    optional: frozenset[str] = frozenset()
 
 
 class _Conversion:
@@ -90,7 +67,7 @@ class _Conversion:
         self.layer_positions = layer_positions(family, base, config.farthest)
         self.positions = set(self.layer_positions)
         for module in self.modules:
-            _check_parts(module, family)
+            check_parts(module, family)
         self.signature, self.cache_name = forward_names(base), cache_name(base)
         self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
         self.real = RealTokens()
@@ -179,15 +156,6 @@ class _Conversion:
         return described
 
 
-def layer_positions(family: Family, base: nn.Module, farthest: int | None) -> list[PositionEncoding]:
-    """The position encoding of each layer; layers that encode alike share one, and its tables."""
-    shared: list[PositionEncoding] = []
-    for layer in range(len(family.attention_modules(base))):
-        own = family.positions(base, layer, farthest)
-        shared.append(next((other for other in shared if own.same_as(other)), own))
-    return shared
-
-
 def spans(numbers: list[int]) -> str:
     """Ascending numbers in words: "0-4, 6"."""
     runs: list[list[int]] = []
@@ -199,18 +167,6 @@ def spans(numbers: list[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-def _check_parts(module: nn.Module, family: Family) -> None:
-    """Raise TypeError unless an attention module is made of these parts: another one would be left out silently."""
-    held = {name for name, part in module.named_children() if not isinstance(part, nn.Dropout)}
-    held |= {name for name, _ in module.named_parameters(recurse=False)}
-    if held - family.optional != family.parts:
-        known = ", ".join(sorted(family.parts | family.optional))
-        raise TypeError(
-            f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
-            f"where Λ-attention knows {known}; supported are {supported_range()}"
-        )
-
-
 def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
 
@@ -218,7 +174,7 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs
     """
     if places:
         raise unknown_argument(f"argument {1 + len(places)} without a name", type(self).__name__)
-    layer, conversion = self.lambda_layer, self.lambda_conversion
+    layer, conversion = _layer_now(self), self.lambda_conversion
     cache = attention_cache(inputs, type(self).__name__)
     past = None if cache is None else _layer_of(cache, layer.layer_idx, self)
 
@@ -228,9 +184,20 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs
             return attend_stretch(query, key, value, layer, past, conversion.stretch)
         return attend_batch(query, key, value, layer, past, conversion.real)
 
-    heads = InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
-    merged = heads.transpose(1, 2).flatten(2)
-    return getattr(self, conversion.family.output)(merged), None
+    family = conversion.family
+    query, key, value, *rest = family.project(self, hidden_states)
+    merged = InferenceOnly.apply(attend, query, key, value).transpose(1, 2).flatten(2)
+    if family.finish is not None:
+        merged = family.finish(self, merged, *rest)
+    return getattr(self, family.output)(merged), None
+
+
+def _layer_now(module: nn.Module) -> AttentionLayer:
+    """Its layer, with the parameter that it has now: loading and offloading may have put another in its place."""
+    find, layer = module.lambda_conversion.family.sink_logit, module.lambda_layer
+    if find is not None and find(module) is not layer.sink_logit:
+        layer = module.lambda_layer = replace(layer, sink_logit=find(module))
+    return layer
 
 
 def _layer_of(cache: Cache, layer_idx: int, module: nn.Module) -> LambdaLayer:
@@ -287,7 +254,7 @@ def convert_family(
     conversion = _Conversion(family, base, config, sequence)
     layers = zip(conversion.modules, conversion.layer_configs, conversion.layer_positions)
     for layer_idx, (module, layer_config, positions) in enumerate(layers):
-        module.lambda_layer = AttentionLayer(layer_config, positions, family.scale(module), layer_idx)
+        module.lambda_layer = family.layer(module, layer_config, positions, layer_idx)
         module.lambda_conversion = conversion
         setattr(module, _forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion

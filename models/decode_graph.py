@@ -24,8 +24,9 @@ from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .assumptions import ATTENTION_MASK, MORE_OUTPUTS, OUTPUT_CACHE, find_cache, with_cache
 from .attention.config import AttentionLayer, LambdaConfig
-from .attention.decode.cache import BOUNDED_TENSORS, LambdaCache, LambdaLayer, as_lambda_cache
+from .attention.decode.cache import BOUNDED_TENSORS, LambdaCache, LambdaLayer
 from .attention.decode.step import Heads, decode_step
+from .attention.inputs import as_lambda_cache
 from .attention.positions import PositionEncoding
 
 Backend = str | Callable

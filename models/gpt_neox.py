@@ -5,7 +5,8 @@ from transformers import PreTrainedModel
 
 from .attention.positions import RotaryPositions, rotary_from_config
 from .attention.settings import SAME_AS_LOCAL
-from .conversion import Family, Projections, drop_in
+from .conversion import drop_in
+from .family import Family, Projections
 
 
 def convert_gpt_neox_model(

@@ -2,7 +2,7 @@
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from . import gpt_j, gpt_neox, llama, mpt_7b
+from . import afmoe, gemma2, gpt_j, gpt_neox, gpt_oss, llama, mpt_7b
 from .assumptions import LENGTHS, rope_parameters
 from .attention.config import LambdaConfig
 from .attention.sequence.group import Ranks
@@ -20,7 +20,8 @@ __all__ = [
     "supported_model_types",
 ]
 
-FAMILIES = {**llama.FAMILIES, **gpt_j.FAMILIES, **mpt_7b.FAMILIES, **gpt_neox.FAMILIES}
+_FILES = (llama, gpt_j, mpt_7b, gpt_neox, gpt_oss, gemma2, afmoe)
+FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}
 
 
 class UnsupportedModelError(SharedError):

@@ -5,7 +5,8 @@ from transformers import PreTrainedModel
 
 from .attention.positions import AlibiPositions, mpt_slopes
 from .attention.settings import SAME_AS_LOCAL
-from .conversion import Family, Projections, drop_in
+from .conversion import drop_in
+from .family import Family, Projections
 from .loading.vanilla import before_forward
 
 

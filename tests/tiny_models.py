@@ -56,6 +56,15 @@ _BY_KIND = {
     "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
     "full_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0},
 }
+_CAPPED = {"query_pre_attn_scalar": 4, "attn_logit_softcapping": 2.0}
+_YARN_ROTARY = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "original_max_position_embeddings": 16,
+}
 _HEADS_OF_8 = {**_GROUPED, "head_dim": 8}
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -96,6 +105,27 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "glm": {**_GROUPED, "head_dim": 8, "rope_parameters": _HALF_ROTARY},
     "glm4": {**_GROUPED, "head_dim": 8, "rope_parameters": _HALF_ROTARY},
     "helium": {**_GROUPED, "head_dim": 8},
+    "gpt_oss": {
+        **_HEADS_OF_8,
+        **_MIXED_LAYERS,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "rope_parameters": _YARN_ROTARY,
+    },
+    "mimo_v2_flash": {
+        **_EXPERTS,
+        **_MIXED_LAYERS,
+        "head_dim": 8,
+        "v_head_dim": 6,
+        "n_routed_experts": 4,
+        "num_key_value_heads": 1,
+        "rope_parameters": {kind: {**rope, "partial_rotary_factor": 0.5} for kind, rope in _BY_KIND.items()},
+    },
+    "gemma2": {**_HEADS_OF_8, **_MIXED_LAYERS, **_CAPPED},
+    "vaultgemma": {**_HEADS_OF_8, **_MIXED_LAYERS, **_CAPPED},
+    "afmoe": {**_EXPERTS, **_MIXED_LAYERS, "head_dim": 8, "num_shared_experts": 1, "num_dense_layers": 1},
+    "bitnet": _GROUPED,
+    "phi": {**_GROUPED, "qk_layernorm": True, "rope_parameters": _HALF_ROTARY},
     "exaone": _GROUPED,
     "internlm3": _HEADS_OF_8,
     "iquestcoder": _HEADS_OF_8,

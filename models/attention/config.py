@@ -1,6 +1,6 @@
 """The parameters of Λ-attention: one immutable object, passed everywhere."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from torch import Tensor
 
@@ -155,12 +155,22 @@ class LambdaConfig:
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One attention layer besides its tensors: the method, its positions, its score scale and its index."""
+    """One attention layer besides its tensors: the method, its positions, its score scale and its index.
+
+    soft_cap: c, where scores are felt as `c * tanh(score / c)`. sink_logit: `[Hq]`, a learned score per head that
+    takes part in the softmax and weighs nothing.
+    """
 
     config: LambdaConfig
     positions: PositionEncoding
     scale: float
     layer_idx: int = 0
+    soft_cap: float | None = None
+    sink_logit: Tensor | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.soft_cap is not None and self.positions.slopes is not None:
+            raise ValueError("no backend caps scores softly that have a bias of ALiBi: no model is known to have both")
 
     def fuses(self, x: Tensor) -> bool:
         """Whether torch.compile makes one kernel of several operations on x."""

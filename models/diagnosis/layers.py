@@ -5,7 +5,8 @@ from transformers import PreTrainedModel
 
 from ..assumptions import own_window
 from ..attention.config import AttentionLayer, LambdaConfig
-from ..conversion import layer_positions
+from ..errors import UserError
+from ..family import layer_positions
 from ..model_base import FAMILIES, check_supported, is_converted
 
 
@@ -26,18 +27,16 @@ def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer
     """Each layer as it attends in a forward over `length` tokens.
 
     The unmodified model is Λ-attention with a window over all of the text, or its own sliding window, and no limit.
+    Raises UserError for a model whose scores are more than products.
     """
-    modules = attention_modules(model)
+    modules, family = attention_modules(model), FAMILIES[model.config.model_type]
+    if family.soft_cap is not None or family.sink_logit is not None:
+        raise UserError(
+            f"a diagnosis of {model.config.model_type} would lack its soft caps or learned sink logits: take a model "
+            "whose scores are products alone"
+        )
     if is_converted(model):
         return [module.lambda_layer for module in modules]
-    family = FAMILIES[model.config.model_type]
     positions = layer_positions(family, model.base_model, length)
-    return [
-        AttentionLayer(
-            LambdaConfig(own_window(model.config, layer_idx) or length, 0, None),
-            positions[layer_idx],
-            family.scale(module),
-            layer_idx,
-        )
-        for layer_idx, module in enumerate(modules)
-    ]
+    configs = [LambdaConfig(own_window(model.config, layer) or length, 0, None) for layer in range(len(modules))]
+    return [family.layer(*parts, layer) for layer, parts in enumerate(zip(modules, configs, positions))]

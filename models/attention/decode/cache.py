@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ..config import LambdaConfig
 from .step import DecodeStep
@@ -256,51 +256,18 @@ class LambdaCache(Cache):
     """
 
     def __init__(self, config: LambdaConfig, num_layers: int) -> None:
-        super().__init__(layers=_layers([config] * num_layers))
+        super().__init__(layers=layers_of([config] * num_layers))
 
     @classmethod
     def of_layers(cls, configs: Sequence[LambdaConfig]) -> "LambdaCache":
         """A cache with a configuration for each layer."""
         cache = cls(configs[0], 0)
-        cache.layers = _layers(configs)
+        cache.layers = layers_of(configs)
         return cache
 
     def nbytes(self) -> int:
         return sum(layer.nbytes() for layer in self.layers)
 
 
-def _layers(configs: Sequence[LambdaConfig]) -> list[LambdaLayer]:
+def layers_of(configs: Sequence[LambdaConfig]) -> list[LambdaLayer]:
     return [LambdaLayer(config, layer_idx) for layer_idx, config in enumerate(configs)]
-
-
-def as_lambda_cache(cache: Cache, config: LambdaConfig, layer_configs: Sequence[LambdaConfig]) -> Cache:
-    """A caller's cache, ready for Λ-attention: one of ours, or an empty `DynamicCache`, refitted in place.
-
-    config: the model's; layer_configs: what it is in each layer.
-    Raises ValueError for any other cache: what it holds was not made by Λ-attention.
-    """
-    if not isinstance(cache, Cache):
-        raise ValueError(f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)}")
-    if cache.layers and all(isinstance(layer, LambdaLayer) for layer in cache.layers):
-        if len(cache.layers) != len(layer_configs):
-            raise ValueError(
-                f"this cache was made for {len(cache.layers)} layers, and the model has {len(layer_configs)}"
-            )
-        for layer, own in zip(cache.layers, layer_configs):
-            if layer.config != own and (layer.is_initialized or layer.config != config):
-                raise ValueError(f"this cache was made for {layer.config}, but the model is converted with {own}")
-        if any(layer.config != own for layer, own in zip(cache.layers, layer_configs)):
-            cache.layers = _layers(layer_configs)
-        return cache
-    if isinstance(cache, DynamicCache) and cache.get_seq_length() == 0 and not cache.offloading:
-        cache.layers = _layers(layer_configs)
-        cache.layer_class_to_replicate = None
-        return cache
-    raise ValueError(
-        f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)} that is "
-        "filled, static, quantized or offloaded"
-    )
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__

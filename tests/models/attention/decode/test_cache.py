@@ -5,7 +5,8 @@ import torch
 from transformers import DynamicCache, StaticCache
 
 from models.assumptions import with_cache
-from models.attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
+from models.attention.decode.cache import LambdaCache, LambdaLayer
+from models.attention.inputs import as_lambda_cache
 from models.lambda_attention import LambdaConfig, TopK
 from models.model_base import convert_model
 from tests.models.attention.attention_cases import make_case
