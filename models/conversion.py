@@ -6,6 +6,7 @@ padding, makes the cache and keeps Transformers from building any mask.
 """
 
 import logging
+import threading
 from dataclasses import replace
 from types import MethodType
 
@@ -43,25 +44,33 @@ from .attention.inputs import (
 )
 from .attention.ragged import RealTokens, attend_batch
 from .attention.sequence.attend import attend_stretch
-from .attention.sequence.group import Ranks, SequenceGroup, Stretch, check_config, real_tokens
+from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
-from .family import Family, check_parts, layer_positions
+from .family import Family, check_parts, describe_layers, layer_positions
 
 logger = logging.getLogger(__name__)
+
+
+class _Running(threading.local):
+    """The forward that a thread runs: its padding, and this rank's part in it where there are others."""
+
+    def __init__(self) -> None:
+        self.real, self.stretch = RealTokens(), None
+
+    def __deepcopy__(self, memo: dict) -> "_Running":
+        return _Running()
 
 
 class _Conversion:
     """The state that the converted modules of one model share: the method, and the running forward's tokens.
 
-    sequence: the ranks that read one sequence together, None for this one alone. real, stretch: the padding of the
-    running forward, and this rank's part in it where there are others.
+    sequence: the ranks that read one sequence together, None for this one alone. running: the forward of this thread.
     """
 
     def __init__(
         self, family: Family, base: nn.Module, config: LambdaConfig, sequence: SequenceGroup | None = None
     ) -> None:
         self.family, self.config, self.sequence = family, config, sequence
-        self.stretch: Stretch | None = None
         self.modules = family.attention_modules(base)
         self.layer_configs = [config.of_layer(own_window(base.config, layer)) for layer in range(len(self.modules))]
         self.layer_positions = layer_positions(family, base, config.farthest)
@@ -70,7 +79,7 @@ class _Conversion:
             check_parts(module, family)
         self.signature, self.cache_name = forward_names(base), cache_name(base)
         self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
-        self.real = RealTokens()
+        self.running = _Running()
         self.unused = [module for name, module in base.named_children() if name == ROTARY]
         for module in self.unused:
             setattr(module, _forward_name(module), _make_nothing)
@@ -108,15 +117,16 @@ class _Conversion:
             raise ValueError("Λ-attention never holds attention weights: output_attentions is not available")
         mask = new_columns(inputs.get(ATTENTION_MASK), tokens.shape[1])
         check_positions(inputs.get("position_ids"), mask)
-        self.real = RealTokens.from_mask(mask)
+        running = self.running
+        running.real = RealTokens.from_mask(mask)
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
             for positions in self.positions:
                 positions.begin_forward(*tokens.shape[:2])
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
-        self.stretch, coming = None, tokens.shape[1]
+        running.stretch, coming = None, tokens.shape[1]
         if self.sequence is not None:
-            self.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
-            coming = self.stretch.all.new_tokens
+            running.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
+            coming = running.stretch.all.new_tokens
         if cache is not None:
             check_layers_agree(cache)
             if self.sequence is None:
@@ -144,28 +154,6 @@ class _Conversion:
         use_cache = model_config.use_cache if use_cache is None else use_cache
         return LambdaCache.of_layers(self.layer_configs) if use_cache else None
 
-    def describe(self) -> str:
-        """Which layers attend how, for the log."""
-        own = [
-            layer for layer, config in enumerate(self.layer_configs) if config.local_branch != self.config.local_branch
-        ]
-        described = f"Λ-attention in {len(self.modules) - len(own)} of {len(self.modules)} layers"
-        if own:
-            windows = sorted({self.layer_configs[layer].local_branch for layer in own})
-            described += f", a window of their own ({', '.join(map(str, windows))} tokens) in layers {spans(own)}"
-        return described
-
-
-def spans(numbers: list[int]) -> str:
-    """Ascending numbers in words: "0-4, 6"."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
-
 
 def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
@@ -175,14 +163,15 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs
     if places:
         raise unknown_argument(f"argument {1 + len(places)} without a name", type(self).__name__)
     layer, conversion = _layer_now(self), self.lambda_conversion
+    running = conversion.running
     cache = attention_cache(inputs, type(self).__name__)
     past = None if cache is None else _layer_of(cache, layer.layer_idx, self)
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast norms leave them in float32
-        if conversion.stretch is not None:
-            return attend_stretch(query, key, value, layer, past, conversion.stretch)
-        return attend_batch(query, key, value, layer, past, conversion.real)
+        if running.stretch is not None:
+            return attend_stretch(query, key, value, layer, past, running.stretch)
+        return attend_batch(query, key, value, layer, past, running.real)
 
     family = conversion.family
     query, key, value, *rest = family.project(self, hidden_states)
@@ -261,7 +250,7 @@ def convert_family(
     conversion.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
     conversion.use_cache_in_generation(model)
     model.config.lambda_attention = config.to_dict()
-    logger.info("%s: %s", type(model).__name__, conversion.describe())
+    logger.info("%s: %s", type(model).__name__, describe_layers(config, conversion.layer_configs))
     return model
 
 

@@ -69,3 +69,24 @@ def check_parts(module: nn.Module, family: Family) -> None:
             f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
             f"where Λ-attention knows {known}; supported are {supported_range()}"
         )
+
+
+def describe_layers(config: LambdaConfig, layer_configs: list[LambdaConfig]) -> str:
+    """Which layers attend how, for the log. config: the model's; layer_configs: what it is in each layer."""
+    own = [layer for layer, own_config in enumerate(layer_configs) if own_config != config]
+    described = f"Λ-attention in {len(layer_configs) - len(own)} of {len(layer_configs)} layers"
+    if own:
+        windows = ", ".join(map(str, sorted({layer_configs[layer].local_branch for layer in own})))
+        described += f", a window of their own ({windows} tokens) in layers {_spans(own)}"
+    return described
+
+
+def _spans(numbers: list[int]) -> str:
+    """Ascending numbers in words: "0-4, 6"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

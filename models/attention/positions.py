@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -36,15 +37,17 @@ class _RangeTables:
         self._tables: OrderedDict[tuple[int, int, torch.device], Table] = OrderedDict()
         self._used: set[tuple[int, int, torch.device]] = set()
         self.room = CACHED_BLOCKS * TABLE_BLOCK
+        self._lock = Lock()  # forwards of several threads share the tables
 
     def __call__(self, start: int, count: int, device: torch.device) -> Table:
         key = start, count, device
-        if key not in self._tables:
-            self._tables[key] = self._compute(start, count, device)
-            self._make_room()
-        self._tables.move_to_end(key)
-        self._used.add(key)
-        return self._tables[key]
+        with self._lock:
+            if key not in self._tables:
+                self._tables[key] = self._compute(start, count, device)
+                self._make_room()
+            self._tables.move_to_end(key)
+            self._used.add(key)
+            return self._tables[key]
 
     def _make_room(self) -> None:
         positions = sum(count for _, count, _ in self._tables)
@@ -55,10 +58,11 @@ class _RangeTables:
     def begin_forward(self, rows: int, columns: int) -> None:
         """Drop what the forward that has ended did not use, and make room for one over so many rows and columns."""
         blocks_of_row = columns // TABLE_BLOCK + 2  # it may begin and end within one
-        self.room = (rows * blocks_of_row + CACHED_BLOCKS) * TABLE_BLOCK
-        for key in self._tables.keys() - self._used:
-            del self._tables[key]
-        self._used.clear()
+        with self._lock:
+            self.room = (rows * blocks_of_row + CACHED_BLOCKS) * TABLE_BLOCK
+            for key in self._tables.keys() - self._used:
+                del self._tables[key]
+            self._used.clear()
 
 
 class _Copies:

@@ -141,6 +141,13 @@ def test_generates_is_saved_loaded_converted_again_and_reverted(model_type, tmp_
     assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
 
 
+def test_the_log_says_which_layers_are_which(caplog):
+    kinds = {"layer_types": ["sliding_attention"] * 3 + ["full_attention", "sliding_attention"], "sliding_window": 8}
+    with caplog.at_level("INFO"):
+        convert_model(tiny_model("cohere2", num_hidden_layers=5, **kinds), LambdaConfig(20, 4, 20))
+    assert "1 of 5 layers, a window of their own (8 tokens) in layers 0-2, 4" in caplog.text
+
+
 def test_the_table_of_the_docs_has_every_type_and_no_other():
     rows = re.findall(r"^\|[^|]*\(`models/\w+\.py`\) \| ([^|]*) \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     named = [name for row in rows for name in row.split(", ")]
