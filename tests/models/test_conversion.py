@@ -17,6 +17,7 @@ from models.lambda_attention import LambdaConfig
 from models.llama import convert_llama_model
 from models.model_base import (
     UnsupportedModelError,
+    check_supported,
     convert_model,
     extend_vanilla_positions,
     is_converted,
@@ -100,6 +101,15 @@ def test_a_drop_in_refuses_another_family(convert, other):
 def test_unsupported_models_are_refused_by_name_with_the_supported_ones():
     with pytest.raises(UnsupportedModelError, match="'gpt2'.*gptj.*llama.*mpt"):
         convert_model(tiny_model("gpt2"), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [("deepseek_v3", "latent attention"), ("llama4_text", "scaled by their position"), ("hunyuan_v1_moe", "norms")],
+)
+def test_types_that_are_refused_with_a_reason(model_type, reason):
+    with pytest.raises(UnsupportedModelError, match=f"'{model_type}': .*{reason}.*; it supports"):
+        check_supported(model_type)
 
 
 def test_converting_again_replaces_and_reverting_twice_is_harmless():
