@@ -44,8 +44,16 @@ ROPE_TYPE = "rope_type"
 """Of rotary parameters, and of a module of rotary embeddings: "default", "dynamic", ..."""
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """A configuration's pre-training length, by family."""
-LAYER_TYPES, SLIDING = "layer_types", "sliding_attention"
-"""A configuration's list of each layer's kind of attention, and the kind that has a window."""
+LAYER_TYPES, SLIDING, WINDOW = "layer_types", "sliding_attention", "sliding_window"
+"""A configuration's list of each layer's kind of attention, the kind that has a window, and the window's size."""
+WINDOWED = frozenset(
+    {
+        *("afmoe", "cohere2", "cohere2_moe", "cwm", "dots1", "exaone4", "exaone_moe", "gemma2", "gemma3_text"),
+        *("gpt_oss", "mimo_v2_flash", "ministral", "mistral", "vaultgemma"),
+        *("mixtral", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2"),
+    }
+)
+"""Model types whose own attention heeds WINDOW."""
 POSITION_TABLES, TABLE_OFFSET = ("wpe", "embed_positions", "position_embeddings", "embed_position"), "offset"
 """Names of embeddings of learned positions, and their attribute that counts rows in front of position 0."""
 LOGIT_SCALE, LOGITS_SCALING, LOGIT_CAP = "logit_scale", "logits_scaling", "final_logit_softcapping"
@@ -188,6 +196,19 @@ def handed_over_otherwise(module: nn.Module) -> str:
         f"Transformers {VERSION} hands the cache to the attention of {type(module).__name__} in another way; supported "
         f"are {supported_range()}"
     )
+
+
+def layer_type(config: PretrainedConfig, layer: int) -> str | None:
+    """The kind of a layer; None where the configuration lists none."""
+    kinds = getattr(config, LAYER_TYPES, None)
+    return kinds[layer] if kinds else None
+
+
+def own_window(config: PretrainedConfig, layer: int) -> int | None:
+    """Tokens that the unmodified model attends to in a layer, the newest included; None for all."""
+    if config.model_type not in WINDOWED or layer_type(config, layer) not in (None, SLIDING):
+        return None
+    return getattr(config, WINDOW, None) or None
 
 
 def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:

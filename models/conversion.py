@@ -6,8 +6,8 @@ padding, makes the cache and keeps Transformers from building any mask.
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+import threading
+from dataclasses import replace
 from types import MethodType
 
 import torch
@@ -20,7 +20,6 @@ from .assumptions import (
     CACHE_NAMES,
     ROTARY,
     UNUSED_BY_ATTENTION,
-    VERSION,
     WRAPPED_FORWARD,
     attention_cache,
     cache_name,
@@ -28,67 +27,59 @@ from .assumptions import (
     find_cache,
     forward_names,
     handed_over_otherwise,
+    own_window,
     refuse_unknown,
-    supported_range,
     unknown_argument,
 )
 from .attention.config import AttentionLayer, LambdaConfig
-from .attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
+from .attention.decode.cache import LambdaCache, LambdaLayer
 from .attention.inference import InferenceOnly
-from .attention.inputs import check_layers_agree, check_positions, new_columns, refuse_other_rank, refuse_two_caches
-from .attention.positions import PositionEncoding
+from .attention.inputs import (
+    as_lambda_cache,
+    check_layers_agree,
+    check_positions,
+    new_columns,
+    refuse_other_rank,
+    refuse_two_caches,
+)
 from .attention.ragged import RealTokens, attend_batch
 from .attention.sequence.attend import attend_stretch
-from .attention.sequence.group import Ranks, SequenceGroup, Stretch, check_config, real_tokens
+from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
+from .family import Family, check_parts, describe_layers, layer_positions
 
 logger = logging.getLogger(__name__)
 
-Projections = tuple[Tensor, Tensor, Tensor]
-"""query `[B, Hq, n, d]`, key and value `[B, Hkv, n, d]`, without positions."""
 
+class _Running(threading.local):
+    """The forward that a thread runs: its padding, and this rank's part in it where there are others."""
 
-@dataclass(frozen=True)
-class Family:
-    """One architecture: the places where it keeps what Λ-attention needs.
+    def __init__(self) -> None:
+        self.real, self.stretch = RealTokens(), None
 
-    attention_modules: the attention modules of a base model, in layer order.
-    parts: names of the modules inside an attention module, all of which `project` and `output` use.
-    project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
-    output: name of the attention module's output projection.
-    scale: (attention module) -> the factor on `query . key`.
-    positions: (base model, the farthest distance felt) -> its position encoding.
-    extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
-    """
-
-    attention_modules: Callable[[nn.Module], list[nn.Module]]
-    parts: frozenset[str]
-    project: Callable[[nn.Module, Tensor], Projections]
-    output: str
-    scale: Callable[[nn.Module], float]
-    positions: Callable[[nn.Module, int | None], PositionEncoding]
-    extend_vanilla: Callable[[nn.Module], None] | None = None
+    def __deepcopy__(self, memo: dict) -> "_Running":
+        return _Running()
 
 
 class _Conversion:
     """The state that the converted modules of one model share: the method, and the running forward's tokens.
 
-    sequence: the ranks that read one sequence together, None for this one alone. real, stretch: the padding of the
-    running forward, and this rank's part in it where there are others.
+    sequence: the ranks that read one sequence together, None for this one alone. running: the forward of this thread.
     """
 
     def __init__(
         self, family: Family, base: nn.Module, config: LambdaConfig, sequence: SequenceGroup | None = None
     ) -> None:
         self.family, self.config, self.sequence = family, config, sequence
-        self.stretch: Stretch | None = None
-        self.positions = family.positions(base, config.farthest)
         self.modules = family.attention_modules(base)
+        self.layer_configs = [config.of_layer(own_window(base.config, layer)) for layer in range(len(self.modules))]
+        self.layer_positions = layer_positions(family, base, config.farthest)
+        self.positions = set(self.layer_positions)
         for module in self.modules:
-            _check_parts(module, family.parts)
+            check_parts(module, family)
         self.signature, self.cache_name = forward_names(base), cache_name(base)
         self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
-        self.real = RealTokens()
+        self.running = _Running()
         self.unused = [module for name, module in base.named_children() if name == ROTARY]
         for module in self.unused:
             setattr(module, _forward_name(module), _make_nothing)
@@ -126,14 +117,16 @@ class _Conversion:
             raise ValueError("Λ-attention never holds attention weights: output_attentions is not available")
         mask = new_columns(inputs.get(ATTENTION_MASK), tokens.shape[1])
         check_positions(inputs.get("position_ids"), mask)
-        self.real = RealTokens.from_mask(mask)
+        running = self.running
+        running.real = RealTokens.from_mask(mask)
         if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
-            self.positions.begin_forward(*tokens.shape[:2])
+            for positions in self.positions:
+                positions.begin_forward(*tokens.shape[:2])
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
-        self.stretch, coming = None, tokens.shape[1]
+        running.stretch, coming = None, tokens.shape[1]
         if self.sequence is not None:
-            self.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
-            coming = self.stretch.all.new_tokens
+            running.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
+            coming = running.stretch.all.new_tokens
         if cache is not None:
             check_layers_agree(cache)
             if self.sequence is None:
@@ -157,20 +150,9 @@ class _Conversion:
 
     def _cache(self, model_config: PretrainedConfig, given: Cache | None, use_cache: bool | None) -> Cache | None:
         if given is not None:
-            return as_lambda_cache(given, self.config, len(self.modules))
+            return as_lambda_cache(given, self.config, self.layer_configs)
         use_cache = model_config.use_cache if use_cache is None else use_cache
-        return LambdaCache(self.config, len(self.modules)) if use_cache else None
-
-
-def _check_parts(module: nn.Module, parts: frozenset[str]) -> None:
-    """Raise TypeError unless an attention module is made of these parts: another one would be left out silently."""
-    held = {name for name, part in module.named_children() if not isinstance(part, nn.Dropout)}
-    held |= {name for name, _ in module.named_parameters(recurse=False)}
-    if held != parts:
-        raise TypeError(
-            f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
-            f"where Λ-attention knows {', '.join(sorted(parts))}; supported are {supported_range()}"
-        )
+        return LambdaCache.of_layers(self.layer_configs) if use_cache else None
 
 
 def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
@@ -180,19 +162,31 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs
     """
     if places:
         raise unknown_argument(f"argument {1 + len(places)} without a name", type(self).__name__)
-    layer, conversion = self.lambda_layer, self.lambda_conversion
+    layer, conversion = _layer_now(self), self.lambda_conversion
+    running = conversion.running
     cache = attention_cache(inputs, type(self).__name__)
     past = None if cache is None else _layer_of(cache, layer.layer_idx, self)
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast norms leave them in float32
-        if conversion.stretch is not None:
-            return attend_stretch(query, key, value, layer, past, conversion.stretch)
-        return attend_batch(query, key, value, layer, past, conversion.real)
+        if running.stretch is not None:
+            return attend_stretch(query, key, value, layer, past, running.stretch)
+        return attend_batch(query, key, value, layer, past, running.real)
 
-    heads = InferenceOnly.apply(attend, *conversion.family.project(self, hidden_states))
-    merged = heads.transpose(1, 2).flatten(2)
-    return getattr(self, conversion.family.output)(merged), None
+    family = conversion.family
+    query, key, value, *rest = family.project(self, hidden_states)
+    merged = InferenceOnly.apply(attend, query, key, value).transpose(1, 2).flatten(2)
+    if family.finish is not None:
+        merged = family.finish(self, merged, *rest)
+    return getattr(self, family.output)(merged), None
+
+
+def _layer_now(module: nn.Module) -> AttentionLayer:
+    """Its layer, with the parameter that it has now: loading and offloading may have put another in its place."""
+    find, layer = module.lambda_conversion.family.sink_logit, module.lambda_layer
+    if find is not None and find(module) is not layer.sink_logit:
+        layer = module.lambda_layer = replace(layer, sink_logit=find(module))
+    return layer
 
 
 def _layer_of(cache: Cache, layer_idx: int, module: nn.Module) -> LambdaLayer:
@@ -247,15 +241,16 @@ def convert_family(
     revert_model(model)
     base = model.base_model
     conversion = _Conversion(family, base, config, sequence)
-    for layer_idx, module in enumerate(conversion.modules):
-        module.lambda_layer = AttentionLayer(config, conversion.positions, family.scale(module), layer_idx)
+    layers = zip(conversion.modules, conversion.layer_configs, conversion.layer_positions)
+    for layer_idx, (module, layer_config, positions) in enumerate(layers):
+        module.lambda_layer = family.layer(module, layer_config, positions, layer_idx)
         module.lambda_conversion = conversion
         setattr(module, _forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion
     conversion.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
     conversion.use_cache_in_generation(model)
     model.config.lambda_attention = config.to_dict()
-    logger.info("Λ-attention in %d layers of %s", len(conversion.modules), type(model).__name__)
+    logger.info("%s: %s", type(model).__name__, describe_layers(config, conversion.layer_configs))
     return model
 
 

@@ -14,6 +14,7 @@ so every token runs the same operations on the same memory. Elsewhere than on CU
 
 from collections.abc import Callable
 from functools import wraps
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,9 +23,11 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .assumptions import ATTENTION_MASK, MORE_OUTPUTS, OUTPUT_CACHE, find_cache, with_cache
-from .attention.config import AttentionLayer
+from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import BOUNDED_TENSORS, LambdaCache, LambdaLayer
 from .attention.decode.step import Heads, decode_step
+from .attention.inputs import as_lambda_cache
+from .attention.positions import PositionEncoding
 
 Backend = str | Callable
 
@@ -52,7 +55,8 @@ class DecodeGraph:
         self.captures = 0
 
     def _hold(self, cache: LambdaCache) -> None:
-        self.layer = _attention_layer(self.model, cache)
+        self.layers = _attention_layers(self.model, cache)
+        self._first_tokens = max(layer.config.global_branch for layer in self.layers)
         self.cache, self._inputs = cache, {**with_cache(self.model, cache), "use_cache": True}
 
     def take(self, cache: LambdaCache) -> None:
@@ -71,7 +75,7 @@ class DecodeGraph:
     def step(self, tokens: Tensor) -> Tensor:
         """Read `tokens`, int64 `[B, 1]`, none of them padding; returns logits `[B, 1, vocabulary]`."""
         seen = self.cache.layers[0].seen
-        if not seen or min(seen) < self.layer.config.global_branch:  # while there are first tokens to keep
+        if not seen or min(seen) < self._first_tokens:  # while there are first tokens to keep
             return self.model(input_ids=tokens, **self._inputs).logits
         if tokens.shape != (len(seen), 1):  # one row would silently be read by all
             raise ValueError(
@@ -97,15 +101,26 @@ class DecodeGraph:
     def _prepare(self, tokens: Tensor) -> None:
         self._kept, self._run = [], None  # what was captured before is freed first
         self.captures += 1
-        layers, config = self.cache.layers, self.layer.config
+        layers = self.cache.layers
         for layer in layers:
-            layer.make_room(max(config.local_branch, config.global_branch))
+            layer.make_room(max(layer.config.local_branch, layer.config.global_branch))
         self._kept = [tensor for layer in layers for tensor in _memory(layer)]
         with torch.inference_mode(False):  # so that steps begun in inference mode may go on outside of it
             self._tokens, self._position = tokens.new_zeros(tokens.shape), tokens.new_zeros(tokens.shape[0])
-        self._positions = self.layer.positions.on(tokens.device)
+        self._kinds = self._kinds_of_layers(tokens.device)
         self._place(self.cache.layers[0].seen)
         self._run = captured(self._forward) if _takes_graphs(tokens) else self._forward
+
+    def _kinds_of_layers(self, device: torch.device) -> list["_Kind"]:
+        """The kinds of layers that there are, each with the step that its layers share."""
+        kinds: dict[tuple, _Kind] = {}
+        for place, (layer, held) in enumerate(zip(self.layers, self.cache.layers)):
+            heads = Heads(self.model.config.num_attention_heads, held.keys.shape[1], held.keys.shape[-1], layer.scale)
+            key = layer.config, layer.positions, heads
+            if key not in kinds:
+                kinds[key] = _Kind(layer.config, layer.positions.on(device), heads, [])
+            kinds[key].places.append(place)
+        return list(kinds.values())
 
     def _place(self, seen: list[int]) -> None:
         self._position.copy_(torch.tensor(seen))
@@ -113,18 +128,26 @@ class DecodeGraph:
 
     def _step(self) -> Tensor:
         """The step itself, at `_position`; repeated, it writes the same where the next token belongs."""
-        config, key = self.layer.config, self.cache.layers[0].keys
-        heads = Heads(self.model.config.num_attention_heads, key.shape[1], key.shape[-1], self.layer.scale)
-        columns = config.local_branch, config.global_branch
-        step = decode_step(config, self._positions, heads, self._position, *columns)
-        for layer in self.cache.layers:
-            layer.step = step
+        for config, positions, heads, places in self._kinds:
+            columns = config.local_branch, config.global_branch
+            step = decode_step(config, positions, heads, self._position, *columns)
+            for place in places:
+                self.cache.layers[place].step = step
         try:
             logits = self.model(input_ids=self._tokens, **self._inputs).logits
         finally:
             for layer in self.cache.layers:
                 layer.step = None
         return logits
+
+
+class _Kind(NamedTuple):
+    """Layers that decode alike, by their places. positions: on the device of the step."""
+
+    config: LambdaConfig
+    positions: PositionEncoding
+    heads: Heads
+    places: list[int]
 
 
 class CapturedSteps:
@@ -190,8 +213,10 @@ def _is_one_step(tokens: Tensor | None, cache: Cache | None, inputs: dict) -> bo
     """Whether a forward of these inputs reads one real token per row into a cache that has all its first tokens."""
     if tokens is None or tokens.shape[1] != 1 or any(inputs.get(name) for name in MORE_OUTPUTS):
         return False
-    layer = cache.layers[0] if cache is not None and cache.layers else None
-    if not isinstance(layer, LambdaLayer) or not layer.seen or min(layer.seen) < layer.config.global_branch:
+    layers = cache.layers if cache is not None else []
+    if not layers or not isinstance(layers[0], LambdaLayer) or not layers[0].seen:
+        return False
+    if min(layers[0].seen) < max(layer.config.global_branch for layer in layers):
         return False
     mask = inputs.get(ATTENTION_MASK)
     return mask is None or bool(mask[:, -1].all())
@@ -229,16 +254,17 @@ def _same(left: Tensor, right: Tensor) -> bool:
     return left is right
 
 
-def _attention_layer(model: PreTrainedModel, cache: LambdaCache) -> AttentionLayer:
-    """The first layer of a model that can decode statically: all have its configuration, positions and scale."""
+def _attention_layers(model: PreTrainedModel, cache: LambdaCache) -> list[AttentionLayer]:
+    """The layers of a model that can decode statically, for which an empty cache is made ready."""
     conversion = getattr(model.base_model, "lambda_conversion", None)
     if conversion is None:
         raise ValueError("a DecodeGraph needs a model with Λ-attention: convert it first")
     config = conversion.config
     if config.triangle_offset or config.top_k is not None:
         raise ValueError("a DecodeGraph has no room for the middle tokens: it takes no triangle_offset and no top-k")
-    if not all(isinstance(layer, LambdaLayer) and layer.config == config for layer in cache.layers):
+    if not all(isinstance(layer, LambdaLayer) for layer in cache.layers):
         raise ValueError(f"a DecodeGraph of this model needs a LambdaCache made for {config}")
+    as_lambda_cache(cache, config, conversion.layer_configs)
     if len({parameter.device for parameter in model.parameters()}) > 1:
         raise ValueError("a DecodeGraph needs all of the model on one device")
-    return conversion.modules[0].lambda_layer
+    return [module.lambda_layer for module in conversion.modules]

@@ -7,7 +7,8 @@ from transformers import PreTrainedModel
 from .assumptions import ROTARY
 from .attention.positions import RotaryPositions
 from .attention.settings import SAME_AS_LOCAL
-from .conversion import Family, Projections, drop_in
+from .conversion import drop_in
+from .family import Family, Projections
 from .loading.vanilla import before_forward
 
 ROPE_THETA = 10000.0
@@ -25,7 +26,7 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     return tuple(p(hidden_states).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for p in projections)
 
 
-def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
+def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
     return _rotary(base.config)
 
 

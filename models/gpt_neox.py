@@ -5,7 +5,8 @@ from transformers import PreTrainedModel
 
 from .attention.positions import RotaryPositions, rotary_from_config
 from .attention.settings import SAME_AS_LOCAL
-from .conversion import Family, Projections, drop_in
+from .conversion import drop_in
+from .family import Family, Projections
 
 
 def convert_gpt_neox_model(
@@ -21,7 +22,7 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     return fused.transpose(1, 2).chunk(3, dim=-1)
 
 
-def _positions(base: nn.Module, limit_distance: int | None) -> RotaryPositions:
+def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
     return rotary_from_config(base.config, base.rotary_emb, limit_distance)
 
 

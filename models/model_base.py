@@ -2,7 +2,7 @@
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from . import gpt_j, gpt_neox, llama, mpt_7b
+from . import afmoe, gemma2, gpt_j, gpt_neox, gpt_oss, llama, mpt_7b
 from .assumptions import LENGTHS, rope_parameters
 from .attention.config import LambdaConfig
 from .attention.sequence.group import Ranks
@@ -20,15 +20,31 @@ __all__ = [
     "supported_model_types",
 ]
 
-FAMILIES = {**llama.FAMILIES, **gpt_j.FAMILIES, **mpt_7b.FAMILIES, **gpt_neox.FAMILIES}
+_FILES = (llama, gpt_j, mpt_7b, gpt_neox, gpt_oss, gemma2, afmoe)
+FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}
+
+
+_LATENT = "its keys and values are compressed together (multi-head latent attention)"
+_TEMPERATURE = "its queries are scaled by their position in the text"
+REASONS = {
+    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "longcat_flash", "minicpm3", "youtu"), _LATENT),
+    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), f"{_LATENT}, and an indexer chooses which are attended"),
+    **dict.fromkeys(("llama4_text", "ministral3"), _TEMPERATURE),
+    **dict.fromkeys(
+        ("hunyuan_v1_dense", "hunyuan_v1_moe"),
+        "its norms come after the rotation, so no score is one of a distance alone",
+    ),
+}
+"""Why types that a researcher may well try are not supported, by `model_type`."""
 
 
 class UnsupportedModelError(SharedError):
     """The model's family has an attention that Λ-attention does not know."""
 
     def __init__(self, model_type: str) -> None:
+        reason = f": {REASONS[model_type]}" if model_type in REASONS else ""
         super().__init__(
-            f"Λ-attention does not support models of type {model_type!r}; "
+            f"Λ-attention does not support models of type {model_type!r}{reason}; "
             f"it supports {', '.join(supported_model_types())}"
         )
 

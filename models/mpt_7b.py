@@ -5,7 +5,8 @@ from transformers import PreTrainedModel
 
 from .attention.positions import AlibiPositions, mpt_slopes
 from .attention.settings import SAME_AS_LOCAL
-from .conversion import Family, Projections, drop_in
+from .conversion import drop_in
+from .family import Family, Projections
 from .loading.vanilla import before_forward
 
 
@@ -23,7 +24,7 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     return tuple(x.unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for x in fused.chunk(3, dim=-1))
 
 
-def _positions(base: nn.Module, limit_distance: int | None) -> AlibiPositions:
+def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> AlibiPositions:
     return AlibiPositions(mpt_slopes(base.config.n_heads))
 
 

@@ -7,9 +7,11 @@ from torch import Tensor
 from models.attention.config import LambdaConfig
 
 
-def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None, slopes=None, scale=1.0) -> Tensor:
+def dense_lambda_attention(
+    query, key, value, config: LambdaConfig, rotary=None, slopes=None, scale=1.0, soft_cap=None, sink_logit=None
+) -> Tensor:
     """One sequence, float64: query `[Hq, n, d]`, key and value `[Hkv, n, d]`; rotary(x, position) rotates `[Hkv, d]`
-    vectors.
+    vectors. sink_logit: `[Hq]`.
     """
     query, key, value = query.double(), key.double(), value.double()
     heads, length, _ = query.shape
@@ -23,13 +25,17 @@ def dense_lambda_attention(query, key, value, config: LambdaConfig, rotary=None,
                 continue
             distance = _distance(i, j, config, j in middle)
             scores[:, j] = _score(query[:, i], key[:, j], distance, rotary, slopes) * scale
+            if soft_cap is not None:
+                scores[:, j] = soft_cap * (scores[:, j] / soft_cap).tanh()
             if slopes is not None:
                 scores[:, j] -= slopes.double() * distance
             if j in middle:
                 scores[:, j] -= config.triangle_offset * torch.tensor(float(len(middle))).log()
         if config.top_k is not None and i == length - 1 and len(middle) >= config.top_k.k:
-            _add_top_k(scores, query[:, i], key, middle, config.top_k, rotary, slopes, scale)
-        output[:, i] = torch.einsum("hj,hjd->hd", scores.softmax(-1), value[:, : i + 1])
+            _add_top_k(scores, query[:, i], key, middle, config.top_k, rotary, slopes, scale, soft_cap)
+        if sink_logit is not None:
+            scores = torch.cat([scores, sink_logit.double()[:, None]], -1)
+        output[:, i] = torch.einsum("hj,hjd->hd", scores.softmax(-1)[:, : i + 1], value[:, : i + 1])
     return output
 
 
@@ -45,9 +51,11 @@ def _score(query, key, distance, rotary, slopes):
     return ((query if rotary is None else rotary(query, distance)) * key).sum(-1)
 
 
-def _add_top_k(scores, query, key, middle, top_k, rotary, slopes, scale):
+def _add_top_k(scores, query, key, middle, top_k, rotary, slopes, scale, soft_cap):
     for head in range(scores.shape[0]):
         candidates = _score(query[head], key[head, middle], top_k.insert_at, rotary, slopes) * scale
+        if soft_cap is not None:
+            candidates = soft_cap * (candidates / soft_cap).tanh()
         if slopes is not None:
             candidates = candidates - slopes[head].double() * top_k.insert_at
         best = candidates.topk(top_k.k).indices

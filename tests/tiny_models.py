@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
 SPECIAL_TOKENS = ["<pad>", "<s>", "</s>"]
 MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("an", "d"), ("Ġ", "and")]
@@ -39,7 +40,32 @@ _MPT_SIZES = {
     "max_seq_len": PRETRAINING_LENGTH,
 }
 _HALF_ROTARY = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}
+_LLAMA3_ROTARY = {
+    "rope_type": "llama3",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "original_max_position_embeddings": 16,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
 _EXPERTS = {**_GROUPED, "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 16}
+
+_ROUTED = {"n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1}
+_MIXED_LAYERS = {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 4096}
+_BY_KIND = {
+    "sliding_attention": {"rope_type": "default", "rope_theta": 1e3},
+    "full_attention": {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0},
+}
+_CAPPED = {"query_pre_attn_scalar": 4, "attn_logit_softcapping": 2.0}
+_YARN_ROTARY = {
+    "rope_type": "yarn",
+    "rope_theta": 1e4,
+    "factor": 4.0,
+    "beta_fast": 32.0,
+    "beta_slow": 1.0,
+    "original_max_position_embeddings": 16,
+}
+_HEADS_OF_8 = {**_GROUPED, "head_dim": 8}
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": _GROUPED,
@@ -50,7 +76,13 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "qwen2_moe": {**_EXPERTS, "shared_expert_intermediate_size": 16},
     "qwen3": {**_GROUPED, "head_dim": 8},
     "qwen3_moe": {**_EXPERTS, "head_dim": 8},
-    "smollm3": {**_GROUPED, "no_rope_layers": [1, 1]},
+    "smollm3": {**_GROUPED, "no_rope_layers": [1, 0]},
+    "cohere2": {**_GROUPED, **_MIXED_LAYERS},
+    "cohere2_moe": {**_EXPERTS, **_MIXED_LAYERS, "num_shared_experts": 1, "first_k_dense_replace": 1},
+    "exaone4": {**_GROUPED, **_MIXED_LAYERS},
+    "exaone_moe": {**_EXPERTS, **_MIXED_LAYERS, "num_shared_experts": 1, "n_group": 1, "topk_group": 1},
+    "olmo3": {**_GROUPED, **_MIXED_LAYERS, "rope_parameters": _BY_KIND},
+    "gemma3_text": {**_HEADS_OF_8, **_MIXED_LAYERS, "query_pre_attn_scalar": 4, "rope_parameters": _BY_KIND},
     "granite": {**_GROUPED, "attention_multiplier": 0.25, "residual_multiplier": 0.5},
     "olmo": _GROUPED,
     "olmo2": _GROUPED,
@@ -73,6 +105,59 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "glm": {**_GROUPED, "head_dim": 8, "rope_parameters": _HALF_ROTARY},
     "glm4": {**_GROUPED, "head_dim": 8, "rope_parameters": _HALF_ROTARY},
     "helium": {**_GROUPED, "head_dim": 8},
+    "gpt_oss": {
+        **_HEADS_OF_8,
+        **_MIXED_LAYERS,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "rope_parameters": _YARN_ROTARY,
+    },
+    "mimo_v2_flash": {
+        **_EXPERTS,
+        **_MIXED_LAYERS,
+        "head_dim": 8,
+        "v_head_dim": 6,
+        "n_routed_experts": 4,
+        "num_key_value_heads": 1,
+        "rope_parameters": {kind: {**rope, "partial_rotary_factor": 0.5} for kind, rope in _BY_KIND.items()},
+    },
+    "gemma2": {**_HEADS_OF_8, **_MIXED_LAYERS, **_CAPPED},
+    "vaultgemma": {**_HEADS_OF_8, **_MIXED_LAYERS, **_CAPPED},
+    "afmoe": {**_EXPERTS, **_MIXED_LAYERS, "head_dim": 8, "num_shared_experts": 1, "num_dense_layers": 1},
+    "bitnet": _GROUPED,
+    "phi": {**_GROUPED, "qk_layernorm": True, "rope_parameters": _HALF_ROTARY},
+    "exaone": _GROUPED,
+    "internlm3": _HEADS_OF_8,
+    "iquestcoder": _HEADS_OF_8,
+    "aria_text": {**_GROUPED, "moe_num_experts": 4, "moe_topk": 2, "moe_num_shared_experts": 1},
+    "jais2": _GROUPED,
+    "phimoe": {**_GROUPED, "num_local_experts": 4},
+    "cwm": {**_HEADS_OF_8, "rope_parameters": _LLAMA3_ROTARY, "sliding_window": 4096},
+    "dots1": {**_EXPERTS, **_ROUTED, "first_k_dense_replace": 1},
+    "solar_open": {**_EXPERTS, **_ROUTED, "head_dim": 8},
+    "hy_v3": {**_EXPERTS, "head_dim": 8},
+    "apertus1p5_text": {**_HEADS_OF_8, "rope_parameters": _LLAMA3_ROTARY},
+    "granitemoeshared": {
+        **_GROUPED,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "attention_multiplier": 0.25,
+        "shared_intermediate_size": 16,
+    },
+    "glm4_moe": {**_EXPERTS, **_ROUTED, "head_dim": 8, "use_qk_norm": True, "first_k_dense_replace": 1},
+    "sarvam_moe": {**_EXPERTS, **_ROUTED, "head_dim": 8, "first_k_dense_replace": 1},
+    "cohere": {**_GROUPED, "use_qk_norm": True},
+    "ernie4_5_moe": {
+        **_GROUPED,
+        "moe_intermediate_size": 16,
+        "moe_num_experts": 4,
+        "moe_k": 2,
+        "moe_num_shared_experts": 1,
+        "moe_layer_start_index": 0,
+    },
+    "flex_olmo": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
+    "olmoe": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 0.5},
+    "minimax_m2": {**_HEADS_OF_8, "num_local_experts": 4, "num_experts_per_tok": 2},
     "gpt_neox": {**_SIZES, "rope_parameters": _HALF_ROTARY},
     "gptj": {**_GPT_SIZES, "n_inner": 48, "rotary_dim": 4},
     "mpt": _MPT_SIZES,
@@ -84,6 +169,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 def tiny_config(model_type: str, **overrides: Any) -> PretrainedConfig:
     """A tiny configuration of that family; `overrides` are configuration fields."""
     return AutoConfig.for_model(model_type, **{**_IDS, **CONFIGS[model_type], **overrides})
+
+
+def lacks_type(model_type: str) -> bool:
+    """Whether the installed Transformers is older than the type."""
+    return model_type not in CONFIG_MAPPING_NAMES
 
 
 def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> PreTrainedModel:

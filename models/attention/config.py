@@ -1,11 +1,11 @@
 """The parameters of Λ-attention: one immutable object, passed everywhere."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 from torch import Tensor
 
 from .positions import PositionEncoding
-from .settings import BACKENDS, NO_OFFSET, SINK_POSITIONS
+from .settings import BACKENDS, NO_OFFSET, SINK_POSITIONS, WINDOW_LAYERS
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class LambdaConfig:
     top_k: see TopK; keeps all keys.
     backend: "auto", "flash" (torch's flash attention with a window), "flex" (torch's flex_attention) or "blockwise"
         (matrix products, any device).
+    window_layers: layers that have a window of their own, shorter than L, keep it as it is ("own"), or attend like all
+        others ("lambda").
     compiled: whether torch.compile makes kernels on a GPU: of the passes around the attention, and flex's own.
     """
 
@@ -66,6 +68,7 @@ class LambdaConfig:
     backend: str = BACKENDS[0]
     sink_positions: str = SINK_POSITIONS[0]
     compiled: bool = True
+    window_layers: str = WINDOW_LAYERS[0]
 
     def __post_init__(self) -> None:
         if self.local_branch < 1:
@@ -91,6 +94,8 @@ class LambdaConfig:
                 f"backend flash has no limit inside the window, and limit_distance {self.limit_distance} is less than "
                 f"local_branch {self.local_branch}: take flex or blockwise"
             )
+        if self.window_layers not in WINDOW_LAYERS:
+            raise ValueError(f"window_layers must be one of {', '.join(WINDOW_LAYERS)}, not {self.window_layers!r}")
         if self.sink_positions not in SINK_POSITIONS:
             raise ValueError(f"sink_positions must be one of {', '.join(SINK_POSITIONS)}, not {self.sink_positions!r}")
         if self.sink_positions == "cache" and self.limit_distance is not None:
@@ -98,6 +103,13 @@ class LambdaConfig:
                 f"sink_positions cache contradicts limit_distance {self.limit_distance}: positions counted inside the "
                 "cache have no limit, take none"
             )
+
+    def of_layer(self, window: int | None) -> "LambdaConfig":
+        """The method of a layer. window: that of its own, in tokens, None where it has none."""
+        if window is None or window >= self.local_branch or self.window_layers == "lambda":
+            return self
+        plain = {"triangle_offset": NO_OFFSET, "top_k": None, "sink_positions": SINK_POSITIONS[0]}
+        return replace(self, local_branch=window, global_branch=0, limit_distance=None, **plain)
 
     def keeps_middle(self, layer_idx: int) -> bool:
         """Whether this layer needs keys outside both branches later: its cache is then unbounded."""
@@ -143,12 +155,22 @@ class LambdaConfig:
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One attention layer besides its tensors: the method, its positions, its score scale and its index."""
+    """One attention layer besides its tensors: the method, its positions, its score scale and its index.
+
+    soft_cap: c, where scores are felt as `c * tanh(score / c)`. sink_logit: `[Hq]`, a learned score per head that
+    takes part in the softmax and weighs nothing.
+    """
 
     config: LambdaConfig
     positions: PositionEncoding
     scale: float
     layer_idx: int = 0
+    soft_cap: float | None = None
+    sink_logit: Tensor | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.soft_cap is not None and self.positions.slopes is not None:
+            raise ValueError("no backend caps scores softly that have a bias of ALiBi: no model is known to have both")
 
     def fuses(self, x: Tensor) -> bool:
         """Whether torch.compile makes one kernel of several operations on x."""

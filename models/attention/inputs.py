@@ -1,10 +1,14 @@
 """The inputs of a converted model: padding, positions and caches that Λ-attention can honour, the rest refused."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import Cache
+from transformers.cache_utils import Cache, DynamicCache
 
 from ..assumptions import find_cache
+from .config import LambdaConfig
+from .decode.cache import LambdaLayer, layers_of
 
 
 def new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
@@ -50,3 +54,36 @@ def refuse_other_rank(cache: Cache) -> None:
 def refuse_two_caches(model: nn.Module, args: tuple, kwargs: dict) -> None:
     """Before the causal LM's forward: where two are given, Transformers would leave one out."""
     find_cache(kwargs)
+
+
+def as_lambda_cache(cache: Cache, config: LambdaConfig, layer_configs: Sequence[LambdaConfig]) -> Cache:
+    """A caller's cache, ready for Λ-attention: one of ours, or an empty `DynamicCache`, refitted in place.
+
+    config: the model's; layer_configs: what it is in each layer.
+    Raises ValueError for any other cache: what it holds was not made by Λ-attention.
+    """
+    if not isinstance(cache, Cache):
+        raise ValueError(f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)}")
+    if cache.layers and all(isinstance(layer, LambdaLayer) for layer in cache.layers):
+        if len(cache.layers) != len(layer_configs):
+            raise ValueError(
+                f"this cache was made for {len(cache.layers)} layers, and the model has {len(layer_configs)}"
+            )
+        for layer, own in zip(cache.layers, layer_configs):
+            if layer.config != own and (layer.is_initialized or layer.config != config):
+                raise ValueError(f"this cache was made for {layer.config}, but the model is converted with {own}")
+        if any(layer.config != own for layer, own in zip(cache.layers, layer_configs)):
+            cache.layers = layers_of(layer_configs)
+        return cache
+    if isinstance(cache, DynamicCache) and cache.get_seq_length() == 0 and not cache.offloading:
+        cache.layers = layers_of(layer_configs)
+        cache.layer_class_to_replicate = None
+        return cache
+    raise ValueError(
+        f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)} that is "
+        "filled, static, quantized or offloaded"
+    )
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -36,15 +37,17 @@ class _RangeTables:
         self._tables: OrderedDict[tuple[int, int, torch.device], Table] = OrderedDict()
         self._used: set[tuple[int, int, torch.device]] = set()
         self.room = CACHED_BLOCKS * TABLE_BLOCK
+        self._lock = Lock()  # forwards of several threads share the tables
 
     def __call__(self, start: int, count: int, device: torch.device) -> Table:
         key = start, count, device
-        if key not in self._tables:
-            self._tables[key] = self._compute(start, count, device)
-            self._make_room()
-        self._tables.move_to_end(key)
-        self._used.add(key)
-        return self._tables[key]
+        with self._lock:
+            if key not in self._tables:
+                self._tables[key] = self._compute(start, count, device)
+                self._make_room()
+            self._tables.move_to_end(key)
+            self._used.add(key)
+            return self._tables[key]
 
     def _make_room(self) -> None:
         positions = sum(count for _, count, _ in self._tables)
@@ -55,10 +58,11 @@ class _RangeTables:
     def begin_forward(self, rows: int, columns: int) -> None:
         """Drop what the forward that has ended did not use, and make room for one over so many rows and columns."""
         blocks_of_row = columns // TABLE_BLOCK + 2  # it may begin and end within one
-        self.room = (rows * blocks_of_row + CACHED_BLOCKS) * TABLE_BLOCK
-        for key in self._tables.keys() - self._used:
-            del self._tables[key]
-        self._used.clear()
+        with self._lock:
+            self.room = (rows * blocks_of_row + CACHED_BLOCKS) * TABLE_BLOCK
+            for key in self._tables.keys() - self._used:
+                del self._tables[key]
+            self._used.clear()
 
 
 class _Copies:
@@ -104,6 +108,13 @@ class RotaryPositions:
     def on(self, device: torch.device) -> "RotaryPositions":
         """The same, with its tensors there."""
         return replace(self, inv_freq=self.inv_freq.to(device))
+
+    def same_as(self, other: "PositionEncoding") -> bool:
+        """Whether two encodings are one, so that one's tables serve both."""
+        if not isinstance(other, RotaryPositions):
+            return False
+        kinds = (self.scaling, self.interleaved) == (other.scaling, other.interleaved)
+        return kinds and torch.equal(self.inv_freq, other.inv_freq)
 
     @property
     def rotary_dim(self) -> int:
@@ -181,9 +192,35 @@ class RotaryPositions:
         return cos * self.scaling, sin * turned
 
 
+class _NotRotated:
+    """Queries and keys stay as they are, wherever they are."""
+
+    def begin_forward(self, rows: int, columns: int) -> None:
+        """Nothing to forget."""
+
+    def at(self, x: Tensor, start: int, latest: int | None = None, scale: float = 1.0) -> Tensor:
+        return x if scale == 1.0 else x * scale
+
+    def at_distance(self, query: Tensor, distance: int, scale: float = 1.0) -> Tensor:
+        return self.at(query, distance, scale=scale)
+
+
+@dataclass(frozen=True)
+class NoPositions(_NotRotated):
+    """No positions at all (NoPE): a score does not depend on the distance, so a limit changes nothing."""
+
+    slopes = None
+
+    def on(self, device: torch.device) -> "NoPositions":
+        return self
+
+    def same_as(self, other: "PositionEncoding") -> bool:
+        return self == other
+
+
 @dataclass(frozen=True, eq=False)
-class AlibiPositions:
-    """ALiBi (arXiv 2108.12409): `-slope * distance` is added to a score; queries and keys stay as they are.
+class AlibiPositions(_NotRotated):
+    """ALiBi (arXiv 2108.12409): `-slope * distance` is added to a score.
 
     slopes: float32 `[query_heads]`, positive. slopes_on(device): the same there, copied once.
     """
@@ -200,33 +237,36 @@ class AlibiPositions:
         """The same, with its tensors there."""
         return replace(self, slopes=self.slopes.to(device))
 
-    def begin_forward(self, rows: int, columns: int) -> None:
-        """Nothing to forget."""
-
-    def at(self, x: Tensor, start: int, latest: int | None = None, scale: float = 1.0) -> Tensor:
-        return x if scale == 1.0 else x * scale
-
-    def at_distance(self, query: Tensor, distance: int, scale: float = 1.0) -> Tensor:
-        return self.at(query, distance, scale=scale)
+    def same_as(self, other: "PositionEncoding") -> bool:
+        return isinstance(other, AlibiPositions) and torch.equal(self.slopes, other.slopes)
 
 
-PositionEncoding = RotaryPositions | AlibiPositions
+PositionEncoding = RotaryPositions | AlibiPositions | NoPositions
 
 
-def rotary_from_config(config, rotary_module, limit_distance: int | None, interleaved: bool = False) -> RotaryPositions:
+def rotary_from_config(
+    config,
+    rotary_module,
+    limit_distance: int | None,
+    interleaved: bool = False,
+    layer_type: str | None = None,
+) -> RotaryPositions:
     """The rotary encoding that a Transformers config describes, with every `rope_type` it knows.
 
-    rotary_module: the model's own rotary embedding module; its class holds the default formula.
+    rotary_module: the model's own rotary embedding module; its class holds the default formula. layer_type: the kind of
+    layer, where the configuration has rotary parameters for each.
     limit_distance: the farthest distance felt. Types whose frequencies depend on the length ("dynamic", "longrope") are
     fixed to those of that length, so that a stream is the same however it is cut into chunks.
     Raises ValueError for a "dynamic" type without a limit: its frequencies would change along the stream.
     """
-    rope_type = config.rope_parameters["rope_type"]
+    by_kind = config.rope_parameters.get(layer_type)
+    rope_type = (by_kind or config.rope_parameters)["rope_type"]
+    kind = {"layer_type": layer_type} if by_kind else {}
     if rope_type == "default":
-        inv_freq, scaling = rotary_module.compute_default_rope_parameters(config)
+        inv_freq, scaling = rotary_module.compute_default_rope_parameters(config, **kind)
     else:
         inv_freq, scaling = ROPE_INIT_FUNCTIONS[rope_type](
-            config, "cpu", seq_len=_felt_length(rope_type, limit_distance)
+            config, "cpu", seq_len=_felt_length(rope_type, limit_distance), **kind
         )
     return RotaryPositions(inv_freq.detach().double().cpu(), float(scaling), interleaved)
 

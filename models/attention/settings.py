@@ -6,4 +6,5 @@ NO_OFFSET = 0.0
 """As a triangle_offset: the middle keys are not attended to."""
 BACKENDS = ("auto", "flash", "flex", "blockwise")
 SINK_POSITIONS = ("text", "cache")
+WINDOW_LAYERS = ("own", "lambda")
 """The first of each counts unless another is given."""

@@ -51,13 +51,19 @@ def score_sinks(
     distance: Tensor,
     slopes: Tensor | None,
     beyond_window: bool = False,
+    soft_cap: float | None = None,
 ) -> Tensor:
     """Scores `[*, g * m, S]` of the first S keys, `[*, S, d]` as projected; -inf where a window holds them.
 
     distance: int64 `i - j`, to broadcast against `[*, g, m, S]`. slopes: those of ALiBi, `[*, g, 1, 1]`, else None.
-    beyond_window: the caller knows that no window holds one of these keys.
+    beyond_window: the caller knows that no window holds one of these keys. soft_cap: in the unit of the scores.
     """
-    return felt_scores(sink_products(layer, queries, key), layer.config, distance, slopes, beyond_window)
+    return felt_scores(sink_products(layer, queries, key), layer.config, distance, slopes, beyond_window, soft_cap)
+
+
+def soft_capped(scores: Tensor, soft_cap: float | None) -> Tensor:
+    """`c * tanh(scores / c)`; None leaves them as they are."""
+    return scores if soft_cap is None else soft_cap * torch.tanh(scores / soft_cap)
 
 
 def sink_products(layer: AttentionLayer, queries: SinkQueries, key: Tensor) -> SinkProducts:
@@ -75,7 +81,12 @@ def sink_products(layer: AttentionLayer, queries: SinkQueries, key: Tensor) -> S
 
 
 def felt_scores(
-    products: SinkProducts, config: LambdaConfig, distance: Tensor, slopes: Tensor | None, beyond_window: bool = False
+    products: SinkProducts,
+    config: LambdaConfig,
+    distance: Tensor,
+    slopes: Tensor | None,
+    beyond_window: bool = False,
+    soft_cap: float | None = None,
 ) -> Tensor:
     """The scores that `score_sinks` gives, of products that are there already."""
     near, far = (None if x is None else x.unflatten(-2, (-1, distance.shape[-2])) for x in products)
@@ -87,6 +98,7 @@ def felt_scores(
         scores = far
     else:
         scores = torch.where(distance < config.limit_distance, near, far)
+    scores = soft_capped(scores, soft_cap)
     if not beyond_window:
         scores = scores.masked_fill(distance < config.local_branch, float("-inf"))
     return scores.flatten(-3, -2)

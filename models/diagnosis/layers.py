@@ -1,16 +1,13 @@
 """The attention layers of a model, be it converted or not, in the terms of Λ-attention."""
 
 from torch import nn
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
-from ..assumptions import LAYER_TYPES, SLIDING
+from ..assumptions import own_window
 from ..attention.config import AttentionLayer, LambdaConfig
+from ..errors import UserError
+from ..family import layer_positions
 from ..model_base import FAMILIES, check_supported, is_converted
-
-WINDOWED = frozenset(
-    {"ministral", "mistral", "mixtral", "phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "starcoder2"}
-)
-"""Model types whose own attention heeds `config.sliding_window`."""
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
@@ -30,28 +27,16 @@ def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer
     """Each layer as it attends in a forward over `length` tokens.
 
     The unmodified model is Λ-attention with a window over all of the text, or its own sliding window, and no limit.
+    Raises UserError for a model whose scores are more than products.
     """
-    modules = attention_modules(model)
+    modules, family = attention_modules(model), FAMILIES[model.config.model_type]
+    if family.soft_cap is not None or family.sink_logit is not None:
+        raise UserError(
+            f"a diagnosis of {model.config.model_type} would lack its soft caps or learned sink logits: take a model "
+            "whose scores are products alone"
+        )
     if is_converted(model):
         return [module.lambda_layer for module in modules]
-    family = FAMILIES[model.config.model_type]
-    positions = family.positions(model.base_model, length)
-    return [
-        AttentionLayer(
-            LambdaConfig(sliding_window(model.config, layer_idx) or length, 0, None),
-            positions,
-            family.scale(module),
-            layer_idx,
-        )
-        for layer_idx, module in enumerate(modules)
-    ]
-
-
-def sliding_window(config: PretrainedConfig, layer_idx: int) -> int | None:
-    """Tokens that the unmodified model attends to in this layer; None for all."""
-    if config.model_type not in WINDOWED:
-        return None
-    layer_types = getattr(config, LAYER_TYPES, None)
-    if layer_types is not None and layer_types[layer_idx] != SLIDING:
-        return None
-    return config.sliding_window or None
+    positions = layer_positions(family, model.base_model, length)
+    configs = [LambdaConfig(own_window(model.config, layer) or length, 0, None) for layer in range(len(modules))]
+    return [family.layer(*parts, layer) for layer, parts in enumerate(zip(modules, configs, positions))]

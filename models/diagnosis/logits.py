@@ -8,6 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..attention.config import AttentionLayer
+from ..attention.positions import RotaryPositions
 
 
 class Queries:
@@ -30,7 +31,7 @@ class Queries:
 
     def _encode(self, query: Tensor, positions: Tensor) -> Tensor:
         encoding = self.layer.positions
-        return query if encoding.slopes is not None else encoding.rotate(query, encoding.table(positions))
+        return encoding.rotate(query, encoding.table(positions)) if isinstance(encoding, RotaryPositions) else query
 
     def reaching(self, start: int, stop: int) -> slice:
         """The queries that attend to any of the keys start .. stop - 1."""

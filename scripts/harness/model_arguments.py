@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from models.attention.settings import BACKENDS, NO_OFFSET, SINK_POSITIONS
+from models.attention.settings import BACKENDS, NO_OFFSET, SINK_POSITIONS, WINDOW_LAYERS
 from utils.arguments import Flags, HarnessParser, finite_number, plan_of, whole_number
 from utils.errors import UserError
 from utils.trials.methods import NO_CAP
@@ -24,6 +24,7 @@ LAMBDA_DEFAULTS: dict[str, Any] = {
     "triangle_offset": NO_OFFSET,
     "backend": BACKENDS[0],
     "sink_positions": SINK_POSITIONS[0],
+    "window_layers": WINDOW_LAYERS[0],
 }
 TOP_K_DEFAULTS: dict[str, Any] = {
     "top_k_insert_at": None,
@@ -143,6 +144,12 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
         choices=SINK_POSITIONS,
         help="where the first tokens stand for a token whose window is past them: in the 'text', capped, or in the "
         "'cache', as if nothing lay between, without a cap, as in StreamingLLM (default: text)",
+    )
+    group.add_argument(
+        "--window_layers",
+        choices=WINDOW_LAYERS,
+        help="layers that have a window of their own, shorter than --local_branch: leave it to them, as it is ('own'), "
+        "or give them Λ-attention like all others ('lambda') (default: own; the log says which layers are which)",
     )
     _add_top_k_arguments(parser)
     parser.checks.append(partial(_check_lambda, longest_text=longest_text))

@@ -42,15 +42,15 @@ from models.attention.decode.cache import LambdaCache, LambdaLayer
 from models.attention.positions import AlibiPositions
 from models.decode_graph import CapturedSteps, DecodeGraph
 from models.loading.vanilla import position_table_length
-from models.model_base import FAMILIES, convert_model, extend_vanilla_positions, supported_model_types
+from models.model_base import FAMILIES, convert_model, extend_vanilla_positions
 from models.scoring.nll_scorer import NllScorer
+from tests.models.every_type import EVERY_TYPE, types
 from tests.tiny_gguf import write_tiny_gguf
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
 
-EVERY_TYPE = pytest.mark.parametrize("model_type", supported_model_types())
-ROTARY_TYPES = [name for name in supported_model_types() if name not in ("gptj", "mpt")]
+ROTARY_TYPES = types(leave_out=("gptj", "mpt"))
 CONFIG, WIDE = LambdaConfig(8, 3, 8), LambdaConfig(64, 4, 64)
 IDS = tiny_input_ids(2, 40)
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
@@ -172,11 +172,15 @@ class TestPositions:
         model = tiny_model(model_type)
         rotary = dict(model.base_model.named_children())[ROTARY]
         parameters = getattr(model.config, ROPE)
-        assert parameters["rope_type"] in {"default", *ROPE_INIT_FUNCTIONS} and parameters["rope_theta"] > 1
-        if parameters["rope_type"] == "default":
-            inv_freq, scaling = type(rotary).compute_default_rope_parameters(model.config)
-            torch.testing.assert_close(inv_freq, rotary.inv_freq.cpu())
-            assert scaling == 1.0
+        kinds = {name: kind for name, kind in parameters.items() if isinstance(kind, dict)} or {None: parameters}
+        for name, kind in kinds.items():
+            assert kind["rope_type"] in {"default", *ROPE_INIT_FUNCTIONS} and kind["rope_theta"] > 1
+            if kind["rope_type"] == "default":
+                by_kind = {} if name is None else {"layer_type": name}
+                inv_freq, scaling = type(rotary).compute_default_rope_parameters(model.config, **by_kind)
+                held = getattr(rotary, "inv_freq" if name is None else f"{name}_inv_freq")
+                torch.testing.assert_close(inv_freq, held.cpu())
+                assert scaling == 1.0
 
     def test_a_rotary_module_tells_its_type_and_follows_the_longest_text(self):
         rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
@@ -198,13 +202,10 @@ class TestPositions:
                 logits(tiny_model(model_type), ids)
             assert logits(extend_vanilla_positions(tiny_model(model_type)), ids).isfinite().all()
 
-    def test_mpt_alone_has_alibi(self):
-        alibi = [
-            name
-            for name in supported_model_types()
-            if isinstance(FAMILIES[name].positions(tiny_model(name).base_model, 8), AlibiPositions)
-        ]
-        assert alibi == ["mpt"]
+    @EVERY_TYPE
+    def test_mpt_alone_has_alibi(self, model_type):
+        positions = FAMILIES[model_type].positions(tiny_model(model_type).base_model, 0, 8)
+        assert isinstance(positions, AlibiPositions) == (model_type == "mpt")
 
 
 class TestCacheClasses:
@@ -319,7 +320,7 @@ def test_configurations_name_the_pretraining_length(model_type, name):
     assert getattr(tiny_config(model_type), name) == PRETRAINING_LENGTH
 
 
-@pytest.mark.parametrize("model_type", supported_model_types())
+@EVERY_TYPE
 def test_single_tokens_of_generate_go_through_the_models_own_forward_by_name(model_type):
     """Which `CapturedSteps` stands in for: it finds tokens, cache and padding among named arguments."""
     model = convert_model(tiny_model(model_type), LambdaConfig(8, 2, 8))
@@ -329,7 +330,7 @@ def test_single_tokens_of_generate_go_through_the_models_own_forward_by_name(mod
     assert steps.taken == 4 and OUTPUT_CACHE in CausalLMOutputWithPast.__dataclass_fields__
 
 
-@pytest.mark.parametrize("model_type", supported_model_types())
+@EVERY_TYPE
 def test_base_models_take_positions_but_for_mpt(model_type):
     assert (POSITION_IDS in forward_names(tiny_model(model_type).base_model)) == (model_type != "mpt")
 

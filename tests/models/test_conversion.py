@@ -17,15 +17,16 @@ from models.lambda_attention import LambdaConfig
 from models.llama import convert_llama_model
 from models.model_base import (
     UnsupportedModelError,
+    check_supported,
     convert_model,
     extend_vanilla_positions,
     is_converted,
     pretraining_length,
     revert_model,
-    supported_model_types,
 )
 from models.mpt_7b import convert_mpt_model
 from models.scoring.stream_scorer import StreamScorer
+from tests.models.every_type import EVERY_TYPE
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -45,7 +46,7 @@ def scale(expected: torch.Tensor) -> dict[str, float]:
     return {"rtol": 0, "atol": 1e-5 * expected.abs().max().item()}
 
 
-@pytest.mark.parametrize("model_type", supported_model_types())
+@EVERY_TYPE
 def test_every_family_below_the_window_in_chunks_and_reverted(model_type):
     model = tiny_model(model_type)
     vanilla = logits(model)
@@ -100,6 +101,15 @@ def test_a_drop_in_refuses_another_family(convert, other):
 def test_unsupported_models_are_refused_by_name_with_the_supported_ones():
     with pytest.raises(UnsupportedModelError, match="'gpt2'.*gptj.*llama.*mpt"):
         convert_model(tiny_model("gpt2"), CONFIG)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "reason"),
+    [("deepseek_v3", "latent attention"), ("llama4_text", "scaled by their position"), ("hunyuan_v1_moe", "norms")],
+)
+def test_types_that_are_refused_with_a_reason(model_type, reason):
+    with pytest.raises(UnsupportedModelError, match=f"'{model_type}': .*{reason}.*; it supports"):
+        check_supported(model_type)
 
 
 def test_converting_again_replaces_and_reverting_twice_is_harmless():

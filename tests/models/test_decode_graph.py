@@ -10,7 +10,8 @@ from models.assumptions import with_cache
 from models.attention.config import LambdaConfig, TopK
 from models.attention.decode.cache import LambdaCache
 from models.decode_graph import DecodeGraph
-from models.model_base import convert_model, supported_model_types
+from models.model_base import convert_model
+from tests.models.every_type import EVERY_TYPE
 from tests.tiny_models import tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -62,7 +63,7 @@ def test_is_as_the_ordinary_forward(model_type, config, start):
     assert_decodes(convert_model(tiny_model(model_type), config), config, start)
 
 
-@pytest.mark.parametrize("model_type", supported_model_types())
+@EVERY_TYPE
 def test_every_family(model_type):
     assert_decodes(convert_model(tiny_model(model_type), CONFIG), CONFIG, 19)
 

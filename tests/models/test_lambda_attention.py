@@ -15,7 +15,7 @@ from models.attention.prefill import rolling_window as prefill
 from models.lambda_attention import LambdaConfig, TopK
 from tests.models.attention.attention_cases import make_case
 
-ENCODINGS = ("rotary", "interleaved", "alibi")
+ENCODINGS = ("rotary", "interleaved", "alibi", "none")
 TOLERANCE = {torch.float32: 2e-6, torch.bfloat16: 4e-2, torch.float16: 5e-3}
 
 
@@ -50,7 +50,10 @@ def cases(draw):
     length = draw(st.sampled_from([1, 2, local, local + 1, max(1, local - 1), 2 * local + 3, 37, 50]))
     shape = {name: draw(st.sampled_from([1, 2])) for name in ("batch", "key_heads")}
     shape["group"] = draw(st.sampled_from([1, 3]))
-    return make_case(config, length, draw(st.sampled_from(ENCODINGS)), seed=draw(st.integers(0, 99)), **shape)
+    encoding = draw(st.sampled_from(ENCODINGS))
+    cap = None if encoding == "alibi" else draw(st.sampled_from([None, None, 0.5]))
+    shape |= {"soft_cap": cap, "learned_sink": draw(st.booleans())}
+    return make_case(config, length, encoding, seed=draw(st.integers(0, 99)), **shape)
 
 
 def chunks(length: int, sizes: list[int]) -> list[slice]:
@@ -93,6 +96,17 @@ def test_every_dtype(dtype, encoding):
     for result in (output, steps):
         assert result.dtype == dtype
         torch.testing.assert_close(result.double(), case.expected(), rtol=0, atol=TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("shift", [-200.0, -30.0, 30.0, 200.0])
+def test_a_learned_sink_logit_far_from_the_scores(shift):
+    """Where the sums of weights leave their range, and a block is done again."""
+    case = make_case(LambdaConfig(8, 3, 8), 40, key_heads=2, group=2, learned_sink=True)
+    layer = dataclasses.replace(case.layer, sink_logit=case.layer.sink_logit + shift)
+    case, past = dataclasses.replace(case, layer=layer), LambdaLayer(layer.config)
+    steps = torch.cat([case.attend(columns, past) for columns in chunks(40, [11, 1])], 2)
+    for result in (case.attend(), steps):
+        torch.testing.assert_close(result.double(), case.expected(), rtol=0, atol=2e-6)
 
 
 @pytest.mark.parametrize("middle", range(6))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
+from transformers.cache_utils import Cache, CacheLayerMixin
 
 from ..config import LambdaConfig
 from .step import DecodeStep
@@ -250,39 +250,24 @@ def _grown(tensor: Tensor, needed: int, limit: int | None = None) -> Tensor:
 
 
 class LambdaCache(Cache):
-    """A Transformers `Cache` of `LambdaLayer`s: what a converted model makes for itself, in `generate` too."""
+    """A Transformers `Cache` of `LambdaLayer`s: what a converted model makes for itself, in `generate` too.
+
+    A model whose layers differ makes them its own when it reads its first token into the cache.
+    """
 
     def __init__(self, config: LambdaConfig, num_layers: int) -> None:
-        super().__init__(layers=[LambdaLayer(config, layer_idx) for layer_idx in range(num_layers)])
+        super().__init__(layers=layers_of([config] * num_layers))
+
+    @classmethod
+    def of_layers(cls, configs: Sequence[LambdaConfig]) -> "LambdaCache":
+        """A cache with a configuration for each layer."""
+        cache = cls(configs[0], 0)
+        cache.layers = layers_of(configs)
+        return cache
 
     def nbytes(self) -> int:
         return sum(layer.nbytes() for layer in self.layers)
 
 
-def as_lambda_cache(cache: Cache, config: LambdaConfig, num_layers: int) -> Cache:
-    """A caller's cache, ready for Λ-attention: one of ours, or an empty `DynamicCache`, refitted in place.
-
-    Raises ValueError for any other cache: what it holds was not made by Λ-attention.
-    """
-    if not isinstance(cache, Cache):
-        raise ValueError(f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)}")
-    if cache.layers and all(isinstance(layer, LambdaLayer) for layer in cache.layers):
-        if len(cache.layers) != num_layers:
-            raise ValueError(f"this cache was made for {len(cache.layers)} layers, and the model has {num_layers}")
-        if cache.layers[0].config != config:
-            raise ValueError(
-                f"this cache was made for {cache.layers[0].config}, but the model is converted with {config}"
-            )
-        return cache
-    if isinstance(cache, DynamicCache) and cache.get_seq_length() == 0 and not cache.offloading:
-        cache.layers = [LambdaLayer(config, layer_idx) for layer_idx in range(num_layers)]
-        cache.layer_class_to_replicate = None
-        return cache
-    raise ValueError(
-        f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)} that is "
-        "filled, static, quantized or offloaded"
-    )
-
-
-def _kind(value: object) -> str:
-    return type(value).__name__
+def layers_of(configs: Sequence[LambdaConfig]) -> list[LambdaLayer]:
+    return [LambdaLayer(config, layer_idx) for layer_idx, config in enumerate(configs)]

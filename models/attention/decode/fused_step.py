@@ -11,6 +11,7 @@ from ..compiled import run_fused
 from ..config import AttentionLayer
 from ..positions import Table
 from ..prefill.encoding import turn_pairs
+from ..sinks import soft_capped
 from .cache import LambdaLayer
 from .step import Turn
 
@@ -29,7 +30,9 @@ def attend_fused(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLaye
     first = None
     if step.sinks:
         first = far, past.sink_keys.narrow(2, 0, step.sinks), past.sink_values.narrow(2, 0, step.sinks)
-    weights = run_fused(_weigh, True, near @ keys.mT, step.bias, first, step.first, interleaved, value.dtype)
+    learned = None if layer.sink_logit is None else layer.sink_logit.view(1, step.heads.key, -1, 1)
+    arguments = step.bias, first, step.first, interleaved, value.dtype, layer.soft_cap, learned
+    weights = run_fused(_weigh, True, near @ keys.mT, *arguments)
     output = run_fused(_leave, True, weights[0] @ values, weights[1], first, query.dtype)
     return output.reshape(query.shape[0], step.heads.query, 1, -1)
 
@@ -59,11 +62,14 @@ def _weigh(
     table: Table | None,
     interleaved: bool,
     dtype: torch.dtype,
+    soft_cap: float | None = None,
+    learned: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """One softmax over the window's scores `[B, Hkv, g, slots]` and those of the first tokens: weights of both.
 
     first: float32 queries `[B, Hkv, g, d]`, keys and values `[B, Hkv, S, d]`. table: where these keys are felt, None
-    where they rest. dtype: that of the window's weights; the others are float32.
+    where they rest. dtype: that of the window's weights; the others are float32. learned: a score of each head that has
+    no value, `[1, Hkv, g, 1]`.
     """
     slots, scores = scores.shape[-1], scores.float()
     if first is not None:
@@ -73,8 +79,11 @@ def _weigh(
             turn_pairs(keys, *table, interleaved, None, encoded)
             keys = encoded
         scores = torch.cat((scores, (query.unsqueeze(-2) * keys.unsqueeze(2)).sum(-1)), -1)
-    weights = (scores + bias).softmax(-1)
-    return weights[..., :slots].to(dtype), None if first is None else weights[..., slots:]
+    columns, scores = scores.shape[-1], soft_capped(scores, soft_cap) + bias
+    if learned is not None:
+        scores = torch.cat((scores, learned.float().expand(scores.shape[0], -1, -1, -1)), -1)
+    weights = scores.softmax(-1)
+    return weights[..., :slots].to(dtype), None if first is None else weights[..., slots:columns]
 
 
 def _leave(

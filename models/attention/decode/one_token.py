@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..config import AttentionLayer, LambdaConfig
 from ..positions import PositionEncoding
+from ..sinks import soft_capped
 from .cache import LambdaLayer
 from .fused_step import attend_fused
 from .step import DecodeStep, Heads, decode_step
@@ -50,11 +51,11 @@ def _step_of_newest(query: Tensor, key: Tensor, layer: AttentionLayer, past: Lam
     return _step_at(last, layer.config, layer.positions, Heads.of(query, key, layer.scale), query.device)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def _step_at(
     last: tuple[int, ...], config: LambdaConfig, encoding: PositionEncoding, heads: Heads, device: torch.device
 ) -> DecodeStep:
-    """The same for all layers; only columns that some row attends to are scored."""
+    """The same for all layers of a kind; only columns that some row attends to are scored."""
     slots = min(max(last) + 1, config.local_branch)
     sinks = min(config.global_branch, max(0, max(last) - config.local_branch + 1))
     position = torch.tensor(last, device=device)
@@ -70,18 +71,26 @@ def _attend(
     columns = [_window(near.reshape(folded), layer, past, step)]
     if step.sinks:
         columns.append(_first(far.reshape(folded), layer, past, step))
-    scores = torch.cat([scores for scores, _ in columns], -1)
+    scores = soft_capped(torch.cat([scores for scores, _ in columns], -1), layer.soft_cap)
     if step.bias is not None:
         scores = scores + step.bias
     if layer.config.keeps_middle(layer.layer_idx):
         middle = _Middle(query, layer, past, step).columns()
         scores = torch.cat([scores, middle[0]], -1)
         columns.append(middle)
-    weights = scores.softmax(-1, dtype=torch.float32).split([scores.shape[-1] for scores, _ in columns], -1)
+    sizes = [scores.shape[-1] for scores, _ in columns]
+    if layer.sink_logit is not None:  # one column more, without a value
+        scores, sizes = torch.cat([scores, _sink_column(layer, scores)], -1), [*sizes, 1]
+    weights = scores.softmax(-1, dtype=torch.float32).split(sizes, -1)
     output = _weigh(weights[0], columns[0][1])
     for part, (_, values) in zip(weights[1:], columns[1:]):
         output = output + _weigh(part, values)
     return output.to(query.dtype).view(rows, heads.query, 1, -1)
+
+
+def _sink_column(layer: AttentionLayer, scores: Tensor) -> Tensor:
+    """The learned score of each head, float32 `[B, Hkv, g, 1]`, beside scores `[B, Hkv, g, k]`."""
+    return layer.sink_logit.float().view(1, *scores.shape[1:3], 1).expand(scores.shape[0], -1, -1, -1)
 
 
 def _window(near: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep) -> Columns:
@@ -148,7 +157,7 @@ class _Middle:
         count = attended.sum(-1).clamp(min=1).double()
         offset = (self.config.triangle_offset * count.log()).float()[:, None, None, None]
         limit = self.config.limit_distance
-        scores = self._felt_at(limit) @ keys.mT - offset - self._slope_bias(limit)
+        scores = soft_capped(self._felt_at(limit) @ keys.mT, self.layer.soft_cap) - offset - self._slope_bias(limit)
         return scores.masked_fill(~attended[:, None, None], float("-inf")), values
 
     def _best(self) -> Columns:
@@ -163,7 +172,9 @@ class _Middle:
         rows = torch.arange(values.shape[0], device=values.device)[:, None, None, None]
         heads = torch.arange(values.shape[1], device=values.device)[:, None, None]
         values = values[rows, heads, chosen].to(device)
-        return scores.to(device) - self._slope_bias(top_k.insert_at), values
+        scores, closed = scores.to(device), scores.isneginf().to(device)
+        scores = soft_capped(scores, self.layer.soft_cap).masked_fill(closed, float("-inf"))  # in the same order
+        return scores - self._slope_bias(top_k.insert_at), values
 
 
 def _search(query: Tensor, keys: Tensor, attended: Tensor, k: int) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,10 @@ class Block:
             kinds.append(self.parts(self.shared.sink_values)[part])
         return [values.to(self.shared.dtype) for values in kinds]
 
+    def sink_logit(self, part: int) -> Tensor:
+        """The learned scores of the heads' rows, in bits, `[heads, rows, 1]`."""
+        return self.parts(self.shared.sink_logit)[part].expand(-1, -1, self.size, -1).flatten(1, 2)
+
     def _memory(self, part: int) -> WindowScores:
         return self.shared.window_memory(len(self._near[part]), self.size, self.window_size)
 
@@ -89,6 +93,7 @@ class Block:
         multiply(self._near[part], self._window_keys[part].to(self.shared.dtype), window.all)
         if config.caps_window and self.shared.slopes is None:
             self._cap(part, self._by_query_head(window.all))
+        self.shared.cap(window.all)
         if self.shared.slopes is not None:  # else no distances as wide as the window are needed
             self._add_bias(part, self._by_query_head(window.all), self._distances(self.window_first, self.window_size))
         return window.all
@@ -107,6 +112,7 @@ class Block:
     def _middle_scores(self, part: int) -> Tensor:
         config = self.layer.config
         scores = self._far_scores(part, self.shared.history[0][:, self._middle_columns])
+        self.shared.cap(scores)
         if self.shared.slopes is not None:
             self._add_bias(part, scores, torch.full((1, 1), config.limit_distance, device=scores.device))
         attended = self._distances(self._middle_columns.start, self.middle) >= config.local_branch

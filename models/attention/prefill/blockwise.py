@@ -38,15 +38,20 @@ def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) ->
 
 
 def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
-    """The first tokens' weighted values, `[B * Hkv, g, m, d_v]`, and sums of weights, `[B * Hkv, g, m, 1]`."""
+    """The first tokens' weighted values, `[B * Hkv, g, m, d_v]`, and sums of weights, `[B * Hkv, g, m, 1]`.
+
+    The learned score of a head is among the sums: it weighs nothing.
+    """
     shape, wide = (shared.heads, shared.group, shared.segment.query.shape[-2]), _wide(shared.dtype)
     if not shared.sinks or shared.values.is_cuda:  # on a GPU every block weighs its own, shifted
         widths = (shared.values.shape[-1], shared.dtype), (1, wide)
-        return tuple(shared.values.new_zeros(*shape, width, dtype=dtype) for width, dtype in widths)
-    weights = rearrange(shared.score_sinks().exp2_(), "heads g m sinks -> heads (g m) sinks")
-    total = weights.sum(-1, keepdim=True).to(wide)
-    rows = "heads (g m) x -> heads g m x"
-    return tuple(rearrange(x, rows, g=shared.group) for x in (weights @ shared.sink_values, total))
+        weighted, total = (shared.values.new_zeros(*shape, width, dtype=dtype) for width, dtype in widths)
+    else:
+        weights = rearrange(shared.score_sinks().exp2_(), "heads g m sinks -> heads (g m) sinks")
+        total = weights.sum(-1, keepdim=True).to(wide)
+        rows = "heads (g m) x -> heads g m x"
+        weighted, total = (rearrange(x, rows, g=shared.group) for x in (weights @ shared.sink_values, total))
+    return weighted, total if shared.sink_logit is None else total + shared.sink_logit.exp2()
 
 
 def _block_sizes(shared: SegmentScores) -> tuple[int, int]:
@@ -92,9 +97,14 @@ def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> 
     """Write what `_add` adds up to, with the largest score of each row taken off all of them."""
     weights = block.scores(part, whole=True)
     highest = torch.stack([scores.amax(-1, keepdim=True) for scores in weights]).amax(0)
+    learned = None if block.shared.sink_logit is None else block.sink_logit(part)
+    if learned is not None:
+        highest = torch.maximum(highest, learned.to(highest.dtype))
     for scores in weights:
         scores.sub_(highest)
     total.copy_(_exponentiate(block, part, weights[1:]))
+    if learned is not None:
+        total += (learned - highest).exp2()
     _weigh(weights, block.values(part, whole=True), weighted.zero_())
 
 

@@ -72,6 +72,8 @@ def _need_of_flash(layer: AttentionLayer, query: Tensor, value: Tensor) -> str |
         return "a limit that is not inside the window"
     if layer.positions.slopes is not None:
         return "rotary positions, not ALiBi"
+    if layer.soft_cap is not None:
+        return "scores that are not capped softly"
     if width != value.shape[-1] or width > WIDEST or width % WIDTH_MULTIPLE:
         return (
             f"keys and values of one width, a multiple of {WIDTH_MULTIPLE} up to {WIDEST}, and these have "

@@ -27,16 +27,20 @@ def join_first_tokens(
     parts, last_position = list(window), segment.start + segment.query.shape[-2] - 1
     if layer.config.global_branch and last_position >= layer.config.local_branch:
         parts.append(_attend_first_tokens(segment, layer, encoded))
-    if len(parts) == 1:
-        output.copy_(parts[0][0])
+    outputs, log_sums = zip(*parts)
+    if layer.sink_logit is not None:
+        log_sums = (*log_sums, layer.sink_logit.float().view(1, -1, 1, 1))
+    if len(log_sums) == 1:
+        output.copy_(outputs[0])
     else:
-        run_fused(merge_into, layer.fuses(output), output, *zip(*parts))
+        run_fused(merge_into, layer.fuses(output), output, outputs, log_sums)
 
 
 def merge_into(output: Tensor, outputs: tuple[Tensor, ...], log_sums: tuple[Tensor, ...]) -> None:
     """Join attention over disjoint keys: outputs `[B, Hq, m, d_v]`, each with its scores' log-sum-exp `[B, Hq, m, 1]`.
 
-    Some part of each row has keys. Written out, for torch.compile makes one kernel of this and four of a `logsumexp`.
+    Some part of each row has keys. Log-sum-exps beyond those of the outputs are of parts whose values are zero. Written
+    out, for torch.compile makes one kernel of this and four of a `logsumexp`.
     """
     highest = reduce(torch.maximum, log_sums)
     weights = [(log_sum - highest).exp() for log_sum in log_sums]
@@ -78,7 +82,7 @@ def _attend_first_tokens(segment: Segment, layer: AttentionLayer, encoded: Tenso
     slopes = layer.positions.slopes
     slopes = None if slopes is None else layer.positions.slopes_on(value.device).view(heads, 1, 1, 1)
     products = sink_products(layer, _Queries(segment, layer, encoded), segment.sink_key)
-    arguments = (*products, slopes, segment.start, rows, layer.config, value.dtype)
+    arguments = (*products, slopes, segment.start, rows, layer.config, value.dtype, layer.soft_cap)
     # Fewer are those of a text shorter than the global branch: each number of them would be compiled anew.
     fuse = layer.fuses(value) and value.shape[-2] == layer.config.global_branch
     weights, lse = run_fused(weigh_first_tokens, fuse, *arguments)
@@ -93,6 +97,7 @@ def weigh_first_tokens(
     rows: int,
     config: LambdaConfig,
     dtype: torch.dtype,
+    soft_cap: float | None = None,
 ) -> Part:
     """Weights `[B, Hq, m, S]`, in dtype, and log-sum-exps, float32 `[B, Hq, m, 1]`, of SinkProducts.
 
@@ -101,6 +106,6 @@ def weigh_first_tokens(
     products = SinkProducts(near, far)
     device, count = next((x.device, x.shape[-1]) for x in products if x is not None)
     distance = start + torch.arange(rows, device=device)[:, None] - torch.arange(count, device=device)
-    scores = felt_scores(products, config, distance, slopes).float()
+    scores = felt_scores(products, config, distance, slopes, soft_cap=soft_cap).float()
     lse = scores.logsumexp(-1, keepdim=True)
     return (scores - lse).exp().nan_to_num(0.0).to(dtype), lse

@@ -58,7 +58,7 @@ def _window(encoded: Tensor, segment: Segment, layer: AttentionLayer, capped: bo
     key = segment.window_raw if capped else segment.window_key
     shift = segment.start - segment.window_start
     mask = band_mask(query.shape[-2], key.shape[-2], shift, nearest, farthest, query.device)
-    return _flex(encoded, key, segment.window_value, layer.scale, _alibi(layer, shift, query.device), mask)
+    return _flex(encoded, key, segment.window_value, layer.scale, _score_mod(layer, shift, query.device), mask)
 
 
 @lru_cache(maxsize=8)
@@ -100,7 +100,10 @@ def block_list(chosen: Tensor) -> tuple[Tensor, Tensor]:
     return chosen.sum(-1, dtype=torch.int32)[None, None], order.int()[None, None]
 
 
-def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
+def _score_mod(layer: AttentionLayer, shift: int, device: torch.device):
+    """What is done to scores: a soft cap, or ALiBi's bias; None for nothing."""
+    if layer.soft_cap is not None:
+        return _soft_cap(layer.soft_cap)
     if layer.positions.slopes is None:
         return None
     slopes, limit = layer.positions.slopes_on(device), layer.config.limit_distance
@@ -111,3 +114,11 @@ def _alibi(layer: AttentionLayer, shift: int, device: torch.device):
         return score - slopes[head] * (distance if limit is None else distance.clamp(max=limit))
 
     return bias
+
+
+@lru_cache(maxsize=8)
+def _soft_cap(cap: float):
+    def capped(score, batch, head, row, column):
+        return cap * torch.tanh(score / cap)
+
+    return capped

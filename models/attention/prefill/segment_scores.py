@@ -48,6 +48,7 @@ class SegmentScores:
         self.keys, self.values = _by_key_head(segment.window_key), _by_key_head(segment.window_value)
         self._query = segment.query.to(self.dtype)
         self.scale = layer.scale * BITS_PER_NAT
+        self.soft_cap = None if layer.soft_cap is None else layer.soft_cap * BITS_PER_NAT
         self._storage, self._views = segment.query.new_empty(0, dtype=self.dtype), {}
 
     def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
@@ -95,6 +96,19 @@ class SegmentScores:
         return repeat(slopes, "(h g) -> (b h) g 1 1", g=self.group, b=self.segment.query.shape[0])
 
     @cached_property
+    def sink_logit(self) -> Tensor | None:
+        """The learned score of each query head, in bits and at least in float32, `[heads, g, 1, 1]`."""
+        if self.layer.sink_logit is None:
+            return None
+        logit = self.layer.sink_logit.to(torch.promote_types(self.dtype, torch.float32)) * BITS_PER_NAT
+        return repeat(logit, "(h g) -> (b h) g 1 1", g=self.group, b=self.segment.query.shape[0])
+
+    def cap(self, scores: Tensor) -> None:
+        """Cap scores softly, in their memory, where the layer does."""
+        if self.soft_cap is not None:
+            scores.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
+
+    @cached_property
     def sinks(self) -> int:
         """The number of first tokens that lie before the window of the last query."""
         config, last_position = self.layer.config, self.segment.start + self.segment.query.shape[-2] - 1
@@ -115,7 +129,7 @@ class SegmentScores:
         count = self.segment.query.shape[-2]
         distance = distances(count, self.sinks, self.segment.start, key.device)
         beyond_window = self.segment.start - self.sinks + 1 >= self.layer.config.local_branch
-        scores = score_sinks(self.layer, self, key, distance, self.slopes, beyond_window)
+        scores = score_sinks(self.layer, self, key, distance, self.slopes, beyond_window, self.soft_cap)
         return rearrange(scores, "heads (g m) sinks -> heads g m sinks", m=count)
 
     def felt(self) -> Tensor:

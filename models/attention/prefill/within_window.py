@@ -16,7 +16,8 @@ def tokens_within_window(query: Tensor, start: int, layer: AttentionLayer) -> in
     """
     config = layer.config
     faster = query.is_cuda or query.dtype == torch.float32
-    if start or config.backend != "auto" or config.caps_window or layer.positions.slopes is not None or not faster:
+    other_softmax = layer.positions.slopes is not None or layer.soft_cap is not None or layer.sink_logit is not None
+    if start or config.backend != "auto" or config.caps_window or other_softmax or not faster:
         return 0
     return min(query.shape[-2], config.local_branch)
 

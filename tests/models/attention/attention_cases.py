@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.attention.positions import AlibiPositions, RotaryPositions, mpt_slopes
+from models.attention.positions import AlibiPositions, NoPositions, RotaryPositions, mpt_slopes
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 
@@ -31,7 +31,8 @@ class Case:
         if isinstance(positions, RotaryPositions):
             rotary = half_split_rotary(positions.inv_freq, positions.interleaved)
         rows = zip(self.query, self.key, self.value)
-        arguments = (self.layer.config, rotary, positions.slopes, self.layer.scale)
+        softmax = (self.layer.soft_cap, self.layer.sink_logit)
+        arguments = (self.layer.config, rotary, positions.slopes, self.layer.scale, *softmax)
         return torch.stack([dense_lambda_attention(*row, *arguments) for row in rows])
 
 
@@ -44,8 +45,10 @@ def make_case(
     group: int = 1,
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
+    soft_cap: float | None = None,
+    learned_sink: bool = False,
 ) -> Case:
-    """encoding: "rotary", "interleaved" or "alibi". group: query heads per key head."""
+    """encoding: "rotary", "interleaved", "alibi" or "none". group: query heads per key head."""
     generator = torch.Generator().manual_seed(seed)
     heads = {"query": key_heads * group, "key": key_heads, "value": key_heads}
     tensors = [torch.randn(batch, count, length, HEAD_DIM, generator=generator).to(dtype) for count in heads.values()]
@@ -53,4 +56,7 @@ def make_case(
     positions = RotaryPositions(inv_freq, interleaved=encoding == "interleaved")
     if encoding == "alibi":
         positions = AlibiPositions(mpt_slopes(key_heads * group))
-    return Case(*tensors, AttentionLayer(config, positions, HEAD_DIM**-0.5))
+    elif encoding == "none":
+        positions = NoPositions()
+    sink_logit = 2 * torch.randn(key_heads * group, generator=generator) if learned_sink else None
+    return Case(*tensors, AttentionLayer(config, positions, HEAD_DIM**-0.5, 0, soft_cap, sink_logit))

@@ -5,7 +5,8 @@ import torch
 from transformers import DynamicCache, StaticCache
 
 from models.assumptions import with_cache
-from models.attention.decode.cache import LambdaCache, LambdaLayer, as_lambda_cache
+from models.attention.decode.cache import LambdaCache, LambdaLayer
+from models.attention.inputs import as_lambda_cache
 from models.lambda_attention import LambdaConfig, TopK
 from models.model_base import convert_model
 from tests.models.attention.attention_cases import make_case
@@ -61,9 +62,9 @@ def test_foreign_caches_are_refused():
     static = StaticCache(config=tiny_config("llama"), max_cache_len=8)
     for cache in (filled, static):
         with pytest.raises(ValueError, match="LambdaCache"):
-            as_lambda_cache(cache, CONFIG, 2)
+            as_lambda_cache(cache, CONFIG, [CONFIG] * 2)
     with pytest.raises(ValueError, match="made for"):
-        as_lambda_cache(LambdaCache(CONFIG, 2), LambdaConfig(9, 3, 9), 2)
+        as_lambda_cache(LambdaCache(CONFIG, 2), LambdaConfig(9, 3, 9), [LambdaConfig(9, 3, 9)] * 2)
 
 
 def test_reorder_select_and_repeat_move_rows_with_their_positions():

@@ -35,7 +35,7 @@ def fused(monkeypatch) -> list[str]:
 
 @pytest.mark.parametrize("start", [0, 5, 19], ids=["empty", "short", "wrapped"])
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt"])
+@pytest.mark.parametrize("model_type", ["llama", "gptj", "mpt", "gpt_oss", "gemma2", "cohere2"])
 def test_is_as_the_ordinary_forward(model_type, config, start, fused):
     model = convert_model(tiny_model(model_type), config)
     with torch.no_grad():

@@ -19,10 +19,10 @@ def with_flash(monkeypatch) -> None:
     monkeypatch.setattr(choice, "lacks_flash", lambda device, dtype: "half precision" if dtype.itemsize > 2 else None)
 
 
-def chosen(device: str, widths=(64, 64), dtype=torch.bfloat16, alibi=False, **config) -> Choice:
+def chosen(device: str, widths=(64, 64), dtype=torch.bfloat16, alibi=False, cap=None, **config) -> Choice:
     positions = AlibiPositions(torch.ones(2)) if alibi else RotaryPositions(torch.ones(2, dtype=torch.float64))
     settings = {"local_branch": 64, "global_branch": 4, "limit_distance": 64, **config}
-    layer = AttentionLayer(LambdaConfig(**settings), positions, 0.25)
+    layer = AttentionLayer(LambdaConfig(**settings), positions, 0.25, soft_cap=cap)
     with fake_cuda():
         query, value = (torch.empty(1, 2, 8, width, device=device, dtype=dtype) for width in widths)
         return choose_backend(layer, query, value)
@@ -38,6 +38,7 @@ def chosen(device: str, widths=(64, 64), dtype=torch.bfloat16, alibi=False, **co
         ({"limit_distance": None, "sink_positions": "cache"}, "flash", "FA2"),
         ({"compiled": False}, "flash", "FA2"),
         ({"alibi": True}, "flex", "flash needs rotary positions, not ALiBi"),
+        ({"cap": 50.0}, "flex", "flash needs scores that are not capped softly"),
         ({"limit_distance": 40}, "flex", "flash needs a limit that is not inside the window"),
         ({"widths": (512, 512)}, "flex", "a multiple of 8 up to 256, and these have 512 and 512"),
         ({"widths": (36, 36)}, "flex", "a multiple of 8 up to 256, and these have 36 and 36"),

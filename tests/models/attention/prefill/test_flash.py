@@ -34,6 +34,7 @@ def cases(draw):
     length = draw(st.sampled_from([2, local + 1, 37, 50]))
     encoding = draw(st.sampled_from(["rotary", "interleaved"]))
     group = draw(st.sampled_from([1, 3]))
+    shape["learned_sink"] = draw(st.booleans())
     return make_case(config, length, encoding, seed=draw(st.integers(0, 99)), group=group, **shape)
 
 

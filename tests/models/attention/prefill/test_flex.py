@@ -148,7 +148,7 @@ def test_distances_are_32_bits_wide_in_the_kernel(bias):
     attended = band_mask(200, 263, 63, 0, 64, torch.device("cpu")).mask_mod
     if bias:
         layer = AttentionLayer(LambdaConfig(64, 4, 40), AlibiPositions(mpt_slopes(4)), 0.25)
-        attended = flex._alibi(layer, 63, torch.device("cpu"))
+        attended = flex._score_mod(layer, 63, torch.device("cpu"))
     with _Integers() as integers:
         attended(*[torch.tensor(1.0)] * bias, index, index, index, index)
     assert integers.dtypes == {torch.int32}

@@ -93,7 +93,7 @@ def test_any_number_of_ranks_and_any_stretches(pool, ranks, chunks):
     assert_like_one_rank(pool, ranks, "llama", CONFIG, CHUNKS[chunks])
 
 
-@pytest.mark.parametrize("model_type", ["llama", "gptj", "gpt_neox", "mpt"])
+@pytest.mark.parametrize("model_type", ["llama", "gptj", "gpt_neox", "mpt", "gpt_oss", "gemma2", "cohere2"])
 @pytest.mark.parametrize("config", CONFIGS)
 @torch.no_grad()
 def test_every_method_and_kind_of_model(pool, model_type, config):

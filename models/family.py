@@ -1,0 +1,92 @@
+"""A family of models: the places where one architecture keeps what Λ-attention needs."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .assumptions import VERSION, supported_range
+from .attention.config import AttentionLayer, LambdaConfig
+from .attention.positions import PositionEncoding
+
+Projections = tuple[Tensor, ...]
+"""query `[B, Hq, n, d]`, key `[B, Hkv, n, d]` and value `[B, Hkv, n, d_v]`, without positions, and what `finish` takes
+besides."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture: the places where it keeps what Λ-attention needs.
+
+    attention_modules: the attention modules of a base model, in layer order.
+    parts: names of the modules inside an attention module, all of which `project` and `output` use.
+    optional: names of those that only some configurations have, and that are used where they are there.
+    project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
+    output: name of the attention module's output projection.
+    scale: (attention module) -> the factor on `query . key`.
+    positions: (base model, layer, the farthest distance felt) -> the position encoding of that layer.
+    finish: (attention module, the attention `[B, n, Hq * d_v]`, ...) -> what goes into `output`; None for itself.
+    soft_cap: (attention module) -> c, where scores are felt as `c * tanh(score / c)`, or None.
+    sink_logit: (attention module) -> its learned score per query head that weighs nothing, `[Hq]`, or None.
+    extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
+    """
+
+    attention_modules: Callable[[nn.Module], list[nn.Module]]
+    parts: frozenset[str]
+    project: Callable[[nn.Module, Tensor], Projections]
+    output: str
+    scale: Callable[[nn.Module], float]
+    positions: Callable[[nn.Module, int, int | None], PositionEncoding]
+    extend_vanilla: Callable[[nn.Module], None] | None = None
+    optional: frozenset[str] = frozenset()
+    finish: Callable[..., Tensor] | None = None
+    soft_cap: Callable[[nn.Module], float | None] | None = None
+    sink_logit: Callable[[nn.Module], Tensor | None] | None = None
+
+    def layer(self, module: nn.Module, config: LambdaConfig, positions: PositionEncoding, index: int) -> AttentionLayer:
+        """An attention module in the terms of Λ-attention."""
+        cap = None if self.soft_cap is None else self.soft_cap(module)
+        sink_logit = None if self.sink_logit is None else self.sink_logit(module)
+        return AttentionLayer(config, positions, self.scale(module), index, cap, sink_logit)
+
+
+def layer_positions(family: Family, base: nn.Module, farthest: int | None) -> list[PositionEncoding]:
+    """The position encoding of each layer; layers that encode alike share one, and its tables."""
+    shared: list[PositionEncoding] = []
+    for layer in range(len(family.attention_modules(base))):
+        own = family.positions(base, layer, farthest)
+        shared.append(next((other for other in shared if own.same_as(other)), own))
+    return shared
+
+
+def check_parts(module: nn.Module, family: Family) -> None:
+    """Raise TypeError unless an attention module is made of these parts: another one would be left out silently."""
+    held = {name for name, part in module.named_children() if not isinstance(part, nn.Dropout)}
+    held |= {name for name, _ in module.named_parameters(recurse=False)}
+    if held - family.optional != family.parts:
+        known = ", ".join(sorted(family.parts | family.optional))
+        raise TypeError(
+            f"{type(module).__name__} of Transformers {VERSION} is made of {', '.join(sorted(held))}, "
+            f"where Λ-attention knows {known}; supported are {supported_range()}"
+        )
+
+
+def describe_layers(config: LambdaConfig, layer_configs: list[LambdaConfig]) -> str:
+    """Which layers attend how, for the log. config: the model's; layer_configs: what it is in each layer."""
+    own = [layer for layer, own_config in enumerate(layer_configs) if own_config != config]
+    described = f"Λ-attention in {len(layer_configs) - len(own)} of {len(layer_configs)} layers"
+    if own:
+        windows = ", ".join(map(str, sorted({layer_configs[layer].local_branch for layer in own})))
+        described += f", a window of their own ({windows} tokens) in layers {_spans(own)}"
+    return described
+
+
+def _spans(numbers: list[int]) -> str:
+    """Ascending numbers in words: "0-4, 6"."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
