@@ -2,7 +2,11 @@
 
 from models.errors import SharedError, UserError
 
-__all__ = ["LostRankError", "SharedError", "Unfinished", "UserError"]
+__all__ = ["LostRankError", "NothingDoneError", "SharedError", "Unfinished", "UserError"]
+
+
+class NothingDoneError(SharedError):
+    """A run came to its end, and everything in it failed."""
 
 
 class LostRankError(UserError):

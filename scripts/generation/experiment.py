@@ -15,9 +15,10 @@ from scripts.generation.positions import PositionGenerator
 from scripts.generation.report import describe, summarise
 from scripts.generation.way import choose_way
 from scripts.harness.documents import DocumentWork
-from scripts.harness.experiment import Experiment, Results
+from scripts.harness.experiment import Experiment, Results, all_failed
 from scripts.harness.model import RunnableModel, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.positions import refuse_prompts_beyond_table
 from scripts.harness.prefill_arguments import PrefillPlan
 from utils.errors import UserError
 from utils.progress import Amount
@@ -43,6 +44,8 @@ class GenerationByPosition(Experiment):
         with runtime.together():
             corpus = load_corpus(self.corpus)
         model = load_model(self.model, runtime)
+        longest, generated = self.positions.longest_prompt, self.generation.max_generation_length
+        refuse_prompts_beyond_table(model.model, longest, generated, self.positions.longest_flag)
         way = choose_way(self.generation, self.reading, model, self.model, self.batch_size, runtime)
         with runtime.together():
             generator = Generator(model.model, model.tokenizer, self.generation, runtime.device, way=way)
@@ -53,6 +56,10 @@ class GenerationByPosition(Experiment):
 
     def describe(self, results: Results) -> str:
         return describe(results)
+
+    def failure(self, results: Results) -> str | None:
+        rows = results["positions"]
+        return all_failed(sum(row["failed"] for row in rows), sum(row["documents"] for row in rows), "text")
 
 
 class Generating(DocumentWork):

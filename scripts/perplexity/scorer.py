@@ -12,6 +12,7 @@ from data.arguments import Truncation
 from data.document import Document
 from data.tokenization import EncodedText, encode_text, unknown_token
 from scripts.harness.model import RunnableModel
+from scripts.harness.positions import beyond_table
 from scripts.perplexity.reading import ChunkReader
 from utils.progress import Progress
 from utils.ranks.runtime import Runtime
@@ -53,7 +54,7 @@ class DocumentScorer:
         progress: Progress,
     ) -> None:
         self.reader, self.truncation, self.runtime, self.progress = reader, truncation, runtime, progress
-        self.tokenizer, self.vocab_size = model.tokenizer, model.vocab_size
+        self.model, self.tokenizer, self.vocab_size = model, model.tokenizer, model.vocab_size
 
     def score(self, documents: Sequence[Document]) -> list[ScoredDocument]:
         """Score documents together; one that cannot be scored comes back with its error.
@@ -76,6 +77,11 @@ class DocumentScorer:
 
     def _refusal(self, document: Document, text: EncodedText) -> str | None:
         """Why this document cannot be scored; None if it can."""
+        tokens = len(text.input_ids)
+        what = f"document {document.id!r} (number {document.index}), of {tokens} tokens,"
+        beyond = beyond_table(self.model.model, tokens, what, "--max_length {most}")
+        if beyond is not None:
+            return beyond
         if len(text.input_ids) < SHORTEST:
             return (
                 f"document {document.id!r} (number {document.index}) has {len(text.input_ids)} tokens, and "

@@ -3,9 +3,10 @@
 import torch
 
 from models.lambda_attention import LambdaConfig
-from models.loading.vanilla import constant_rope_length, position_table_length
+from models.loading.vanilla import constant_rope_length
 from models.scoring.stream_scorer import StreamScorer
 from scripts.harness.model import RunnableModel
+from scripts.harness.positions import beyond_table
 from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.streams import Texts
 from utils.errors import SharedError
@@ -28,12 +29,10 @@ def announcement(plan: StreamPlan, texts: Texts) -> str:
 
 def check_vanilla(model: RunnableModel, length: int) -> None:
     """Refuse a stream beyond what an unconverted model can be read to, or read to chunk by chunk."""
-    table, constant = position_table_length(model.model), constant_rope_length(model.model.config)
-    if table is not None and length > table:
-        raise SharedError(
-            f"--streaming_length {length} is beyond this model's table of {table} positions: give at most that, or a "
-            "model with rotary or ALiBi positions"
-        )
+    constant = constant_rope_length(model.model.config)
+    refusal = beyond_table(model.model, length, f"--streaming_length {length}", "at most that")
+    if refusal is not None:
+        raise SharedError(refusal)
     if constant is not None and length > constant:
         raise SharedError(
             f"--streaming_length {length} is beyond the {constant} tokens after which this model's RoPE scaling "

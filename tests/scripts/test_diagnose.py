@@ -143,7 +143,7 @@ def test_going_on_ends_with_the_same_numbers(flags, tmp_path, capsys):
     assert (tmp_path / "two" / "samples.jsonl").read_text().startswith(lines)
     assert_same_trial(tmp_path / "two", tmp_path / "one")
     run_here(*flags, "--layers", 1, "--log_dir", tmp_path / "two")
-    assert "holds this trial, finished" in capsys.readouterr().out
+    assert "already finished: " in capsys.readouterr().out
     with pytest.raises(UserError, match="--layers was"):
         run_here(*flags, "--log_dir", tmp_path / "two")
 
