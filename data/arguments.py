@@ -79,6 +79,11 @@ def add_data_arguments(
         metavar="N",
         help=seed_help,
     )
+    group.add_argument(
+        "--strict_data",
+        action="store_true",
+        help="stop at a document without a text (default: it is skipped, and named in log.txt and results.json)",
+    )
 
 
 def add_selection_arguments(group: argparse._ArgumentGroup, what: str) -> None:
@@ -131,9 +136,9 @@ def add_document_arguments(
     )
 
 
-def load_corpus(plan: CorpusPlan) -> "Corpus":
-    """The documents asked for, in their order. Raises UserError."""
+def load_corpus(plan: CorpusPlan, strict: bool = True) -> "Corpus":
+    """The documents asked for, in their order; unless strict, null is an empty one. Raises UserError."""
     from data.get_data import get_data
 
     given = asdict(plan)
-    return get_data(given.pop("dataset"), **given)
+    return get_data(given.pop("dataset"), **given, strict=strict)

@@ -36,6 +36,7 @@ def get_data(
     start_data_from: int = 0,
     max_data_num: int | None = None,
     seed: int | None = None,
+    strict: bool = True,
 ) -> Corpus:
     """The documents that the data flags select, read lazily.
 
@@ -43,6 +44,7 @@ def get_data(
         on the Hugging Face hub.
     start_data_from, max_data_num: the stretch of documents to read, in the corpus's order.
     seed: None keeps that order; an int draws one from it, before the stretch is taken.
+    strict: whether null in place of a text is an error; else it is an empty document.
     Raises UserError, one sentence naming the flag or file, for anything that is not there or makes no sense.
     """
     if not name:
@@ -62,6 +64,7 @@ def get_data(
         start_data_from=start_data_from,
         max_data_num=max_data_num,
         seed=seed,
+        strict=strict,
     )
 
 

@@ -52,8 +52,18 @@ def pick_text(value: Any, text_field: str, where: str) -> str:
     return check_text(value, where)
 
 
+class NoTextError(UserError):
+    """There is null where a text should be. where: the place."""
+
+    def __init__(self, sentence: str, where: str) -> None:
+        super().__init__(sentence)
+        self.where = where
+
+
 def check_text(value: Any, where: str) -> str:
-    """`value`, which must be a string of valid Unicode. Raises UserError."""
+    """`value`, which must be a string of valid Unicode. Raises UserError, of null a NoTextError."""
+    if value is None:
+        raise NoTextError(f"{where} must be a string of text, not null", where.rstrip(","))
     if not isinstance(value, str):
         raise UserError(f"{where} must be a string of text, not {json_type(value)}")
     try:
