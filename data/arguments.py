@@ -67,8 +67,8 @@ def add_data_arguments(
         "--dataset",
         default="plays",
         metavar="NAME",
-        help="'plays' (the sample), 'the_pile', a .txt, .jsonl or .jsonl.zst file or a folder of them, or a "
-        "Hugging Face data set (default: %(default)s)",
+        help="'plays' (the sample), 'the_pile', a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, "
+        "or a Hugging Face data set (default: %(default)s)",
     )
     add_selection_arguments(group, "documents")
     group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")

@@ -2,7 +2,7 @@
 
 import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from data.document import Document
 from data.sources.source import Source
@@ -14,7 +14,8 @@ class Corpus:
     """A lazy sequence of Documents: iterate it, again if need be, or read one by its place.
 
     `corpus[i]` reads only document i of the selection, so ranks can share the documents out without
-    reading each other's. Reading raises UserError where a document is bad, and not before.
+    reading each other's. Reading raises UserError where a document is bad, and not before. unread: names of files in
+    its folder that are passed over.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Corpus:
                 f"it holds {len(source)} documents, counted from 0"
             )
         self.name = name
+        self.unread: Sequence[str] = getattr(source, "unread", ())
         self._source, self._strict = source, strict
         self._start = start_data_from
         stop = None if max_data_num is None else start_data_from + max_data_num

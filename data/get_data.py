@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.corpus import Corpus
-from data.sources.files import open_files
+from data.sources.compression import COMPRESSIONS
+from data.sources.files import KINDS, open_files
 from data.sources.hugging_face import is_saved, open_hub, open_saved
 from data.sources.pile import open_pile
 from data.sources.plays import open_plays
@@ -23,7 +24,7 @@ SOURCES: dict[str, Callable[[DataRequest], Source]] = {
 
 KNOWN = ", ".join(SOURCES)
 PATH_BEGINNINGS = ("/", "./", "../", "~")
-PATH_ENDINGS = (".txt", ".jsonl", ".json", ".zst", "/")
+PATH_ENDINGS = (*KINDS, *COMPRESSIONS, "/")
 
 
 def get_data(
@@ -83,7 +84,7 @@ def open_source(request: DataRequest) -> Source:
 
 def is_path(name: str) -> bool:
     """Whether a name can only be meant as a path: the hub's names are NAME or OWNER/NAME."""
-    return name.startswith(PATH_BEGINNINGS) or name.endswith(PATH_ENDINGS) or name.count("/") > 1
+    return name.startswith(PATH_BEGINNINGS) or name.lower().endswith(PATH_ENDINGS) or name.count("/") > 1
 
 
 def check_numbers(start_data_from: int, max_data_num: int | None, seed: int | None) -> None:

@@ -7,6 +7,9 @@ from typing import Any
 
 from utils.errors import UserError
 
+NULS = 0.05
+"""The share of NUL bytes above which bytes are no UTF-8 text: in UTF-16 half of the bytes of English are."""
+
 
 @contextmanager
 def explained(failure: str) -> Iterator[None]:
@@ -24,6 +27,10 @@ def reading(path: object) -> AbstractContextManager[None]:
 
 def decode(raw: bytes, where: str) -> str:
     """UTF-8 text, line ends as they are, without a byte order mark. Raises UserError."""
+    if raw.count(0) > NULS * len(raw):
+        raise UserError(
+            f"{where} is not UTF-8 text: it has so many NUL bytes that it is UTF-16 or no text, save it anew"
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ from typing import Any
 
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
+from data.sources.files import words_on_unread
 from models.diagnosis.diagnosed_model import DiagnosedModel
 from models.diagnosis.layers import attention_modules
 from scripts.diagnosis import SCRIPT
@@ -70,7 +71,7 @@ class Measuring(DocumentWork):
         self, plan: Diagnosis, corpus: Corpus, model: RunnableModel, layers: list[int], runtime: Runtime
     ) -> None:
         super().__init__(runtime, model, corpus, corpus.name, plan.corpus.start_data_from, plan.batch_size)
-        self.announcement += f", {len(layers)} layers"
+        self.announcement += f", {len(layers)} layers{words_on_unread(corpus.unread)}"
         self.plan, self.layers = plan, layers
         self.measured = measured_plan(plan.diagnosis, plan.truncation.max_length)
 

@@ -7,6 +7,7 @@ from typing import Any
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
 from data.document import Document
+from data.sources.files import words_on_unread
 from data.tokenization import encode_text, unknown_token
 from scripts.generation import SCRIPT
 from scripts.generation.arguments import Generation, PositionPlan
@@ -53,7 +54,7 @@ class GenerationByPosition(Experiment):
             generator = Generator(model.model, model.tokenizer, self.generation, runtime.device, way=way)
         work = Generating(self, corpus, model, generator, runtime)
         work.prefill = way.reading
-        work.announcement += way.announcement(self.positions.longest_prompt)
+        work.announcement += way.announcement(self.positions.longest_prompt) + words_on_unread(corpus.unread)
         return work
 
     def describe(self, results: Results) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
+from data.sources.files import words_on_unread
 from models.lambda_attention import LambdaConfig
 from scripts.harness.documents import DocumentWork
 from scripts.harness.experiment import Experiment, Results
@@ -60,7 +61,7 @@ class Scoring(DocumentWork):
     ) -> None:
         super().__init__(runtime, model, corpus, corpus.name, plan.corpus.start_data_from, plan.batch_size)
         self.plan, self.prefill = plan, prefill
-        self.announcement += prefill.announcement(plan.truncation.max_length)
+        self.announcement += prefill.announcement(plan.truncation.max_length) + words_on_unread(corpus.unread)
 
     def read_journal(self, trial: Trial) -> NllJournal:
         return NllJournal(trial)

@@ -2,6 +2,7 @@
 
 import torch
 
+from data.sources.files import words_on_unread
 from models.lambda_attention import LambdaConfig
 from models.loading.vanilla import constant_rope_length
 from models.scoring.stream_scorer import StreamScorer
@@ -23,7 +24,7 @@ def announcement(plan: StreamPlan, texts: Texts) -> str:
         chunks = f"in {-(-length // chunk):,} chunks of {chunk:,}{rest}"
     return (
         f": {streams} of {length:,} tokens {chunks}, {len(texts.corpus)} documents of {texts.corpus.name} in orders "
-        f"drawn from seed {texts.seed}"
+        f"drawn from seed {texts.seed}{words_on_unread(texts.corpus.unread)}"
     )
 
 
