@@ -29,6 +29,7 @@ class LambdaLayer(CacheLayerMixin):
     """
 
     supports_early_init = False
+    is_croppable = True  # `crop` says where it no longer is
 
     def __init__(self, config: LambdaConfig, layer_idx: int = 0) -> None:
         super().__init__()
@@ -186,8 +187,23 @@ class LambdaLayer(CacheLayerMixin):
         return self.columns + query_length, 0
 
     def crop(self, tokens_to_remove: int) -> None:
-        if tokens_to_remove:
-            raise NotImplementedError("a Λ-attention cache has evicted what lies before it and cannot be cropped")
+        """Take that many of the newest columns back, `-tokens_to_remove`, or all beyond a positive number of them.
+
+        Raises NotImplementedError where the ring has overwritten what would then be in the window.
+        """
+        surplus = -tokens_to_remove if tokens_to_remove <= 0 else max(0, self.columns - tokens_to_remove)
+        if not surplus:
+            return
+        newest = max(self.seen, default=0)
+        if self.step is not None or newest > self.config.local_branch:
+            raise NotImplementedError(
+                f"a Λ-attention cache that has read {newest} tokens, more than the {self.config.local_branch} of its "
+                "window, has overwritten what cropping would bring back: assisted and prompt-lookup decoding end there"
+            )
+        if surplus > min(self.seen, default=0):
+            raise ValueError(f"this cache has {min(self.seen, default=0)} tokens in some row, not {surplus} to remove")
+        self.seen = [position - surplus for position in self.seen]
+        self.columns -= surplus
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         self._select(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)), beam_idx)
