@@ -15,7 +15,7 @@ from data.sources.pile import open_pile
 from data.sources.plays import open_plays
 from data.sources.source import DataRequest, Source
 from data.sources.text import reading
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 SOURCES: dict[str, Callable[[DataRequest], Source]] = {
     "plays": open_plays,
@@ -77,9 +77,10 @@ def open_source(request: DataRequest) -> Source:
     with reading(path):
         if path.exists():
             return open_saved(path, request) if is_saved(path) else open_files(path, request)
+    close = did_you_mean(request.name, SOURCES)
     if request.dataset_dir is not None or is_path(request.name):
-        raise UserError(f"--dataset {path} is not there: give a file, a folder, a hub name or one of {KNOWN}")
-    return open_hub(request, KNOWN)
+        raise UserError(f"--dataset {path} is not there: give a file, a folder, a hub name or one of {KNOWN}{close}")
+    return open_hub(request, KNOWN, close)
 
 
 def is_path(name: str) -> bool:
