@@ -191,8 +191,8 @@ class LambdaLayer(CacheLayerMixin):
         newest, window = max(self.seen, default=0), self.config.local_branch
         if self.step is not None or newest > window:
             raise NotImplementedError(
-                f"a Λ-attention cache that has read {newest} tokens, more than the {window} of its window, has overwritten what "
-                "cropping would bring back: assisted and prompt-lookup decoding end there"
+                f"a Λ-attention cache that has read {newest} tokens, more than the {window} of its window, has "
+                "overwritten what cropping would bring back: assisted and prompt-lookup decoding end there"
             )
         if surplus > min(self.seen, default=0):
             raise ValueError(f"this cache has a row of {min(self.seen, default=0)} tokens, not {surplus} to remove")
