@@ -86,7 +86,7 @@ def marked(looks: Sequence[Look]) -> list[Look]:
 def source_words(trials: Sequence[FinishedTrial]) -> str:
     """The model and the text of these trials, for a picture's title; those that are several are left out."""
     models = {model_name(trial) for trial in trials}
-    texts = {trial.config["corpus"]["name"].rstrip("/").rpartition("/")[2] for trial in trials}
+    texts = {(trial.arguments.get("dataset") or "").rstrip("/").rpartition("/")[2] for trial in trials}
     return ", ".join(next(iter(names)) for names in (models, texts) if len(names) == 1)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from utils.trials.nll_trials import NllTrial, StreamTrial
 from visualization.drawing.curves import Curve, Scale, position_curve
 from visualization.drawing.legend import band_patch, finish_figure, mark_pretraining
-from visualization.drawing.looks import Look, looks_of
+from visualization.drawing.looks import Look, looks_of, source_words
 from visualization.drawing.stream_curves import stream_curve
 from visualization.drawing.style import (
     COLUMN_WIDTH,
@@ -55,6 +55,7 @@ def draw(
         limit_nll(panels[0], curves, scale)
     else:
         panels[0].set_ylim(ylim)
+    panels[0].set_title(source_words(trials), fontsize=6, color="0.35", loc="left", pad=2, parse_math=False)
     finish_figure(figure, entries, title)
     return figure
 

@@ -16,7 +16,7 @@ from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH
 
 LAYERS = 4
 LATER = "viridis"
-FAR, CORE = 4, (2, 98)
+FAR, FENCE = 10, 3
 INSET, INSET_ROOM = (0.62, 0.66, 0.36, 0.26), 5
 FIRST = {"marker": "^", "s": 16, "color": "#D55E00", "edgecolors": "black", "linewidths": 0.4, "zorder": 3}
 
@@ -79,8 +79,11 @@ def far_apart(across: np.ndarray, up: np.ndarray) -> bool:
 
 
 def _core(values: np.ndarray) -> np.ndarray:
-    """Between these two lie all but a few."""
-    return np.percentile(values, CORE)
+    """The least and the largest value that is no outlier: within FENCE times the quartiles' distance of these."""
+    low, high = np.percentile(values, (25, 75))
+    fence = FENCE * (high - low)
+    inside = values[(values >= low - fence) & (values <= high + fence)]
+    return np.array([inside.min(), inside.max()])
 
 
 def _scatter(axes: Axes, across: np.ndarray, up: np.ndarray, first: np.ndarray, later: dict[str, object]) -> None:

@@ -44,9 +44,10 @@ def test_several_of_one_method_are_told_apart(trials):
 
 def test_model_and_text_are_told_where_they_are_one(trials):
     name = trials[0].config["model"]["name"].rpartition("/")[2]
-    assert source_words(trials) == f"{name}, {trials[0].config['corpus']['name']}"
+    text = trials[0].arguments["dataset"]
+    assert source_words(trials) == f"{name}, {text}"
     trials[0].config["model"]["name"] = "other/model"
-    assert source_words(trials) == trials[0].config["corpus"]["name"]
+    assert source_words(trials) == text
 
 
 @pytest.mark.parametrize(("scale", "first"), product(("linear", "log"), (12.0, 3.2)))
