@@ -17,6 +17,7 @@ from utils.errors import UserError
 from utils.files import read_arrays, replace_arrays, writing_to
 from utils.progress import Progress, layer_progress
 from utils.ranks.runtime import Runtime, is_out_of_memory
+from utils.text_tables import counted
 from utils.trials.diagnosis_arrays import COMPONENTS
 from utils.trials.files import DOCUMENT_ARRAYS
 
@@ -109,8 +110,9 @@ class DocumentDiagnosis:
             if not is_out_of_memory(error):
                 raise
             raise UserError(
-                f"memory ran out over {len(batch)} documents of up to {input_ids.shape[1]} tokens: what is measured is "
-                "kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that offloads parameters"
+                f"memory ran out over {counted(len(batch), 'document')} of up to {input_ids.shape[1]} tokens: what "
+                "is measured is kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that "
+                "offloads parameters"
             ) from None
 
     def _keep(self, line: dict[str, Any], measurement: Measurement) -> None:

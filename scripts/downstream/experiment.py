@@ -111,7 +111,7 @@ class Answering(DocumentWork):
         runtime: Runtime,
     ) -> None:
         start = plan.task.start_data_from
-        super().__init__(runtime, model, examples, task.name, start, plan.batch_size, kind="examples")
+        super().__init__(runtime, model, examples, task.name, start, plan.batch_size, kind="example")
         self.plan, self.task, self.runner = plan.task, task, runner
 
     def resume(self, trial: Trial | None, log_dir: Path) -> None:

@@ -11,6 +11,7 @@ from scripts.harness.positions import beyond_table
 from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.streams import Texts
 from utils.errors import SharedError
+from utils.text_tables import counted
 
 
 def announcement(plan: StreamPlan, texts: Texts) -> str:
@@ -23,8 +24,8 @@ def announcement(plan: StreamPlan, texts: Texts) -> str:
         rest = f", the last of {length % chunk:,}" if length % chunk else ""
         chunks = f"in {-(-length // chunk):,} chunks of {chunk:,}{rest}"
     return (
-        f": {streams} of {length:,} tokens {chunks}, {len(texts.corpus)} documents of {texts.corpus.name} in orders "
-        f"drawn from seed {texts.seed}{words_on_unread(texts.corpus.unread)}"
+        f": {streams} of {length:,} tokens {chunks}, {counted(len(texts.corpus), 'document')} of {texts.corpus.name} "
+        f"in orders drawn from seed {texts.seed}{words_on_unread(texts.corpus.unread)}"
     )
 
 
