@@ -31,7 +31,7 @@ class Letters(Experiment):
     script = "count_letters"
 
     def open(self, runtime):
-        return Counting(runtime, MODEL, WORDS, "words", 10, batch_size=2, kind="words", unreadable=self.unreadable)
+        return Counting(runtime, MODEL, WORDS, "words", 10, batch_size=2, kind="word", unreadable=self.unreadable)
 
     def describe(self, results):
         return f"{results['letters']} letters"
