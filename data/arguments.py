@@ -67,8 +67,8 @@ def add_data_arguments(
         "--dataset",
         default="plays",
         metavar="NAME",
-        help="'plays' (the sample), 'the_pile', a .txt, .jsonl or .jsonl.zst file or a folder of them, or a "
-        "Hugging Face data set (default: %(default)s)",
+        help="'plays' (the sample), 'the_pile', a .txt, .jsonl, .json, .csv, .tsv or .parquet file, a folder of them, "
+        "or a Hugging Face data set (default: %(default)s)",
     )
     add_selection_arguments(group, "documents")
     group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")
@@ -78,6 +78,11 @@ def add_data_arguments(
         default=seed,
         metavar="N",
         help=seed_help,
+    )
+    group.add_argument(
+        "--strict_data",
+        action="store_true",
+        help="stop at a document without a text (default: it is skipped, and named in log.txt and results.json)",
     )
 
 
@@ -131,9 +136,9 @@ def add_document_arguments(
     )
 
 
-def load_corpus(plan: CorpusPlan) -> "Corpus":
-    """The documents asked for, in their order. Raises UserError."""
+def load_corpus(plan: CorpusPlan, strict: bool = True) -> "Corpus":
+    """The documents asked for, in their order; unless strict, null is an empty one. Raises UserError."""
     from data.get_data import get_data
 
     given = asdict(plan)
-    return get_data(given.pop("dataset"), **given)
+    return get_data(given.pop("dataset"), **given, strict=strict)

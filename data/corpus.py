@@ -2,10 +2,11 @@
 
 import random
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from data.document import Document
 from data.sources.source import Source
+from data.sources.text import NoTextError
 from utils.errors import UserError
 
 
@@ -13,7 +14,8 @@ class Corpus:
     """A lazy sequence of Documents: iterate it, again if need be, or read one by its place.
 
     `corpus[i]` reads only document i of the selection, so ranks can share the documents out without
-    reading each other's. Reading raises UserError where a document is bad, and not before.
+    reading each other's. Reading raises UserError where a document is bad, and not before. unread: names of files in
+    its folder that are passed over.
     """
 
     def __init__(
@@ -24,10 +26,12 @@ class Corpus:
         start_data_from: int = 0,
         max_data_num: int | None = None,
         seed: int | None = None,
+        strict: bool = True,
     ):
         """Documents `start_data_from`, ... of `source`, at most `max_data_num` (None: all the rest).
 
-        seed: None keeps the source's order, an int draws one from it before the stretch is taken.
+        seed: None keeps the source's order, an int draws one from it before the stretch is taken. strict: whether
+        null in place of a text is an error; else it reads as an empty text, whose id is where it stands.
         Raises UserError if nothing is left to read.
         """
         if len(source) == 0:
@@ -38,7 +42,8 @@ class Corpus:
                 f"it holds {len(source)} documents, counted from 0"
             )
         self.name = name
-        self._source = source
+        self.unread: Sequence[str] = getattr(source, "unread", ())
+        self._source, self._strict = source, strict
         self._start = start_data_from
         stop = None if max_data_num is None else start_data_from + max_data_num
         self._places = document_order(len(source), seed)[start_data_from:stop]
@@ -55,7 +60,12 @@ class Corpus:
         """Document `place` of the selection, 0 <= place < len(self); IndexError beyond."""
         if not 0 <= place < len(self):
             raise IndexError(f"document {place} of {len(self)}")
-        identifier, text = self._source.read(self._places[place])
+        try:
+            identifier, text = self._source.read(self._places[place])
+        except NoTextError as error:
+            if self._strict:
+                raise
+            identifier, text = error.where, ""
         return Document(identifier, self._start + place, text)
 
     def __iter__(self) -> Iterator[Document]:

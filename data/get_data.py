@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data.corpus import Corpus
-from data.sources.files import open_files
+from data.sources.compression import COMPRESSIONS
+from data.sources.files import KINDS, open_files
 from data.sources.hugging_face import is_saved, open_hub, open_saved
 from data.sources.pile import open_pile
 from data.sources.plays import open_plays
 from data.sources.source import DataRequest, Source
 from data.sources.text import reading
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 SOURCES: dict[str, Callable[[DataRequest], Source]] = {
     "plays": open_plays,
@@ -23,7 +24,7 @@ SOURCES: dict[str, Callable[[DataRequest], Source]] = {
 
 KNOWN = ", ".join(SOURCES)
 PATH_BEGINNINGS = ("/", "./", "../", "~")
-PATH_ENDINGS = (".txt", ".jsonl", ".json", ".zst", "/")
+PATH_ENDINGS = (*KINDS, *COMPRESSIONS, "/")
 
 
 def get_data(
@@ -36,6 +37,7 @@ def get_data(
     start_data_from: int = 0,
     max_data_num: int | None = None,
     seed: int | None = None,
+    strict: bool = True,
 ) -> Corpus:
     """The documents that the data flags select, read lazily.
 
@@ -43,6 +45,7 @@ def get_data(
         on the Hugging Face hub.
     start_data_from, max_data_num: the stretch of documents to read, in the corpus's order.
     seed: None keeps that order; an int draws one from it, before the stretch is taken.
+    strict: whether null in place of a text is an error; else it is an empty document.
     Raises UserError, one sentence naming the flag or file, for anything that is not there or makes no sense.
     """
     if not name:
@@ -62,6 +65,7 @@ def get_data(
         start_data_from=start_data_from,
         max_data_num=max_data_num,
         seed=seed,
+        strict=strict,
     )
 
 
@@ -73,14 +77,15 @@ def open_source(request: DataRequest) -> Source:
     with reading(path):
         if path.exists():
             return open_saved(path, request) if is_saved(path) else open_files(path, request)
+    close = did_you_mean(request.name, SOURCES)
     if request.dataset_dir is not None or is_path(request.name):
-        raise UserError(f"--dataset {path} is not there: give a file, a folder, a hub name or one of {KNOWN}")
-    return open_hub(request, KNOWN)
+        raise UserError(f"--dataset {path} is not there: give a file, a folder, a hub name or one of {KNOWN}{close}")
+    return open_hub(request, KNOWN, close)
 
 
 def is_path(name: str) -> bool:
     """Whether a name can only be meant as a path: the hub's names are NAME or OWNER/NAME."""
-    return name.startswith(PATH_BEGINNINGS) or name.endswith(PATH_ENDINGS) or name.count("/") > 1
+    return name.startswith(PATH_BEGINNINGS) or name.lower().endswith(PATH_ENDINGS) or name.count("/") > 1
 
 
 def check_numbers(start_data_from: int, max_data_num: int | None, seed: int | None) -> None:

@@ -1,6 +1,8 @@
 """Errors that a user can mend, as far as loading and converting a model can meet them."""
 
+import difflib
 import importlib.util
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -17,6 +19,12 @@ class LostPeerError(Exception):
 
 class VersionError(SharedError, ImportError):
     """A library is older than what the numbers are known to be right with."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """ "; did you mean 'vanilla'?" for a name that is close to one of `names`, else nothing."""
+    close = difflib.get_close_matches(name, list(names), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def need_package(user: str, package: str, module: str | None = None) -> None:

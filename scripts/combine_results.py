@@ -49,9 +49,18 @@ def _check_merge(arguments: Namespace) -> None:
 
 
 def table(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[Record]:
-    """The records of all trials: one of each, of generation one per position and metric."""
+    """The records of all trials: one of each, of generation one per position and metric.
+
+    Those of one model, task and metric stand together, the shorter lengths first, as given where these are alike.
+    """
     described = describe_trials(joined, labels)
-    return [begin | row for begin, trial in zip(described, joined) for row in ROWS_OF[trial.first.script](trial)]
+    rows = [begin | row for begin, trial in zip(described, joined) for row in ROWS_OF[trial.first.script](trial)]
+    kinds = list(dict.fromkeys(_kind(row) for row in rows))
+    return sorted(rows, key=lambda row: (kinds.index(_kind(row)), row["length"] is None, row["length"] or 0))
+
+
+def _kind(row: Record) -> tuple[str, str, str]:
+    return row["model"], row["task"], row["metric"]
 
 
 def _record(

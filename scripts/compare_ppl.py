@@ -39,6 +39,7 @@ UNTOLD_ARGUMENTS = (
     "max_seconds",
     "save_token_nll",
     "token_cache",
+    "strict_data",
 )
 """These differ, and say nothing about the numbers."""
 NOTHING = "-"

@@ -44,6 +44,7 @@ def main() -> None:
         truncation=plan_of(Truncation, flags),
         diagnosis=plan_of(DiagnosisPlan, flags),
         batch_size=flags["batch_size"],
+        strict_data=flags["strict_data"],
     )
     run(experiment, run_plan(flags))
 

@@ -56,6 +56,7 @@ def main() -> None:
         generation=plan_of(Generation, flags),
         reading=plan_of(PrefillPlan, flags),
         batch_size=flags["batch_size"],
+        strict_data=flags["strict_data"],
     )
     run(experiment, run_plan(flags))
 

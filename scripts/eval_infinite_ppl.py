@@ -45,7 +45,10 @@ def main() -> None:
     from scripts.streaming.experiment import Streaming
 
     experiment = Streaming(
-        model=model_plan(flags), corpus=plan_of(CorpusPlan, flags), streams=plan_of(StreamPlan, flags)
+        model=model_plan(flags),
+        corpus=plan_of(CorpusPlan, flags),
+        streams=plan_of(StreamPlan, flags),
+        strict_data=flags["strict_data"],
     )
     run(experiment, run_plan(flags))
 

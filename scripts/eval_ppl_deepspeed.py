@@ -52,6 +52,7 @@ def main() -> None:
         batch_size=flags["batch_size"],
         reading=plan_of(PrefillPlan, flags),
         document_mean=flags["document_mean"],
+        strict_data=flags["strict_data"],
     )
     run(experiment, run_plan(flags))
 

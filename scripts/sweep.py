@@ -5,7 +5,8 @@
         --log_root logs/table -- --num_samples 20 --silent
     python scripts/combine_results.py logs/table/*--*
 
-Flags count instead of what the file says, and what follows `--` goes to every cell. Cells that are finished are
+Flags count instead of what the file says, and what follows `--` goes to every cell, flags of Λ-attention only to those
+whose --method has it. Cells that are finished are
 skipped, the others begun or gone on with; those that fail are named at the end.
 
 The file holds a JSON object, all of it optional:
@@ -36,6 +37,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from scripts.harness.model_arguments import LAMBDA_ARGUMENTS
 from utils.arguments import HarnessParser, whole_number
 from utils.errors import UserError
 from utils.files import replace_json
@@ -166,7 +168,7 @@ def main() -> None:
     sweep = requested(arguments)
     failed, planned = [], cells(sweep)
     for number, cell in enumerate(planned, start=1):
-        cell = Cell(cell.name, cell.arguments + arguments.extra)
+        cell = Cell(cell.name, cell.arguments + words_for(cell, arguments.extra))
         trouble = run_cell(cell, f"[{number}/{len(planned)}] {cell.name}", sweep["script"], arguments)
         if trouble:
             print(f"{cell.name} failed: {trouble}", flush=True)
@@ -179,6 +181,22 @@ def requested(arguments: Namespace) -> dict[str, Any]:
     """The sweep of the file, with the flags that are given."""
     sweep = {"script": SCORED[0], **(read_sweep(arguments.sweep) if arguments.sweep else {})}
     return sweep | {name: value for name in ("script", *AXES) if (value := getattr(arguments, name)) is not None}
+
+
+def words_for(cell: Cell, extra: Sequence[str]) -> tuple[str, ...]:
+    """What of `extra` goes to a cell: flags of Λ-attention only to methods that have it, and to what truncate reads."""
+    if "--method" not in cell.arguments:
+        return tuple(extra)
+    method = cell.arguments[cell.arguments.index("--method") + 1]
+    if METHODS[method].fixed["use_lambda_attention"]:
+        return tuple(extra)
+    unread = set(LAMBDA_ARGUMENTS) - ({"local_branch"} if method == "truncate" else set())
+    kept, words = True, []
+    for word in extra:
+        if word.startswith("--"):
+            kept = word[2:].partition("=")[0] not in unread
+        words += [word] if kept else []
+    return tuple(words)
 
 
 def run_cell(cell: Cell, title: str, script: str, arguments: Namespace) -> str | None:

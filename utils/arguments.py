@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from utils.errors import SharedError, UserError
+from utils.errors import SharedError, UserError, did_you_mean
 
 RANK_TIMEOUT, SHORTEST_RANK_TIMEOUT = 300, 5
 """Seconds after which a rank that is not heard of counts as lost."""
@@ -49,6 +49,13 @@ class HarnessParser(argparse.ArgumentParser):
             except UserError as error:
                 self.error(str(error))
         return arguments
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += did_you_mean(str(value), map(str, action.choices))
+            raise
 
     def error(self, message: str) -> None:
         raise SharedError(f"{message} (see {self.prog} --help)")

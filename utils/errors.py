@@ -1,8 +1,12 @@
 """Errors that a user can mend: those of models/, which all of the harness raises as well; and an end that is none."""
 
-from models.errors import SharedError, UserError
+from models.errors import SharedError, UserError, did_you_mean
 
-__all__ = ["LostRankError", "SharedError", "Unfinished", "UserError"]
+__all__ = ["LostRankError", "NothingDoneError", "SharedError", "Unfinished", "UserError", "did_you_mean"]
+
+
+class NothingDoneError(SharedError):
+    """A run came to its end, and everything in it failed."""
 
 
 class LostRankError(UserError):

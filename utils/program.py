@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from utils.errors import LostRankError, SharedError, Unfinished, UserError
+from utils.errors import LostRankError, NothingDoneError, SharedError, Unfinished, UserError
 from utils.ranks.launch import announced_rank
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = -1
-LOST_RANK_STATUS = 1
+LOST_RANK_STATUS = NOTHING_DONE_STATUS = 1
 USER_ERROR_STATUS = 2
 UNFINISHED_STATUS = 75  # EX_TEMPFAIL: try again
 INTERRUPTED_STATUS = 130
@@ -78,6 +78,8 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
         end_process(None if error.said else str(error), LOST_RANK_STATUS)
     except Unfinished:
         end_process(None, UNFINISHED_STATUS)
+    except NothingDoneError as error:
+        _leave(str(error), NOTHING_DONE_STATUS, shared=True)
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:

@@ -59,5 +59,10 @@ def format_spread(value: float, error: float | None, interval: Sequence[float] |
     return shown[0] + ("" if error is None else f" ± {shown[1]}")
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 document", "2,000 documents"."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def format_number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}" if value < 1e5 else f"{value:.3e}"

@@ -21,10 +21,11 @@ from utils.arguments import whole_number
 from utils.errors import UserError
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
-from utils.trials.nll_trials import load_trials
+from utils.trials.nll_trials import NllTrial, load_trials
 from visualization.drawing import nll
 from visualization.drawing.arguments import add_picture_arguments
 from visualization.drawing.curves import MAX_POINTS
+from visualization.drawing.looks import named_by_method
 from visualization.drawing.stream_curves import FEWEST_TOKENS
 from visualization.drawing.style import give_picture
 
@@ -59,6 +60,12 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def _load(log_dirs: Sequence[str], labels: Sequence[str] | None) -> list[NllTrial]:
+    """The trials, called by their methods unless labels are given."""
+    trials = load_trials(log_dirs, labels)
+    return named_by_method(trials) if labels is None else trials
+
+
 def main() -> None:
     arguments = parse_arguments()
     if arguments.ylim and not -math.inf < arguments.ylim[0] < arguments.ylim[1] < math.inf:
@@ -66,7 +73,7 @@ def main() -> None:
     give_picture(
         arguments.out,
         lambda: nll.draw(
-            load_trials(arguments.log_dirs, arguments.labels),
+            _load(arguments.log_dirs, arguments.labels),
             smoothing=arguments.smoothing,
             scale=arguments.x,
             band=arguments.band,

@@ -54,19 +54,19 @@ def open_saved(path: Path, request: DataRequest) -> Rows:
     return Rows(loaded[request.split], f"{path.name}/{request.split}", request.text_field)
 
 
-def open_hub(request: DataRequest, known: str) -> Rows:
+def open_hub(request: DataRequest, known: str, close: str = "") -> Rows:
     """A data set of the hub, downloaded on first use; never runs the data set's code. Raises UserError.
 
-    known: the names that could have been meant instead.
+    known: the names that could have been meant instead. close: the end of a sentence, which asks after one of them.
     """
     name, group, split = request.name, request.dataset_group, request.split
     failure = f"--dataset {name} is no local path, none of {known}, and cannot be loaded from the Hugging Face hub"
-    table = load(failure, lambda datasets: datasets.load_dataset(name, group, split=split))
+    table = load(failure, lambda datasets: datasets.load_dataset(name, group, split=split), close)
     return Rows(table, "/".join(filter(None, (name, group, split))), request.text_field)
 
 
-def load(failure: str, loader: Callable[[ModuleType], Any]) -> Any:
-    """`loader(datasets)`; if anything goes wrong, UserError: `failure` and the reason, in one line."""
+def load(failure: str, loader: Callable[[ModuleType], Any], hint: str = "") -> Any:
+    """`loader(datasets)`; if anything goes wrong, UserError: `failure`, the reason and the hint, in one line."""
     try:
         import datasets
     except ImportError as error:
@@ -75,4 +75,4 @@ def load(failure: str, loader: Callable[[ModuleType], Any]) -> Any:
         return loader(datasets)
     except Exception as error:  # the library raises dozens of types, its dependencies' among them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{failure}: {reason}") from error
+        raise UserError(f"{failure}: {reason}{hint}") from error

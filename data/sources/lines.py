@@ -1,24 +1,22 @@
-"""Files of one JSON document a line, plain or Zstandard-compressed, and random access to their lines."""
+"""Files of one JSON document a line, plain or compressed, and random access to their lines."""
 
-import io
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
+from data.sources.compression import decompressed, is_compressed
 from data.sources.text import explained, parse_json, pick_text, reading
-from data.sources.zstd_reader import ZstdReader
 
 
 def read_lines(path: Path, on_progress: Callable[[int], object] | None = None) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, line with its end) of a file; a name in .zst is decompressed on the way.
+    """(line number from 1, line with its end) of a file; of a name in .gz, .bz2, .xz or .zst, decompressed.
 
     on_progress: called at each line with the bytes of the file read so far, compressed ones if it is.
     Raises UserError if the file cannot be read.
     """
-    with reading(path), open(path, "rb") as file:
-        lines = io.BufferedReader(ZstdReader(file), io.DEFAULT_BUFFER_SIZE) if path.suffix == ".zst" else file
+    with reading(path), open(path, "rb") as file, decompressed(path, file) as lines:
         for number, line in enumerate(lines, start=1):
             if on_progress:
                 on_progress(file.tell())
@@ -29,7 +27,7 @@ class LineFile:
     """A Source: one document a line, a JSON string or an object with a text field; blank lines are skipped.
 
     One scan notes where each line lies (24 bytes a document), and stops at the first `needed` documents.
-    A .zst file cannot be read from the middle: the scan decompresses what it passes into a temporary
+    A compressed file cannot be read from the middle: the scan decompresses what it passes into a temporary
     file without a name, which needs that much room (TMPDIR says where) and vanishes with the process.
     """
 
@@ -40,7 +38,7 @@ class LineFile:
         self._text_field = text_field
         self._starts, self._ends, self._numbers = array("q"), array("q"), array("q")
         with explained(f"{path} cannot be decompressed into a temporary file (TMPDIR says where)"):
-            self._copy = tempfile.TemporaryFile() if path.suffix == ".zst" else None
+            self._copy = tempfile.TemporaryFile() if is_compressed(path) else None
             self._scan(needed)
 
     def _scan(self, needed: int | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from data.sources.lines import LineFile
 from data.sources.source import DataRequest, check_group
-from data.sources.text import reading
+from data.sources.text import NoTextError, reading
 from utils.errors import UserError
 
 SUFFIXES = (".jsonl", ".jsonl.zst")
@@ -29,7 +29,7 @@ class ByLength:
     def __init__(self, lines: LineFile, needed: str = "") -> None:
         """Raises UserError where a line cannot be read."""
         self._lines = lines
-        texts = ((place, lines.read(place)[1]) for place in range(len(lines)))
+        texts = ((place, _text_or_nothing(lines, place)) for place in range(len(lines)))
         found = [(len(text), place) for place, text in texts if needed in text]
         self._places = array("q", (place for _, place in sorted(found)))
 
@@ -39,6 +39,14 @@ class ByLength:
     def read(self, place: int) -> tuple[str, str]:
         """(id, text). Raises UserError."""
         return self._lines.read(self._places[place])
+
+
+def _text_or_nothing(lines: LineFile, place: int) -> str:
+    """The text at a place; of null, which is an error only where it is read, an empty one."""
+    try:
+        return lines.read(place)[1]
+    except NoTextError:
+        return ""
 
 
 def open_pile(request: DataRequest) -> ByLength:

@@ -7,6 +7,9 @@ from typing import Any
 
 from utils.errors import UserError
 
+NULS = 0.05
+"""The share of NUL bytes above which bytes are no UTF-8 text: in UTF-16 half of the bytes of English are."""
+
 
 @contextmanager
 def explained(failure: str) -> Iterator[None]:
@@ -24,6 +27,10 @@ def reading(path: object) -> AbstractContextManager[None]:
 
 def decode(raw: bytes, where: str) -> str:
     """UTF-8 text, line ends as they are, without a byte order mark. Raises UserError."""
+    if raw.count(0) > NULS * len(raw):
+        raise UserError(
+            f"{where} is not UTF-8 text: it has so many NUL bytes that it is UTF-16 or no text, save it anew"
+        )
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -52,8 +59,18 @@ def pick_text(value: Any, text_field: str, where: str) -> str:
     return check_text(value, where)
 
 
+class NoTextError(UserError):
+    """There is null where a text should be. where: the place."""
+
+    def __init__(self, sentence: str, where: str) -> None:
+        super().__init__(sentence)
+        self.where = where
+
+
 def check_text(value: Any, where: str) -> str:
-    """`value`, which must be a string of valid Unicode. Raises UserError."""
+    """`value`, which must be a string of valid Unicode. Raises UserError, of null a NoTextError."""
+    if value is None:
+        raise NoTextError(f"{where} must be a string of text, not null", where.rstrip(","))
     if not isinstance(value, str):
         raise UserError(f"{where} must be a string of text, not {json_type(value)}")
     try:

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from data.sources.compression import decompressed
 from data.sources.text import decode, reading
 
 
 class TextFiles:
-    """A Source: one document a file, UTF-8."""
+    """A Source: one document a file, UTF-8, plain or compressed."""
 
     def __init__(self, files: list[tuple[str, Path]]):
         """files: (id, path) of each document, in order."""
@@ -18,6 +19,6 @@ class TextFiles:
     def read(self, place: int) -> tuple[str, str]:
         """(id, text). Raises UserError."""
         identifier, path = self._files[place]
-        with reading(path):
-            raw = path.read_bytes()
+        with reading(path), open(path, "rb") as file, decompressed(path, file) as content:
+            raw = content.read()
         return identifier, decode(raw, str(path))

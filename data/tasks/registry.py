@@ -3,7 +3,7 @@
 from data.tasks import narrative_qa, needle_in_a_haystack, passkey_retrieval, qasper, zero_scrolls
 from data.tasks.ruler import aggregation, niah, question_answering, variable_tracking
 from data.tasks.task import Task
-from utils.errors import UserError
+from utils.errors import UserError, did_you_mean
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -31,7 +31,7 @@ def get_task(name: str, dataset_group: str | None = None) -> Task:
     if name in FAMILIES:
         return _member(name, dataset_group)
     if name not in TASKS:
-        raise UserError(f"--dataset {name} is no task; there are: {', '.join(TASKS)}")
+        raise UserError(f"--dataset {name} is no task; there are: {', '.join(TASKS)}{did_you_mean(name, TASKS)}")
     return TASKS[name]
 
 

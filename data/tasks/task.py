@@ -153,6 +153,11 @@ class Task:
     components: Components | None = None
     published: Mapping[str, Any] | None = field(default_factory=dict)
 
+    @property
+    def length_of_answer(self) -> int:
+        """Tokens of --max_length that are the answer's, so that no prompt takes them: RULER counts so."""
+        return self.max_generation_length if self.name.startswith("ruler/") else 0
+
 
 class Selection:
     """A stretch of a task's examples; they keep their `index`. Iterate it, or read one by its place."""

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from torch import Tensor
 
 from .positions import PositionEncoding
-from .settings import BACKENDS, NO_OFFSET, SINK_POSITIONS, WINDOW_LAYERS
+from .settings import BACKENDS, NO_OFFSET, SAME_AS_LOCAL, SINK_POSITIONS, WINDOW_LAYERS
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class LambdaConfig:
 
     local_branch: L, the nearest tokens that a query attends to, itself included; at least 1.
     global_branch: G, the first tokens of the sequence that every query attends to; 0 is plain window attention.
-    limit_distance: D, the largest distance felt, in tokens, at least 1; None is no limit.
+    limit_distance: D, the largest distance felt, in tokens, at least 1; None is no limit. L unless it is given.
     sink_positions: where the first tokens stand for a query i whose window is past them: in the "text", at the distance
         `min(i - j, D)`, or in the "cache", at `min(i, G + L - 1) - j`, as if nothing lay between them and the window
         (StreamingLLM, arXiv 2309.17453).
@@ -62,7 +62,7 @@ class LambdaConfig:
 
     local_branch: int
     global_branch: int
-    limit_distance: int | None
+    limit_distance: int | str | None = SAME_AS_LOCAL
     triangle_offset: float = NO_OFFSET
     top_k: TopK | None = None
     backend: str = BACKENDS[0]
@@ -71,6 +71,8 @@ class LambdaConfig:
     window_layers: str = WINDOW_LAYERS[0]
 
     def __post_init__(self) -> None:
+        if self.limit_distance == SAME_AS_LOCAL:
+            object.__setattr__(self, "limit_distance", self.local_branch)  # frozen for everyone else
         if self.local_branch < 1:
             raise ValueError(f"local_branch must be at least 1 token, not {self.local_branch}")
         if self.global_branch < 0:

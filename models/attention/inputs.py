@@ -16,7 +16,8 @@ def new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
     if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2 or mask.shape[1] < new_tokens):
         raise ValueError(
             f"Λ-attention takes a padding mask of shape [batch, tokens], with at least the {new_tokens} new tokens, "
-            f"not {list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}"
+            f"not {list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__}: generate makes such masks "
+            "for a static cache, which Λ-attention has no use for, so leave cache_implementation out"
         )
     return None if mask is None else mask[:, -new_tokens:]
 

@@ -4,8 +4,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import SharedError
+from ..errors import SharedError, did_you_mean
 from .sample import SAMPLE_DIR, SAMPLE_MODEL
+
+NAMES = (SAMPLE_MODEL, "constant_model")
+"""Models that are known by a name alone."""
 
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 TOKENIZER_FILES = (
@@ -46,7 +49,7 @@ class Source:
         return folder if folder.is_dir() and not self.gguf_file else None
 
     def error(self, problem: str) -> SharedError:
-        return SharedError(f"{self.flag} {self.name}: {problem}")
+        return SharedError(f"{self.flag} {self.name}: {problem}{did_you_mean(self.name, NAMES)}")
 
 
 def find_source(flag: str, name: str) -> Source:

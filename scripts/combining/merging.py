@@ -12,6 +12,7 @@ from scripts.combining.shards import JoinedTrial
 from scripts.downstream.arguments import TaskPlan
 from scripts.generation.arguments import PositionPlan
 from scripts.harness.journal import Journal
+from scripts.harness.skipping import joined_skips
 from utils.arguments import plan_of
 from utils.errors import UserError
 from utils.files import TEMPORARY_SUFFIX
@@ -52,7 +53,8 @@ def write_merged(joined: JoinedTrial, log_dir: Path) -> None:
 def _fill(trial: Trial, joined: JoinedTrial, log_dir: Path) -> None:
     trial.begin(_config(joined, log_dir))
     trial.replace_samples(joined.samples)
-    trial.finish(RESULTS_OF[joined.first.script](trial, joined))
+    skips = joined_skips([shard.results for shard in joined.shards])
+    trial.finish(RESULTS_OF[joined.first.script](trial, joined) | skips)
 
 
 def _config(joined: JoinedTrial, log_dir: Path) -> dict[str, Any]:

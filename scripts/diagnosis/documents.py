@@ -12,10 +12,12 @@ from data.document import Document
 from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
 from models.diagnosis.diagnosed_model import Measurement
 from scripts.harness.model import RunnableModel
+from scripts.harness.skipping import Skip, skip_of
 from utils.errors import UserError
 from utils.files import read_arrays, replace_arrays, writing_to
 from utils.progress import Progress, layer_progress
 from utils.ranks.runtime import Runtime, is_out_of_memory
+from utils.text_tables import counted
 from utils.trials.diagnosis_arrays import COMPONENTS
 from utils.trials.files import DOCUMENT_ARRAYS
 
@@ -83,7 +85,7 @@ class DocumentDiagnosis:
         max_length, side = self.truncation.max_length, self.truncation.truncation_side
         encoded = [encode_text(self.tokenizer, document.text, max_length, side) for document in documents]
         lines = [self._line(document, text) for document, text in zip(documents, encoded)]
-        sound = [(line, text) for line, text in zip(lines, encoded) if "error" not in line]
+        sound = [(line, text) for line, text in zip(lines, encoded) if _is_sound(line)]
         self.progress.begin_step(sum(len(text.input_ids) for _, text in sound), len(sound))
         measured = self._forward([text.input_ids for _, text in sound] or [NO_DOCUMENT.input_ids])
         for (line, _), measurement in zip(sound, measured):
@@ -93,11 +95,9 @@ class DocumentDiagnosis:
     def _line(self, document: Document, text: EncodedText) -> dict[str, Any]:
         tokens = len(text.input_ids)
         line = {"index": document.index, "id": document.id, "tokens": tokens, "rank": self.runtime.rank}
-        if tokens < SHORTEST:
-            line["error"] = (
-                f"document {document.id!r} (number {document.index}) has {tokens} tokens, and a diagnosis needs at "
-                f"least {SHORTEST}: take it out of the data, or pass it by with --start_data_from and --max_data_num"
-            )
+        skip = skip_of(document, tokens, SHORTEST)
+        if skip is not None:
+            return line | {"skip": skip}
         unknown = unknown_token(self.tokenizer, text.input_ids, self.vocab_size, f"document {document.id!r}")
         return line | ({"error": unknown} if unknown else {})
 
@@ -110,8 +110,9 @@ class DocumentDiagnosis:
             if not is_out_of_memory(error):
                 raise
             raise UserError(
-                f"memory ran out over {len(batch)} documents of up to {input_ids.shape[1]} tokens: what is measured is "
-                "kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that offloads parameters"
+                f"memory ran out over {counted(len(batch), 'document')} of up to {input_ids.shape[1]} tokens: what "
+                "is measured is kept; give a smaller --batch_size or --max_length, or a --deepspeed_config that "
+                "offloads parameters"
             ) from None
 
     def _keep(self, line: dict[str, Any], measurement: Measurement) -> None:
@@ -129,7 +130,16 @@ class DocumentDiagnosis:
 
 def measured_lines(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The lines of documents that could be measured."""
-    return [line for line in lines if "error" not in line]
+    return [line for line in lines if _is_sound(line)]
+
+
+def skips_among(lines: Sequence[dict[str, Any]]) -> list[Skip]:
+    """The documents that were passed over."""
+    return [line["skip"] for line in lines if "skip" in line]
+
+
+def _is_sound(line: dict[str, Any]) -> bool:
+    return "error" not in line and "skip" not in line
 
 
 def first_error(lines: Sequence[dict[str, Any]]) -> str | None:

@@ -6,11 +6,12 @@ from typing import Any
 
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
+from data.sources.files import words_on_unread
 from models.diagnosis.diagnosed_model import DiagnosedModel
 from models.diagnosis.layers import attention_modules
 from scripts.diagnosis import SCRIPT
 from scripts.diagnosis.arguments import DiagnosisPlan, measured_plan
-from scripts.diagnosis.documents import DocumentDiagnosis, DocumentFiles, first_error, measured_lines
+from scripts.diagnosis.documents import DocumentDiagnosis, DocumentFiles, first_error, measured_lines, skips_among
 from scripts.diagnosis.report import describe, summarise
 from scripts.diagnosis.summary import summarise_documents
 from scripts.harness.documents import DocumentWork
@@ -18,6 +19,7 @@ from scripts.harness.experiment import Experiment, Results
 from scripts.harness.journal import Journal
 from scripts.harness.model import RunnableModel, is_sharded, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.skipping import Skips, refuse_nothing_left
 from utils.errors import SharedError, UserError
 from utils.progress import DocumentTokens
 from utils.ranks.runtime import Runtime, describe_device
@@ -34,13 +36,14 @@ class Diagnosis(Experiment):
     truncation: Truncation
     diagnosis: DiagnosisPlan
     batch_size: int
+    strict_data: bool = False
 
     script = SCRIPT
     every_rank_writes = True
 
     def open(self, runtime: Runtime) -> "Measuring":
         with runtime.together():
-            corpus = load_corpus(self.corpus)
+            corpus = load_corpus(self.corpus, self.strict_data)
         model = load_model(self.model, runtime)
         layers = choose_layers(model, self.diagnosis.layers)
         return Measuring(self, corpus, model, layers, runtime)
@@ -68,7 +71,7 @@ class Measuring(DocumentWork):
         self, plan: Diagnosis, corpus: Corpus, model: RunnableModel, layers: list[int], runtime: Runtime
     ) -> None:
         super().__init__(runtime, model, corpus, corpus.name, plan.corpus.start_data_from, plan.batch_size)
-        self.announcement += f", {len(layers)} layers"
+        self.announcement += f", {len(layers)} layers{words_on_unread(corpus.unread)}"
         self.plan, self.layers = plan, layers
         self.measured = measured_plan(plan.diagnosis, plan.truncation.max_length)
 
@@ -84,6 +87,7 @@ class Measuring(DocumentWork):
             longest=self.plan.truncation.max_length,
         )
         self.progress = self.show_progress(amount)
+        self.skips = Skips(self.runtime.console, self.plan.strict_data)
         self.files = DocumentFiles(log_dir)
         at_once = is_sharded(self.plan.model, self.runtime)
         placed = self.model.place(DiagnosedModel(self.model.model, self.measured, self.layers, at_once))
@@ -101,14 +105,17 @@ class Measuring(DocumentWork):
         lines = [line for rank in gathered for line in rank["lines"]]
         measured = measured_lines(lines)
         self.journal.commit(measured, seconds, max(rank["peak_memory"] for rank in gathered))
-        self.progress.end_step(sum(line["tokens"] for line in measured), len(measured))
+        self.progress.end_step(sum(line["tokens"] for line in measured), len(lines))
+        self.skips.add(skips_among(lines))
         error = first_error(lines)
         if error is not None:
             raise UserError(error)
 
     def results(self) -> Results:
         """Add the documents up, write stats.npz, and return the headline numbers."""
+        refuse_nothing_left(self.journal.lines, self.corpus_name)
         arrays = summarise_documents(self.files, sorted(self.journal.done), self.measured, self.layers)
         self.journal.trial.replace_arrays(arrays, STREAM_ARRAYS)
         pretraining_length = self.model.identity["pretraining_length"]
-        return summarise(self.journal, arrays, pretraining_length, describe_device(self.runtime.device))
+        results = summarise(self.journal, arrays, pretraining_length, describe_device(self.runtime.device))
+        return results | self.skips.results()

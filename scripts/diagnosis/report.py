@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from scripts.harness.journal import Journal
+from scripts.harness.skipping import describe_skips
+from utils.text_tables import counted
 from utils.trials.diagnosis_arrays import relative_entropy
 
 Arrays = dict[str, np.ndarray]
@@ -131,7 +133,9 @@ def describe(results: Numbers) -> str:
         "3. hidden states of the first tokens, projected",
         "   distance of the farthest of them from all others, in radii of these, per layer: "
         f"{_listed(hidden['farthest'])}",
-        f"   {results['tokens']:,} tokens of {results['documents']} documents, up to {results['longest']:,} | "
+        *describe_skips(results).splitlines(),
+        f"   {results['tokens']:,} tokens of {counted(results['documents'], 'document')}, up to "
+        f"{results['longest']:,} | "
         f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | peak memory "
         f"{results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | {results['device']}",
     ]

@@ -19,9 +19,10 @@ from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
 from scripts.generation.way import Way, choose_way
 from scripts.harness.documents import DocumentWork, Pieces
-from scripts.harness.experiment import Experiment, Results
+from scripts.harness.experiment import Experiment, Results, all_failed
 from scripts.harness.model import RunnableModel, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.positions import refuse_prompts_beyond_table
 from scripts.harness.prefill_arguments import PrefillPlan
 from utils.errors import UserError
 from utils.progress import Amount
@@ -47,6 +48,7 @@ class Downstream(Experiment):
         with runtime.together():
             task = get_task(self.task.dataset, self.task.dataset_group)
         model = load_model(self.model, runtime)
+        self.refuse_no_room(task, model)
         way = choose_way(self.generation, self.reading, model, self.model, self.batch_size, runtime)
         with runtime.together():
             encoder = self.make_encoder(task, model)
@@ -60,6 +62,15 @@ class Downstream(Experiment):
         work.announcement += way.announcement(self.truncation.max_length)
         work.announcement += f", each prompt read from its start: {alone}" if alone else ""
         return work
+
+    def refuse_no_room(self, task: Task, model: RunnableModel) -> None:
+        """Raise SharedError where the longest prompts that the flags allow leave the answer no position."""
+        generated = self.generation.or_length(task.max_generation_length).max_generation_length
+        cut, last = self.truncation.max_length, self.task.runtime_truncation
+        if last is not None and (cut is None or last <= cut):
+            refuse_prompts_beyond_table(model.model, last, generated, "--runtime_truncation")
+        elif cut is not None and not self.task.nominal_length:
+            refuse_prompts_beyond_table(model.model, cut, generated, "--max_length", task.length_of_answer)
 
     def make_encoder(self, task: Task, model: RunnableModel) -> PromptEncoder:
         """Prompts as the flags say, and where they are silent as the task recommends."""
@@ -83,6 +94,9 @@ class Downstream(Experiment):
     def describe(self, results: Results) -> str:
         return describe(results)
 
+    def failure(self, results: Results) -> str | None:
+        return all_failed(results["failed"], results["examples"], "example")
+
 
 class Answering(DocumentWork):
     """Puts the examples of a task to the model, one after the other."""
@@ -97,7 +111,7 @@ class Answering(DocumentWork):
         runtime: Runtime,
     ) -> None:
         start = plan.task.start_data_from
-        super().__init__(runtime, model, examples, task.name, start, plan.batch_size, kind="examples")
+        super().__init__(runtime, model, examples, task.name, start, plan.batch_size, kind="example")
         self.plan, self.task, self.runner = plan.task, task, runner
 
     def resume(self, trial: Trial | None, log_dir: Path) -> None:

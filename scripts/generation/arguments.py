@@ -49,6 +49,11 @@ class PositionPlan:
         """In tokens."""
         return min(self.positions[-1], self.runtime_truncation or self.positions[-1])
 
+    @property
+    def longest_flag(self) -> str:
+        """The flag that bounds it."""
+        return "--evaluate_positions" if self.longest_prompt == self.positions[-1] else "--runtime_truncation"
+
 
 def add_generation_arguments(parser: HarnessParser, max_generation_length: int | None = 100) -> None:
     """How to generate; `max_generation_length` is the default, None where a task recommends one."""

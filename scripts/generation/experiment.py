@@ -7,6 +7,7 @@ from typing import Any
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
 from data.document import Document
+from data.sources.files import words_on_unread
 from data.tokenization import encode_text, unknown_token
 from scripts.generation import SCRIPT
 from scripts.generation.arguments import Generation, PositionPlan
@@ -15,10 +16,12 @@ from scripts.generation.positions import PositionGenerator
 from scripts.generation.report import describe, summarise
 from scripts.generation.way import choose_way
 from scripts.harness.documents import DocumentWork
-from scripts.harness.experiment import Experiment, Results
+from scripts.harness.experiment import Experiment, Results, all_failed
 from scripts.harness.model import RunnableModel, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.positions import refuse_prompts_beyond_table
 from scripts.harness.prefill_arguments import PrefillPlan
+from scripts.harness.skipping import Skips, skip_of
 from utils.errors import UserError
 from utils.progress import Amount
 from utils.ranks.runtime import Runtime, describe_device
@@ -36,23 +39,30 @@ class GenerationByPosition(Experiment):
     generation: Generation
     reading: PrefillPlan
     batch_size: int
+    strict_data: bool = False
 
     script = SCRIPT
 
     def open(self, runtime: Runtime) -> "Generating":
         with runtime.together():
-            corpus = load_corpus(self.corpus)
+            corpus = load_corpus(self.corpus, self.strict_data)
         model = load_model(self.model, runtime)
+        longest, generated = self.positions.longest_prompt, self.generation.max_generation_length
+        refuse_prompts_beyond_table(model.model, longest, generated, self.positions.longest_flag)
         way = choose_way(self.generation, self.reading, model, self.model, self.batch_size, runtime)
         with runtime.together():
             generator = Generator(model.model, model.tokenizer, self.generation, runtime.device, way=way)
         work = Generating(self, corpus, model, generator, runtime)
         work.prefill = way.reading
-        work.announcement += way.announcement(self.positions.longest_prompt)
+        work.announcement += way.announcement(self.positions.longest_prompt) + words_on_unread(corpus.unread)
         return work
 
     def describe(self, results: Results) -> str:
         return describe(results)
+
+    def failure(self, results: Results) -> str | None:
+        rows = results["positions"]
+        return all_failed(sum(row["failed"] for row in rows), sum(row["documents"] for row in rows), "text")
 
 
 class Generating(DocumentWork):
@@ -72,12 +82,15 @@ class Generating(DocumentWork):
 
     def resume(self, trial: Trial | None, log_dir: Path) -> None:
         super().resume(trial, log_dir)
+        self.skips = Skips(self.runtime.console, self.plan.strict_data)
         self.progress = self.show_progress(Amount(self.count, len(self.done), "examples", digits=2))
         self.engine = self.model.place(self.model.model)  # it holds the shards together, and must live
 
     def do(self, piece: list[int]) -> dict[str, Any]:
         with self.runtime.together():
-            documents = self.read(piece)
+            read = self.read(piece)
+            skips = [skip for document in read if (skip := skip_of(document)) is not None]
+            documents = [document for document in read if skip_of(document) is None]
             texts = [self.encode(document) for document in documents]
         lines = []
         found = self.generator.lines(texts, [document.index for document in documents])
@@ -85,8 +98,8 @@ class Generating(DocumentWork):
             parts = sum(other == row for other, _ in found)
             lines.append({"index": documents[row].index, "id": documents[row].id, "parts": parts, **line})
         if not self.runtime.keeps:
-            return {"lines": [], "documents": 0, "peak_memory": self.peak_memory()}
-        return {"lines": lines, "documents": len(piece), "peak_memory": self.peak_memory()}
+            return {"lines": [], "documents": 0, "skips": [], "peak_memory": self.peak_memory()}
+        return {"lines": lines, "documents": len(piece), "skips": skips, "peak_memory": self.peak_memory()}
 
     def encode(self, document: Document) -> list[int]:
         """The tokens that are read of a document. Raises UserError if the model does not know one of them."""
@@ -101,7 +114,8 @@ class Generating(DocumentWork):
         lines = [line for rank in gathered for line in rank["lines"]]
         self.journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
         self.progress.end_step(sum(rank["documents"] for rank in gathered))
+        self.skips.add([skip for rank in gathered for skip in rank["skips"]])
 
     def results(self) -> Results:
         device = describe_device(self.runtime.device)
-        return summarise(self.journal, self.plan.positions, self.corpus_name, device)
+        return summarise(self.journal, self.plan.positions, self.corpus_name, device) | self.skips.results()

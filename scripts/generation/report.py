@@ -6,7 +6,9 @@ from data.text_metrics import METRICS
 from data.text_metrics.positions import summarise_positions
 from scripts.generation.arguments import PositionPlan
 from scripts.harness.journal import Journal
+from scripts.harness.skipping import describe_skips
 from utils.errors import UserError
+from utils.text_tables import counted
 
 
 def summarise(journal: Journal, plan: PositionPlan, dataset: str, device: str) -> dict[str, Any]:
@@ -61,7 +63,8 @@ def describe(results: dict[str, Any]) -> str:
         cells += [_cell(row.get(name), 1, digits=4) for name in metrics]
         lines.append("  ".join(cell.rjust(width) for cell, width in zip(cells, widths)))
     lines.append(
-        f"{results['generated']:,} tokens generated after {results['documents']} documents in "
+        f"{describe_skips(results)}{counted(results['generated'], 'token')} generated after "
+        f"{counted(results['documents'], 'document')} in "
         f"{results['seconds']:.1f} s | peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | "
         f"{results['device']}"
     )

@@ -11,6 +11,7 @@ from scripts.harness.model import RunnableModel
 from utils.progress import Amount, Progress
 from utils.ranks.runtime import Runtime, peak_memory
 from utils.ranks.steps import steps
+from utils.text_tables import counted
 from utils.trials.trial import Trial
 
 Pieces = Generator[list[int], None, None]
@@ -27,7 +28,7 @@ class Texts(Protocol):
 class DocumentWork(Work):
     """Texts one by one. A piece is a list of places, at most `batch_size` of them, perhaps none.
 
-    name: of the corpus or task. first: the index of its text at place 0. kind: what a text is called.
+    name: of the corpus or task. first: the index of its text at place 0. kind: what one text is called.
     """
 
     def __init__(
@@ -38,9 +39,9 @@ class DocumentWork(Work):
         name: str,
         first: int,
         batch_size: int,
-        kind: str = "documents",
+        kind: str = "document",
     ) -> None:
-        super().__init__(runtime, model, name, len(texts), f", {len(texts)} {kind} of {name}")
+        super().__init__(runtime, model, name, len(texts), f", {counted(len(texts), kind)} of {name}")
         self.texts, self._first, self.batch_size = texts, first, batch_size
 
     def read_journal(self, trial: Trial) -> Any:

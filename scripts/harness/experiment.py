@@ -15,6 +15,7 @@ from scripts.harness.announcing import announcing_backends
 from scripts.harness.model import RunnableModel
 from scripts.harness.prefill import Prefill
 from utils.arguments import RunPlan
+from utils.errors import NothingDoneError
 from utils.ranks.runtime import Runtime, describe_device, joined_ranks
 from utils.ranks.shared_folder import check_shared
 from utils.trials.trial import Trial
@@ -40,6 +41,10 @@ class Experiment(ABC):
     @abstractmethod
     def describe(self, results: Results) -> str:
         """The results as text."""
+
+    def failure(self, results: Results) -> str | None:
+        """Why these results count as none, in a sentence; None where they do not. The command then ends with 1."""
+        return None
 
     def tidy(self, log_dir: Path) -> None:  # noqa: B027  most have nothing to remove
         """Remove what a finished trial does not need; the first rank calls it."""
@@ -89,7 +94,9 @@ def run(experiment: Experiment, plan: RunPlan) -> None:
         runtime.console.logging_errors(),
     ):
         trial = open_trial(experiment, plan, runtime)
-        if show_finished(trial, experiment, plan, runtime):
+        results = show_finished(trial, experiment, plan, runtime)
+        if results is not None:
+            refuse_failure(experiment, results)
             return
         check_shared(Path(plan.log_dir), experiment.every_rank_writes, runtime)
         work = experiment.open(runtime)
@@ -97,7 +104,7 @@ def run(experiment: Experiment, plan: RunPlan) -> None:
         with runtime.hearing(), announcing_backends(runtime.console):
             work.resume(trial, Path(plan.log_dir))
             work_through(work, runtime)
-        finish(trial, work, experiment, runtime)
+        refuse_failure(experiment, finish(trial, work, experiment, runtime))
 
 
 def open_trial(experiment: Experiment, plan: RunPlan, runtime: Runtime) -> Trial | None:
@@ -109,16 +116,16 @@ def open_trial(experiment: Experiment, plan: RunPlan, runtime: Runtime) -> Trial
     return trial
 
 
-def show_finished(trial: Trial | None, experiment: Experiment, plan: RunPlan, runtime: Runtime) -> bool:
-    """Show the results of a trial that has some; returns, on every rank, whether it has."""
+def show_finished(trial: Trial | None, experiment: Experiment, plan: RunPlan, runtime: Runtime) -> Results | None:
+    """Show the results of a trial that has some; returns them, on every rank, or None where there are none."""
     results = None
     with runtime.together():
         if runtime.is_main:
             results = trial.results
         if results is not None:
             experiment.tidy(trial.folder)  # it may have been killed before it did so itself
-            runtime.console.say(f"{plan.log_dir} holds this trial, finished:\n{experiment.describe(results)}")
-    return runtime.broadcast(results is not None)
+            runtime.console.say(f"already finished: {plan.log_dir} holds this trial\n{experiment.describe(results)}")
+    return runtime.broadcast(results)
 
 
 def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan, runtime: Runtime) -> None:
@@ -144,11 +151,28 @@ def work_through(work: Work, runtime: Runtime) -> None:
                     work.keep(gathered, seconds)
 
 
-def finish(trial: Trial | None, work: Work, experiment: Experiment, runtime: Runtime) -> None:
-    """Write results.json, remove what nobody needs any more, and show the results."""
+def finish(trial: Trial | None, work: Work, experiment: Experiment, runtime: Runtime) -> Results:
+    """Write results.json, remove what nobody needs any more, and show the results; every rank is given them."""
+    results = None
     with runtime.together():
         if runtime.is_main:
             results = work.results()
             trial.finish(results)
             experiment.tidy(trial.folder)
             runtime.console.say(experiment.describe(results))
+    return runtime.broadcast(results)
+
+
+def all_failed(failed: int, done: int, what: str) -> str | None:
+    """The sentence that all of some examples failed; None where one did not. what: one of them is called."""
+    if failed < done:
+        return None
+    every = f"all {done:,} {what}s" if done > 1 else f"the one {what}"
+    return f"{every} failed, so there is no score: samples.jsonl says why, --overwrite tries again"
+
+
+def refuse_failure(experiment: Experiment, results: Results) -> None:
+    """Raise NothingDoneError, on every rank, where the results count as none."""
+    sentence = experiment.failure(results)
+    if sentence is not None:
+        raise NothingDoneError(sentence)

@@ -35,6 +35,7 @@ TOP_K_DEFAULTS: dict[str, Any] = {
 LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
 ROPE_FACTOR = 2.0
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 ROPE_SCALINGS = ("linear", "dynamic")
 
 
@@ -70,9 +71,10 @@ def add_model_arguments(parser: HarnessParser) -> None:
     group.add_argument("--tokenizer_path", metavar="NAME", help="tokenizer folder or name (default: the model's)")
     group.add_argument(
         "--dtype",
+        type=_dtype,
         choices=DTYPES,
         default="auto",
-        help="precision of the weights (default: auto, the checkpoint's own)",
+        help="precision of the weights, also as bf16, fp16, half or fp32 (default: auto, the checkpoint's own)",
     )
     group.add_argument("--fp16", action="store_true", help="the same as --dtype float16")
     group.add_argument(
@@ -216,6 +218,11 @@ def _top_k(flags: Flags) -> "TopK | None":
         return None
     names = ("top_k_attention", "top_k_insert_at", "top_k_from_layer", "top_k_to_layer", "offload_middle")
     return TopK(*(flags[name] for name in names))
+
+
+def _dtype(name: str) -> str:
+    """An argparse type: a precision by one of its names."""
+    return DTYPE_ALIASES.get(name, name)
 
 
 def _check_model(arguments: Namespace) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
+from data.sources.files import words_on_unread
 from models.lambda_attention import LambdaConfig
 from scripts.harness.documents import DocumentWork
 from scripts.harness.experiment import Experiment, Results
@@ -13,6 +14,7 @@ from scripts.harness.model import RunnableModel, load_model
 from scripts.harness.model_arguments import ModelPlan
 from scripts.harness.prefill import Prefill, choose_prefill
 from scripts.harness.prefill_arguments import PrefillPlan
+from scripts.harness.skipping import Skips, refuse_nothing_left
 from scripts.perplexity import SCRIPT
 from scripts.perplexity.journal import NllJournal
 from scripts.perplexity.reading import ChunkReader
@@ -26,7 +28,9 @@ from utils.trials.trial import Trial
 
 @dataclass(frozen=True)
 class Perplexity(Experiment):
-    """The NLL of a model over a corpus, by position. document_mean: see `report.summarise`."""
+    """The NLL of a model over a corpus, by position. document_mean: see `report.summarise`. strict_data: whether a
+    document without a text ends the run.
+    """
 
     model: ModelPlan
     corpus: CorpusPlan
@@ -34,12 +38,13 @@ class Perplexity(Experiment):
     batch_size: int
     reading: PrefillPlan
     document_mean: bool = False
+    strict_data: bool = False
 
     script = SCRIPT
 
     def open(self, runtime: Runtime) -> "Scoring":
         with runtime.together():
-            corpus = load_corpus(self.corpus)
+            corpus = load_corpus(self.corpus, self.strict_data)
         model = load_model(self.model, runtime)
         prefill = choose_prefill(self.reading, model, self.model, self.batch_size, runtime, fills_cache=False)
         return Scoring(self, corpus, model, prefill, runtime)
@@ -56,7 +61,7 @@ class Scoring(DocumentWork):
     ) -> None:
         super().__init__(runtime, model, corpus, corpus.name, plan.corpus.start_data_from, plan.batch_size)
         self.plan, self.prefill = plan, prefill
-        self.announcement += prefill.announcement(plan.truncation.max_length)
+        self.announcement += prefill.announcement(plan.truncation.max_length) + words_on_unread(corpus.unread)
 
     def read_journal(self, trial: Trial) -> NllJournal:
         return NllJournal(trial)
@@ -70,6 +75,7 @@ class Scoring(DocumentWork):
             longest=self.plan.truncation.max_length,
         )
         self.progress = self.show_progress(amount, nll="nll")
+        self.skips = Skips(self.runtime.console, self.plan.strict_data)
         reader = ChunkReader(self.model, self.prefill, self.runtime)
         self.scorer = DocumentScorer(reader, self.model, self.plan.truncation, self.runtime, self.progress)
 
@@ -83,17 +89,21 @@ class Scoring(DocumentWork):
         """Keep what could be scored; then raise the first document's error, if any."""
         documents = [ScoredDocument.from_json(value) for rank in gathered for value in rank["scored"]]
         documents.sort(key=lambda document: document.sample["index"])
-        scored = [document for document in documents if document.error is None]
+        scored = [document for document in documents if document.scored]
         self.journal.commit(scored, seconds, max(rank["peak_memory"] for rank in gathered))
         tokens = sum(document.sample["scored"] for document in scored)
-        self.progress.end_step(tokens, len(scored), self.journal.statistics.mean())
+        mean = self.journal.statistics.mean() if self.journal.samples else None
+        self.progress.end_step(tokens, len(documents), mean)
+        self.skips.add([document.skip for document in documents if document.skip is not None])
         for document in documents:
             if document.error is not None:
                 raise UserError(document.error)
 
     def results(self) -> Results:
+        refuse_nothing_left(self.journal.samples, self.corpus_name)
         check_text_reaches_past_global_branch(self.journal, self.plan.model.attention)
-        return summarise(self.journal, describe_device(self.runtime.device), self.plan.document_mean)
+        results = summarise(self.journal, describe_device(self.runtime.device), self.plan.document_mean)
+        return results | self.skips.results()
 
 
 def check_text_reaches_past_global_branch(journal: NllJournal, attention: LambdaConfig | None) -> None:

@@ -14,6 +14,7 @@ from scripts.harness.prefill import Prefill
 from utils.errors import UserError
 from utils.progress import Progress, layer_progress
 from utils.ranks.runtime import Runtime, is_out_of_memory
+from utils.text_tables import counted
 
 NO_TEXT = torch.zeros(1, 2, dtype=torch.int64)
 
@@ -46,9 +47,9 @@ class ChunkReader:
             if not is_out_of_memory(error):
                 raise
             raise UserError(
-                f"memory ran out over {len(texts)} documents of up to {input_ids.shape[1]} tokens: what is scored is "
-                "kept; give a smaller --batch_size, --prefill_chunk or --max_length, or a --deepspeed_config that "
-                "offloads parameters"
+                f"memory ran out over {counted(len(texts), 'document')} of up to {input_ids.shape[1]} tokens: what "
+                "is scored is kept; give a smaller --batch_size, --prefill_chunk or --max_length, or a "
+                "--deepspeed_config that offloads parameters"
             ) from None
         return [row[: len(text) - 1] for row, text in zip(nll, texts)]
 

@@ -3,8 +3,9 @@
 import math
 from typing import Any
 
+from scripts.harness.skipping import describe_skips
 from scripts.perplexity.journal import NllJournal
-from utils.text_tables import format_number
+from utils.text_tables import counted, format_number
 from utils.trials.nll_by_position import BUCKET_SIZE, perplexity
 
 
@@ -44,11 +45,12 @@ def describe(results: dict[str, Any]) -> str:
             f"from position {first['start']:,} on fewer documents are averaged ({reach[-1]} of {reach[0]} in "
             "the last row), so rows differ in text as well"
         )
+    skipped = describe_skips(results)
     lines += [
-        f"nll {results['nll']:.4f} nats/token{_shown_mean(results)} | "
+        f"{skipped}nll {results['nll']:.4f} nats/token{_shown_mean(results)} | "
         f"perplexity {format_number(results['perplexity'])} | "
         f"{format_number(results['bits_per_byte'])} bits/byte | {results['tokens']:,} tokens of "
-        f"{results['documents']} documents",
+        f"{counted(results['documents'], 'document')}",
         f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | "
         f"peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | {results['device']}",
     ]

@@ -2,13 +2,16 @@
 
 import torch
 
+from data.sources.files import words_on_unread
 from models.lambda_attention import LambdaConfig
-from models.loading.vanilla import constant_rope_length, position_table_length
+from models.loading.vanilla import constant_rope_length
 from models.scoring.stream_scorer import StreamScorer
 from scripts.harness.model import RunnableModel
+from scripts.harness.positions import beyond_table
 from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.streams import Texts
 from utils.errors import SharedError
+from utils.text_tables import counted
 
 
 def announcement(plan: StreamPlan, texts: Texts) -> str:
@@ -21,19 +24,17 @@ def announcement(plan: StreamPlan, texts: Texts) -> str:
         rest = f", the last of {length % chunk:,}" if length % chunk else ""
         chunks = f"in {-(-length // chunk):,} chunks of {chunk:,}{rest}"
     return (
-        f": {streams} of {length:,} tokens {chunks}, {len(texts.corpus)} documents of {texts.corpus.name} in orders "
-        f"drawn from seed {texts.seed}"
+        f": {streams} of {length:,} tokens {chunks}, {counted(len(texts.corpus), 'document')} of {texts.corpus.name} "
+        f"in orders drawn from seed {texts.seed}{words_on_unread(texts.corpus.unread)}"
     )
 
 
 def check_vanilla(model: RunnableModel, length: int) -> None:
     """Refuse a stream beyond what an unconverted model can be read to, or read to chunk by chunk."""
-    table, constant = position_table_length(model.model), constant_rope_length(model.model.config)
-    if table is not None and length > table:
-        raise SharedError(
-            f"--streaming_length {length} is beyond this model's table of {table} positions: give at most that, or a "
-            "model with rotary or ALiBi positions"
-        )
+    constant = constant_rope_length(model.model.config)
+    refusal = beyond_table(model.model, length, f"--streaming_length {length}", "at most that")
+    if refusal is not None:
+        raise SharedError(refusal)
     if constant is not None and length > constant:
         raise SharedError(
             f"--streaming_length {length} is beyond the {constant} tokens after which this model's RoPE scaling "

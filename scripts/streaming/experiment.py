@@ -20,6 +20,7 @@ from models.scoring.sequence_scorer import stream_scorer
 from scripts.harness.experiment import Experiment, Results, Work
 from scripts.harness.model import RunnableModel, is_sharded, load_model
 from scripts.harness.model_arguments import ModelPlan
+from scripts.harness.skipping import Skips
 from scripts.streaming import SCRIPT
 from scripts.streaming.announcing import announcement, check_vanilla, full_cache_warning
 from scripts.streaming.arguments import StreamPlan
@@ -57,6 +58,7 @@ class Streaming(Experiment):
     model: ModelPlan
     corpus: CorpusPlan
     streams: StreamPlan
+    strict_data: bool = False
 
     script = SCRIPT
     every_rank_writes = True
@@ -67,13 +69,14 @@ class Streaming(Experiment):
             sharded = is_sharded(self.model, runtime)
         share = share_out(self.streams.streams, runtime, sharded)
         with runtime.together():
-            corpus = load_corpus(replace(self.corpus, seed=None))
+            corpus = load_corpus(replace(self.corpus, seed=None), self.strict_data)
         model = load_model(self.model, runtime)
         if self.model.attention is None:
             check_vanilla(model, self.streams.streaming_length)
         with runtime.together():
             cache = open_token_cache(self.streams.token_cache, self.corpus, corpus, model.tokenizer, runtime.console)
-            texts = make_texts(corpus, model, self.corpus.seed, self.streams.document_separator, cache)
+            skips = Skips(runtime.console, self.strict_data)
+            texts = make_texts(corpus, model, self.corpus.seed, self.streams.document_separator, cache, skips)
         return Reading(self, texts, share, model, runtime, begun)
 
     def describe(self, results: Results) -> str:

@@ -1,6 +1,6 @@
 """The streams of a trial: what each reads, where it stands, and which rank keeps it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +11,12 @@ from torch import Tensor
 
 from data.beginning import beginning_tokens
 from data.corpus import Corpus
+from data.document import Document
 from data.token_cache import TokenCache
 from data.token_stream import Cursor, Encode, TokenStream
 from data.tokenization import encode_separator, stream_encoder, unknown_token
 from scripts.harness.model import RunnableModel
+from scripts.harness.skipping import Skips, skip_of
 from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.checkpoints import Checkpoint
 from scripts.streaming.token_nll import TokenNllFile
@@ -121,9 +123,12 @@ class Texts:
 
 
 def make_texts(
-    corpus: Corpus, model: RunnableModel, seed: int, document_separator: str, cache: TokenCache | None
+    corpus: Corpus, model: RunnableModel, seed: int, document_separator: str, cache: TokenCache | None, skips: Skips
 ) -> Texts:
-    """The corpus as the streams read it: what the tokenizer puts at a beginning, once, and the separator in between."""
+    """The corpus as the streams read it: what the tokenizer puts at a beginning, once, and the separator in between.
+
+    skips: told of documents without a text, which give a stream nothing.
+    """
     tokenizer = model.tokenizer
     first = beginning_tokens(tokenizer)
     separator = encode_separator(tokenizer, document_separator)
@@ -131,7 +136,21 @@ def make_texts(
         refusal = unknown_token(tokenizer, ids, model.vocab_size, where)
         if refusal:
             raise UserError(refusal)
-    return Texts(corpus, stream_encoder(tokenizer, model.vocab_size, cache), seed, first, separator)
+    encode = passing_over(stream_encoder(tokenizer, model.vocab_size, cache), skips)
+    return Texts(corpus, encode, seed, first, separator)
+
+
+def passing_over(encode: Encode, skips: Skips) -> Encode:
+    """`encode` without the documents that have no text: these have no token. Raises UserError as `skips` does."""
+
+    def encode_texts(document: Document) -> Sequence[int] | np.ndarray:
+        skip = skip_of(document)
+        if skip is None:
+            return encode(document)
+        skips.add([skip])
+        return []
+
+    return encode_texts
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def test_going_on_ends_with_the_same_numbers(flags, tmp_path, capsys):
     assert (tmp_path / "two" / "samples.jsonl").read_text().startswith(lines)
     assert_same_trial(tmp_path / "two", tmp_path / "one")
     run_here(*flags, "--layers", 1, "--log_dir", tmp_path / "two")
-    assert "holds this trial, finished" in capsys.readouterr().out
+    assert "already finished: " in capsys.readouterr().out
     with pytest.raises(UserError, match="--layers was"):
         run_here(*flags, "--log_dir", tmp_path / "two")
 
@@ -208,8 +208,8 @@ def test_a_length_is_needed(tiny_llama_dir, tmp_path):
 
 def test_a_document_that_cannot_be_measured_loses_no_other(flags, tmp_path):
     corpus = write_texts(tmp_path / "texts", (30, 0, 30))
-    run = run_script(SCRIPT, *flags, "--dataset", corpus, "--log_dir", tmp_path / "log")
-    assert_one_sentence(run, "'001.txt'", "needs at least 4")
+    run = run_script(SCRIPT, *flags, "--dataset", corpus, "--log_dir", tmp_path / "log", "--strict_data")
+    assert_one_sentence(run, "'001.txt'", "is empty")
     assert [json.loads(line)["index"] for line in (tmp_path / "log" / "samples.jsonl").open()] == [0]
 
 

@@ -212,8 +212,8 @@ def test_two_ranks_sharded_with_lambda_attention(flags, tmp_path):
 
 def test_a_document_that_fails_on_one_of_two_ranks_loses_no_other(flags, texts, tmp_path):
     corpus = write_texts(tmp_path / "texts", (30, 0, 30, 30))
-    run = run_script(SCRIPT, *flags, "--dataset", corpus, "--log_dir", tmp_path / "log", ranks=2)
-    assert_one_sentence(run, "'001.txt'", "needs at least 2")
+    run = run_script(SCRIPT, *flags, "--dataset", corpus, "--log_dir", tmp_path / "log", "--strict_data", ranks=2)
+    assert_one_sentence(run, "'001.txt'", "is empty")
     assert [line["index"] for line in samples(tmp_path / "log")] == [0]
     assert not (tmp_path / "log" / "results.json").exists()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from scripts import sweep
-from scripts.sweep import Cell, cells
+from scripts.sweep import Cell, cells, words_for
 from tests.scripts.running import ROOT, environment, results
 from utils.errors import UserError
 
@@ -129,3 +129,21 @@ def test_bad_files_are_one_sentence(value, words, file, run):
 def test_a_file_that_is_not_there(run):
     with pytest.raises(UserError, match="sweep nowhere.json cannot be read"):
         run("nowhere.json")
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("vanilla", ("--num_samples", "2", "--silent")),
+        ("truncate", ("--local_branch", "256", "--num_samples", "2", "--silent")),
+        (
+            "lm_infinite",
+            ("--local_branch", "256", "--global_branch=4", "--num_samples", "2", "--no_compile", "--silent"),
+        ),
+        (None, ("--local_branch", "256", "--global_branch=4", "--num_samples", "2", "--no_compile", "--silent")),
+    ],
+)
+def test_flags_of_lambda_attention_go_to_methods_that_have_it(method, words):
+    extra = ("--local_branch", "256", "--global_branch=4", "--num_samples", "2", "--no_compile", "--silent")
+    cell = Cell("cell", ("--max_length", "9") + (("--method", method) if method else ()))
+    assert words_for(cell, extra) == words

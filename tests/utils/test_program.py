@@ -24,6 +24,7 @@ def run(body, stdout=subprocess.PIPE, options="", **variables):
     "body, status, sentence",
     [
         ("raise UserError('--model x: is not there')", 2, b"error: --model x: is not there\n"),
+        ("raise NothingDoneError('all failed')", 1, b"error: all failed\n"),
         ("raise OSError(errno.ENOSPC, 'No space left', 'f')", 2, b"error: no space left to write f: No space left\n"),
         ("raise KeyboardInterrupt", 130, b"error: interrupted\n"),
     ],

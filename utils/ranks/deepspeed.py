@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from models.errors import need_package
 from utils.errors import UserError
 from utils.ranks.runtime import Runtime
 
@@ -77,6 +78,7 @@ def read_deepspeed_config(path: str, runtime: Runtime) -> DeepSpeedSetup:
     What only training uses is left out, values "auto" become DeepSpeed's defaults, ZeRO stages that shard
     only training state become stage 0. Raises UserError naming the file.
     """
+    need_package("--deepspeed_config", "deepspeed")
     config = _without_auto(_read_json(path))
     _refuse_misspelt(config, path)
     precision = _named_precision(config, path)

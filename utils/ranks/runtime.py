@@ -25,6 +25,7 @@ from utils.errors import LostRankError, SharedError, UserError
 from utils.ranks.heartbeat import GOES_ON, Heartbeat
 from utils.ranks.launch import Place, take_place
 from utils.ranks.meeting import Member, meet
+from utils.text_tables import counted
 
 MESSAGE_TIMEOUT = timedelta(days=20)  # a rank may wait long for another that lives; gloo counts ms in 32 bits
 LOST = (
@@ -215,7 +216,7 @@ def describe_device(device: torch.device) -> str:
     """The device in words."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device.type} ({platform.machine()}, {torch.get_num_threads()} threads)"
+    return f"{device.type} ({platform.machine()}, {counted(torch.get_num_threads(), 'thread')})"
 
 
 def _choose_device(local_rank: int) -> torch.device:

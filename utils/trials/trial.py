@@ -24,7 +24,9 @@ from utils.files import (
 )
 from utils.trials.files import (
     ARRAYS,
+    CHECKPOINT,
     CONFIG,
+    DOCUMENT_ARRAYS,
     LOG,
     OUTCOMES,
     OWN_FILES,
@@ -55,6 +57,7 @@ FREE_ARGUMENTS = frozenset(
         "rank_timeout",
         "sequence_parallel",
         "fp16",
+        "strict_data",
     }
 )
 """Arguments that may change when a trial goes on: how the work is spread and shown, not what is computed. A method
@@ -91,7 +94,10 @@ class Trial:
         if overwrite:
             trial._to_replace = console
             return trial
-        trial._refuse_changes({"script": script}, arguments)
+        if trial._has_nothing_of_its_own({"script": script}, arguments):
+            trial._to_replace = console
+            trial._say_replaced()
+            return trial
         with writing_to(trial.folder):
             console.log_to(trial.folder / LOG)
         return trial
@@ -119,8 +125,12 @@ class Trial:
         if self.config is None:
             with writing_to(self.folder):
                 replace_json(self.folder / CONFIG, config)
+        elif self._has_nothing_of_its_own(self._comparable(config), config["arguments"]):
+            with writing_to(self.folder):
+                self._remove_files()
+                replace_json(self.folder / CONFIG, config)
+            self._say_replaced()
         else:
-            self._refuse_changes(self._comparable(config), config["arguments"])
             self._note_versions(environment_of(config))
 
     def _comparable(self, config: dict[str, Any]) -> dict[str, Any]:
@@ -233,26 +243,44 @@ class Trial:
             return
         raise UserError(f"--log_dir {self.folder} holds {stranger}, so it is no trial's: give another folder")
 
-    def _refuse_changes(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> None:
+    def _has_nothing_of_its_own(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> bool:
+        """Whether the trial here is another one that never came to a number, so that it may be replaced.
+
+        Raises UserError where it is another one and has some.
+        """
+        changes = self._changes(facts, arguments)
+        if changes and self._has_numbers():
+            raise UserError(
+                f"--log_dir {self.folder} holds a trial with other arguments ({'; '.join(changes)}): give "
+                "another --log_dir, or --overwrite to start afresh"
+            )
+        return bool(changes)
+
+    def _say_replaced(self) -> None:
+        self.console.say(f"--log_dir {self.folder} held a trial with other arguments that never came to a number")
+
+    def _has_numbers(self) -> bool:
+        """Whether there is anything that going on would go on from."""
+        held = [self.folder / name for name in OUTCOMES]
+        written = any(path.exists() and path.stat().st_size for path in held)
+        return written or any(self.folder.glob(f"{CHECKPOINT}*")) or any(self.folder.glob(f"{DOCUMENT_ARRAYS}*"))
+
+    def _changes(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> list[str]:
+        """What is not as config.json has it, in words."""
         config = self.config
         if config is None:
-            return
+            return []
         old, new = config["arguments"], dict(arguments)
         changes = [
             f"--{name} was {old.get(name)!r} and is {new.get(name)!r} now"
             for name in sorted(old.keys() | new.keys())
             if name not in FREE_ARGUMENTS and old.get(name) != new.get(name)
         ]
-        changes += [
+        return changes + [
             f"{fact} was {before!r} and is {now!r} now"
             for fact, value in facts.items()
             for fact, before, now in _differences(fact, config.get(fact), value)
         ]
-        if changes:
-            raise UserError(
-                f"--log_dir {self.folder} holds a trial with other arguments ({'; '.join(changes)}): give "
-                "another --log_dir, or --overwrite to start afresh"
-            )
 
 
 def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:

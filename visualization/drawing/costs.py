@@ -7,19 +7,21 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from utils.trials.examples import ExampleTrial
 from utils.trials.experiments import DOWNSTREAM, GENERATION
 from utils.trials.samples import Sample
 from visualization.drawing.legend import finish_figure, mark_pretraining
-from visualization.drawing.methods import Method, finished, group_of, group_starts, mean_lengths, method_look
+from visualization.drawing.methods import Method, finished, group_of, group_starts, looks, mean_lengths, words_of
 from visualization.drawing.style import (
     COLUMN_WIDTH,
-    set_doubling_ticks,
+    set_length_ticks,
     set_plain_log_ticks,
 )
 
 PERCENTILES = (50, 10, 90)
+BARS = "10–90% of examples"
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,11 @@ def draw(
         else:
             axes.set_ylim(bottom=0)
     panels[-1].set(xscale="log", xlabel="length (tokens)")
-    set_doubling_ticks(panels[-1].xaxis)
+    set_length_ticks(panels[-1].xaxis, mean_lengths(methods, group_starts(methods)))
     entries = list(zip(bars, [method.label for method in methods]))
+    entries.append((Line2D([], [], color="0.35", marker="|", markersize=8, linestyle=""), BARS))
     entries += mark_pretraining(panels, methods, pretraining_length)
-    finish_figure(figure, entries, title)
+    finish_figure(figure, entries, title or words_of(methods))
     return figure
 
 
@@ -79,11 +82,11 @@ def _draw_cost(axes: Axes, methods: Sequence[Method], cost: Cost) -> list[Artist
     starts = group_starts(methods)
     lengths = mean_lengths(methods, starts)
     bars = []
-    for index, method in enumerate(methods):
+    for own, method in zip(looks(methods), methods):
         middle, low, high = costs_by_length(method, starts, cost)
         there = np.isfinite(middle)
         spread = np.stack([middle - low, high - middle])[:, there]
-        look = {"capsize": 2, "elinewidth": 0.8, **method_look(index)}
+        look = {"capsize": 2, "elinewidth": 0.8, **own}
         bars.append(axes.errorbar(lengths[there], middle[there], spread, **look))
     return bars
 

@@ -8,6 +8,7 @@ import numpy as np
 from utils.errors import UserError
 from utils.trials.experiments import DIAGNOSIS
 from utils.trials.finished import LoadedTrial, label_trials, read_log_dir
+from visualization.drawing.looks import named_by_method
 
 
 @dataclass(frozen=True)
@@ -92,12 +93,16 @@ class Diagnosis(LoadedTrial):
 
 
 def load_diagnoses(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> list[Diagnosis]:
-    """Read several trials; UserError names the file that is missing, damaged or of another script."""
+    """Read several trials, called by their methods unless `labels` are given.
+
+    UserError names the file that is missing, damaged or of another script.
+    """
     fault = "which measures neither logits nor entropy"
-    return [
+    trials = [
         Diagnosis.of(read_log_dir(log_dir, (DIAGNOSIS,), fault), label)
         for log_dir, label in zip(log_dirs, label_trials(log_dirs, labels))
     ]
+    return named_by_method(trials) if labels is None else trials
 
 
 def _numbered(name: str, numbers: Sequence[int]) -> str:

@@ -12,6 +12,7 @@ from utils.trials.diagnosis_arrays import relative_entropy
 from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice
 from visualization.drawing.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
 from visualization.drawing.legend import Entry
+from visualization.drawing.looks import looks_of
 from visualization.drawing.style import COLUMN_WIDTH, set_token_ticks
 
 LABELS = {"nats": "entropy (nats)", "attended": "entropy / log(attended tokens)", "all": "entropy / log n"}
@@ -60,7 +61,7 @@ def draw_entropy(
     if scale == "linear":
         axes.set_xlim(0, longest)
         set_token_ticks(axes.xaxis, longest)
-    lines = draw_head_curves(axes, curves)
+    lines = draw_head_curves(axes, curves, looks_of(trials))
     axes.set_ylim(bottom=0)
     return lines
 

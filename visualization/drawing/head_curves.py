@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from visualization.drawing.diagnosis import Diagnosis, HeadChoice
 from visualization.drawing.legend import Entry, band_patch, finish_figure, mark_pretraining
-from visualization.drawing.style import line_look
+from visualization.drawing.looks import Look
 
 PERCENTILES = (10, 50, 90)
 SHORT_RUN = 4  # points: a line through so few of a picture's hundreds is hard to see
@@ -43,11 +43,10 @@ class HeadCurve:
         return cls(place, middle, low, high)
 
 
-def draw_head_curves(axes: Axes, curves: Sequence[HeadCurve]) -> list[Artist]:
+def draw_head_curves(axes: Axes, curves: Sequence[HeadCurve], looks: Sequence[Look]) -> list[Artist]:
     """Draw each with its trial's look; returns the lines, for a legend. Points that a line hardly shows are dots."""
     lines = []
-    for index, curve in enumerate(curves):
-        look = line_look(index)
+    for look, curve in zip(looks, curves):
         band = {"color": look["color"], "alpha": 0.2, "zorder": 1}
         lines += axes.plot(curve.place, curve.middle, **look)
         axes.fill_between(curve.place, curve.low, curve.high, linewidth=0, **band)

@@ -9,10 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from utils.errors import UserError
 from visualization.drawing.legend import finish_figure, mark_pretraining
-from visualization.drawing.methods import Method, group_of, group_starts, mean_lengths
+from visualization.drawing.methods import Method, group_of, group_starts, mean_lengths, words_of
 from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH
 
 COLOURS, SCALE = "cividis", Normalize(0, 1)
@@ -37,11 +38,15 @@ def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, ti
         axes.set(xlabel="prompt length (tokens)", ylabel="depth of the answer")
     bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=panels, label="score", pad=0.02)
     bar.outline.set_visible(False)
-    task = methods[0].samples[0]["task"]
     marks = mark_pretraining(
         panels, methods, pretraining_length, lambda length: np.searchsorted(lengths, length, side="right") - 0.5, **MARK
     )
-    finish_figure(figure, marks, title or f"{task}: score by length and depth")
+    counts = np.stack([examples_by_cell(method, starts, depths) for method in methods])
+    if (counts == 0).any():
+        marks.append((Patch(color=MISSING), "no example"))
+    per_cell = f"{counts[counts > 0].min():,} to {counts.max():,}"
+    number = f"{counts.max():,}" if counts[counts > 0].min() == counts.max() else per_cell
+    finish_figure(figure, marks, title or f"{words_of(methods)}: score by length and depth ({number} examples a cell)")
     return figure
 
 
@@ -69,15 +74,26 @@ def depth_rows(methods: Sequence[Method]) -> DepthRows:
     return DepthRows(edges, [f"{depth:.0%}" for depth in depths])
 
 
-def scores_by_cell(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
-    """Mean scores `[depths, lengths]`, NaN where there is no example; starts: see `group_starts`."""
+def examples_by_cell(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
+    """Numbers of examples, int64 `[depths, lengths]`; starts: see `group_starts`."""
+    return _sums(method, starts, rows)[1].astype(np.int64)
+
+
+def _sums(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
+    """Sums of scores and numbers of examples, `[2, depths, lengths]`."""
     samples = [sample for sample in method.samples if sample["depth"] is not None]
     columns = group_of(samples, starts)
     depths = np.array([sample["depth"] for sample in samples], dtype=np.float64)
     cells = np.searchsorted(rows.edges[1:-1], depths, side="right"), columns
-    total, count = np.zeros((2, len(rows.names), len(starts)))
-    np.add.at(total, cells, [sample["score"] for sample in samples])
-    np.add.at(count, cells, 1)
+    sums = np.zeros((2, len(rows.names), len(starts)))
+    np.add.at(sums[0], cells, [sample["score"] for sample in samples])
+    np.add.at(sums[1], cells, 1)
+    return sums
+
+
+def scores_by_cell(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
+    """Mean scores `[depths, lengths]`, NaN where there is no example; starts: see `group_starts`."""
+    total, count = _sums(method, starts, rows)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 

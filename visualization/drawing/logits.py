@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from utils.trials.finished import lengths_to_mark
 from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice
 from visualization.drawing.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
+from visualization.drawing.looks import looks_of
 from visualization.drawing.style import COLUMN_WIDTH, set_token_ticks
 
 STATISTICS = {"max": "largest logit", "mean": "mean logit", "bound": "largest logit up to a distance"}
@@ -57,7 +58,7 @@ def draw_logits(axes: Axes, trials: Sequence[Diagnosis], choice: HeadChoice, sta
     longest = max(trial.length for trial in trials)
     axes.set(xlabel=DISTANCE, ylabel="logit", xlim=(0, longest))
     set_token_ticks(axes.xaxis, longest)
-    return draw_head_curves(axes, curves)
+    return draw_head_curves(axes, curves, looks_of(trials))
 
 
 def shade_first_tokens(panels: Sequence[Axes], trials: Sequence[Diagnosis]) -> Artist:

@@ -9,8 +9,8 @@ from utils.errors import UserError
 from utils.trials.examples import ExampleTrial, read_trial
 from utils.trials.experiments import DOWNSTREAM
 from utils.trials.finished import label_trials, refuse_repeated
-from utils.trials.methods import method_name
 from utils.trials.samples import Sample
+from visualization.drawing.looks import Look, looks_of, marked, method_labels, method_of, model_name
 from visualization.drawing.style import MARKERS, line_look
 
 LABELS = (
@@ -55,6 +55,18 @@ def length_of(sample: Sample) -> int:
     return sample["length"] if "length" in sample else sample["position"]
 
 
+def words_of(methods: Sequence[Method]) -> str:
+    """The model, where all have one, and the task, for a picture's title."""
+    models = {model_name(trial) for method in methods for trial in method.trials}
+    task = methods[0].samples[0].get("task")
+    return ", ".join([*(models if len(models) == 1 else ()), *([task] if task else ())])
+
+
+def looks(methods: Sequence[Method]) -> list[Look]:
+    """Colour, line style and marker of each."""
+    return marked(looks_of([method.trials[0] for method in methods]))
+
+
 def method_look(index: int) -> dict[str, object]:
     """Colour, line style and marker of the index-th method."""
     return line_look(index) | {"marker": MARKERS[index % len(MARKERS)], "markersize": 3}
@@ -66,7 +78,7 @@ def load_methods(
     """Read trials of one of these scripts and join those of one label; UserError as `join_trials` raises it."""
     refuse_repeated(log_dirs)
     trials = [read_trial(log_dir, scripts) for log_dir in log_dirs]
-    return join_trials(trials, label_trials(log_dirs, _default_labels(trials) if labels is None else labels))
+    return join_trials(trials, label_trials(log_dirs, method_labels(trials) if labels is None else labels))
 
 
 def join_trials(trials: Sequence[ExampleTrial], labels: Sequence[str]) -> list[Method]:
@@ -97,20 +109,10 @@ def _topic(trial: ExampleTrial) -> str:
     return trial.samples[0].get("task", trial.script)
 
 
-def _default_labels(trials: Sequence[ExampleTrial]) -> list[str]:
-    methods = [_method(trial) for trial in trials]
-    models = [trial.config["model"]["name"] for trial in trials]
-    return methods if len(set(models)) == 1 else [f"{model}, {method}" for model, method in zip(models, methods)]
-
-
-def _method(trial: ExampleTrial) -> str:
-    return method_name(trial.script, trial.arguments)
-
-
 def _facts(trial: ExampleTrial) -> dict[str, object]:
     """Facts that trials of one label must have in common."""
     config = trial.config
-    return {"method": _method(trial), "Λ-attention": config.get("lambda_attention"), "model": config["model"]}
+    return {"method": method_of(trial), "Λ-attention": config.get("lambda_attention"), "model": config["model"]}
 
 
 def _check_method(method: Method) -> None:

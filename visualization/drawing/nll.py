@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,10 +11,10 @@ from matplotlib.figure import Figure
 from utils.trials.nll_trials import NllTrial, StreamTrial
 from visualization.drawing.curves import Curve, Scale, position_curve
 from visualization.drawing.legend import band_patch, finish_figure, mark_pretraining
+from visualization.drawing.looks import Look, looks_of, source_words
 from visualization.drawing.stream_curves import stream_curve
 from visualization.drawing.style import (
     COLUMN_WIDTH,
-    line_look,
     set_decade_ticks,
     set_stream_ticks,
     set_token_ticks,
@@ -21,6 +22,7 @@ from visualization.drawing.style import (
 
 BANDS = {"sem": "standard_error", "std": "deviation"}
 SMOOTHING = 512
+FIRST_SHARE, HEADROOM = 0.02, 0.5
 STREAM_PART = 100  # the default window of a linear picture of streams is so small a part of it
 
 
@@ -41,17 +43,19 @@ def draw(
     scale = scale or ("log" if _of_streams(trials) else "linear")
     curves = make_curves(trials, smoothing, scale)
     figure, panels = _make_panels(_of_streams(trials))
-    entries = list(zip(_draw_curves(panels[0], curves), [trial.label for trial in trials]))
-    if band != "none" and _draw_band(panels[0], curves, BANDS[band]):
+    looks = looks_of(trials)
+    entries = list(zip(_draw_curves(panels[0], curves, looks), [trial.label for trial in trials]))
+    if band != "none" and _draw_band(panels[0], curves, BANDS[band], looks):
         entries.append((band_patch(), band_label(trials, band)))
     if len(panels) > 1:
-        _draw_documents(panels[1], curves)
+        _draw_documents(panels[1], curves, looks)
     entries += mark_pretraining(panels, trials, pretraining_length)
     _label_axes(panels, trials, scale)
     if ylim is None:
-        panels[0].set_ylim(bottom=max(panels[0].get_ylim()[0], 0))  # NLL is never negative, a band's edge may be
+        limit_nll(panels[0], curves, scale)
     else:
         panels[0].set_ylim(ylim)
+    panels[0].set_title(source_words(trials), fontsize=6, color="0.35", loc="left", pad=2, parse_math=False)
     finish_figure(figure, entries, title)
     return figure
 
@@ -64,6 +68,25 @@ def make_curves(trials: Sequence[NllTrial], smoothing: int | None, scale: Scale)
         longest = max(trial.length for trial in trials)
         smoothing = max(SMOOTHING, longest // STREAM_PART) if scale == "linear" else SMOOTHING
     return [stream_curve(trial.arrays, smoothing=smoothing, scale=scale) for trial in trials]
+
+
+def limit_nll(axes: Axes, curves: Sequence[Curve], scale: Scale) -> None:
+    """Have a linear axis of positions show all but the first ones, whose NLL would stretch that of NLL; say so.
+
+    What is cut lies before FIRST_SHARE of the positions, and above all that comes later by more than HEADROOM of that
+    range. On a logarithmic axis the first positions have room, and all are shown.
+    """
+    low = max(axes.get_ylim()[0], 0)  # NLL is never negative, a band's edge may be
+    axes.set_ylim(bottom=low)
+    if scale != "linear":
+        return
+    late = [curve.mean[curve.position >= FIRST_SHARE * curve.position[-1]] for curve in curves]
+    most = max(np.nanmax(curve.mean) for curve in curves)
+    least, highest = min(np.nanmin(part) for part in late), max(np.nanmax(part) for part in late)
+    top = highest + HEADROOM * (highest - least)
+    if most > top > low:
+        axes.set_ylim(top=top)
+        axes.set_title(f"first tokens cut, at up to {most:.1f}", fontsize=6, color="0.35", loc="right", pad=2)
 
 
 def band_label(trials: Sequence[NllTrial], band: str) -> str:
@@ -87,31 +110,31 @@ def _make_panels(streams: bool) -> tuple[Figure, list[Axes]]:
     return figure, list(figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": (5, 1)}))
 
 
-def _draw_curves(axes: Axes, curves: Sequence[Curve], quantity: str = "mean") -> list[Artist]:
+def _draw_curves(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look], quantity: str = "mean") -> list[Artist]:
     handles: list[Artist] = []
-    for index, curve in enumerate(curves):
+    for look, curve in zip(looks, curves):
         marker = "o" if len(curve.position) == 1 else None  # a line through one point is not to be seen
         values = getattr(curve, quantity)
-        handles += axes.plot(curve.position, values, marker=marker, markersize=3, **line_look(index))
+        handles += axes.plot(curve.position, values, marker=marker, markersize=3, **look)
     return handles
 
 
-def _draw_documents(axes: Axes, curves: Sequence[Curve]) -> None:
-    _draw_curves(axes, curves, "texts")
+def _draw_documents(axes: Axes, curves: Sequence[Curve], looks: Sequence[Look]) -> None:
+    _draw_curves(axes, curves, looks, "texts")
     most = int(axes.dataLim.ymax)
     axes.set(ylabel="docs", ylim=(0, 1.2 * most), yticks=(0, most))
 
 
-def _draw_band(axes: Axes, curves: Sequence[Curve], spread_name: str) -> bool:
+def _draw_band(axes: Axes, curves: Sequence[Curve], spread_name: str, looks: Sequence[Look]) -> bool:
     """Shade mean ± spread around each curve; whether there was any to shade."""
     drawn = False
-    for index, curve in enumerate(curves):
+    for look, curve in zip(looks, curves):
         spread = getattr(curve, spread_name)
         axes.fill_between(
             curve.position,
             curve.mean - spread,
             curve.mean + spread,
-            color=line_look(index)["color"],
+            color=look["color"],
             alpha=0.25,
             linewidth=0,
         )

@@ -16,6 +16,8 @@ from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH
 
 LAYERS = 4
 LATER = "viridis"
+FAR, FENCE = 10, 3
+INSET, INSET_ROOM = (0.62, 0.66, 0.36, 0.26), 5
 FIRST = {"marker": "^", "s": 16, "color": "#D55E00", "edgecolors": "black", "linewidths": 0.4, "zorder": 3}
 
 
@@ -60,13 +62,48 @@ def draw_projection(axes: Axes, trial: Diagnosis, layer: int, last: int) -> Arti
     position = trial.arrays["hidden_position"]
     first = position < trial.arrays["first_tokens"]
     later = {"c": position[~first], "cmap": LATER, "norm": Normalize(0, last), "s": 3, "linewidths": 0}
-    axes.scatter(across[~first], up[~first], rasterized=True, **later)
+    _scatter(axes, across, up, first, later)
     handle = axes.scatter(across[first], up[first], **FIRST)
+    if far_apart(across, up):
+        _show_cloud(axes, across, up, first, later)
     ratios = trial.arrays["explained_variance_ratio"][row]
     for number, (axis, ratio) in enumerate(zip((axes.xaxis, axes.yaxis), ratios), start=1):
-        axis.set_label_text(f"PC {number} ({ratio:.0%})" if np.isfinite(ratio) else f"PC {number}")
+        axis.set_label_text(f"PC {number} ({100 * ratio:.2g}%)" if np.isfinite(ratio) else f"PC {number}")
         axis.set_major_locator(MaxNLocator(3))
     return handle
+
+
+def far_apart(across: np.ndarray, up: np.ndarray) -> bool:
+    """Whether a few points are so far from all others that these would be drawn as a line or a dot."""
+    return any(np.ptp(values) > FAR * (high - low) for values in (across, up) for low, high in [_core(values)])
+
+
+def _core(values: np.ndarray) -> np.ndarray:
+    """The least and the largest value that is no outlier: within FENCE times the quartiles' distance of these."""
+    low, high = np.percentile(values, (25, 75))
+    fence = FENCE * (high - low)
+    inside = values[(values >= low - fence) & (values <= high + fence)]
+    return np.array([inside.min(), inside.max()])
+
+
+def _scatter(axes: Axes, across: np.ndarray, up: np.ndarray, first: np.ndarray, later: dict[str, object]) -> None:
+    axes.scatter(across[~first], up[~first], rasterized=True, **later)
+
+
+def _show_cloud(axes: Axes, across: np.ndarray, up: np.ndarray, first: np.ndarray, later: dict[str, object]) -> None:
+    """Have the panel show the many, and an inset in its corner all of them, at its own scale."""
+    for values, limit in ((across, axes.set_xlim), (up, axes.set_ylim)):
+        low, high = _core(values)
+        margin = 0.15 * (high - low) or 0.5
+        limit(low - margin, high + margin * (INSET_ROOM if limit == axes.set_ylim else 1))
+    inset = axes.inset_axes(INSET)
+    _scatter(inset, across, up, first, later | {"s": 1.5})
+    inset.scatter(across[first], up[first], **FIRST | {"s": 8})
+    inset.set(xticks=(), yticks=())
+    inset.margins(0.15)
+    inset.set_title("all tokens", fontsize=5.5, pad=1.5)
+    for spine in inset.spines.values():
+        spine.set(visible=True, linewidth=0.4)
 
 
 def first_label(trials: Sequence[Diagnosis]) -> str:

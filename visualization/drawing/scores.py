@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 
 from utils.trials.summary import Summary, summarise_task
 from visualization.drawing.legend import finish_figure, mark_pretraining
-from visualization.drawing.methods import Method, group_of, group_starts, mean_lengths, method_look
-from visualization.drawing.style import COLUMN_WIDTH, set_doubling_ticks
+from visualization.drawing.methods import Method, group_of, group_starts, looks, mean_lengths, words_of
+from visualization.drawing.style import COLUMN_WIDTH, set_length_ticks
 
 
 def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, title: str | None = None) -> Figure:
@@ -17,17 +17,25 @@ def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, ti
     axes = figure.subplots()
     starts = group_starts(methods)
     entries = []
-    for index, method in enumerate(methods):
+    for look, method in zip(looks(methods), methods):
         there, score, bars = scores_by_length(method, starts)
         lengths = mean_lengths(methods, starts)[there]
-        drawn = axes.errorbar(lengths, score, bars, capsize=2, elinewidth=0.8, **method_look(index))
+        drawn = axes.errorbar(lengths, score, bars, capsize=2, elinewidth=0.8, **look)
         entries.append((drawn, method.label))
     entries += mark_pretraining([axes], methods, pretraining_length)
-    axes.set(ylim=(-0.03, 1.03), xscale="log", xlabel="prompt length (tokens)", ylabel="score, and its spread")
-    set_doubling_ticks(axes.xaxis)
-    axes.set_title(f"Score by length: {methods[0].samples[0]['task']}", parse_math=False)
+    axes.set(ylim=(-0.03, 1.03), xscale="log", xlabel="prompt length (tokens)", ylabel=measure(methods))
+    set_length_ticks(axes.xaxis, mean_lengths(methods, starts))
+    axes.set_title(f"Score by length: {words_of(methods)}", parse_math=False)
     finish_figure(figure, entries, title)
     return figure
+
+
+def measure(methods: Sequence[Method]) -> str:
+    """What the scores are called, and what the bars are."""
+    names = {trial.results.get("metric", "score") for method in methods for trial in method.trials}
+    proportion = any(summarise_task(method.samples)["interval"] for method in methods)
+    name = names.pop().replace("_", " ") if len(names) == 1 else "score"
+    return f"{name} ({'95 % interval' if proportion else '± 1 standard error'})"
 
 
 def scores_by_length(method: Method, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -12,7 +12,15 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    FixedLocator,
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    MultipleLocator,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 from utils.errors import UserError
 from utils.files import replace_file
@@ -21,6 +29,7 @@ SUFFIXES = (".png", ".pdf", ".svg")
 COLUMN_WIDTH = 3.35  # inches: a column of the usual two-column templates
 TEXT_WIDTH = 6.9  # inches: both columns
 MOST_DECADES_WITH_MINOR_TICKS = 6
+NEAR = 1.3  # lengths that are this much apart have room for their ticks side by side
 
 # Okabe and Ito (2008): told apart with any colour vision, and in grey by the line styles beside them.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -102,6 +111,17 @@ def set_doubling_ticks(axis: Axis) -> None:
     """Ticks of a logarithmic axis of lengths at powers of two, in units of 1,024 tokens."""
     axis.set_major_locator(LogLocator(2, numticks=8))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1024:.3g}K" if value >= 1024 else f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def set_length_ticks(axis: Axis, lengths: Sequence[float]) -> None:
+    """Ticks of a logarithmic axis at each of these lengths of texts, those too near the one before aside."""
+    shown: list[float] = []
+    for length in lengths:
+        if not shown or length > NEAR * shown[-1]:
+            shown.append(float(length))
+    axis.set_major_locator(FixedLocator(shown))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value < 1e5 else f"{value / 1e3:.3g}K"))
     axis.set_minor_locator(NullLocator())
 
 

@@ -29,6 +29,7 @@ class LambdaLayer(CacheLayerMixin):
     """
 
     supports_early_init = False
+    is_croppable = True  # `crop` says where it no longer is
 
     def __init__(self, config: LambdaConfig, layer_idx: int = 0) -> None:
         super().__init__()
@@ -94,10 +95,7 @@ class LambdaLayer(CacheLayerMixin):
         limit = self.config.local_branch
         self.keys, self.values = _grown(self.keys, needed, limit), _grown(self.values, needed, limit)
         limit = self.config.global_branch
-        self.sink_keys, self.sink_values = (
-            _grown(self.sink_keys, needed, limit),
-            _grown(self.sink_values, needed, limit),
-        )
+        self.sink_keys, self.sink_values = (_grown(x, needed, limit) for x in (self.sink_keys, self.sink_values))
         if self.keeps_history:
             self.history_keys = _grown(self.history_keys, needed)
             self.history_values = _grown(self.history_values, needed)
@@ -186,8 +184,20 @@ class LambdaLayer(CacheLayerMixin):
         return self.columns + query_length, 0
 
     def crop(self, tokens_to_remove: int) -> None:
-        if tokens_to_remove:
-            raise NotImplementedError("a Λ-attention cache has evicted what lies before it and cannot be cropped")
+        """Take `-tokens_to_remove` of the newest columns back, or all beyond a positive number, where that is exact."""
+        surplus = -tokens_to_remove if tokens_to_remove <= 0 else max(0, self.columns - tokens_to_remove)
+        if not surplus:
+            return
+        newest, window = max(self.seen, default=0), self.config.local_branch
+        if self.step is not None or newest > window:
+            raise NotImplementedError(
+                f"a Λ-attention cache that has read {newest} tokens, more than the {window} of its window, has "
+                "overwritten what cropping would bring back: assisted and prompt-lookup decoding end there"
+            )
+        if surplus > min(self.seen, default=0):
+            raise ValueError(f"this cache has a row of {min(self.seen, default=0)} tokens, not {surplus} to remove")
+        self.seen = [position - surplus for position in self.seen]
+        self.columns -= surplus
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         self._select(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)), beam_idx)

@@ -14,7 +14,7 @@ from ..positions import PositionEncoding
 from ..sinks import soft_capped
 from .cache import LambdaLayer
 from .fused_step import attend_fused
-from .step import DecodeStep, Heads, decode_step
+from .step import DecodeStep, Heads, at_least_float32, decode_step
 
 HOST_BLOCK = 1024
 """Keys in host memory are searched for the best ones so many at a time: what is made of them stays in the cache."""
@@ -81,7 +81,7 @@ def _attend(
     sizes = [scores.shape[-1] for scores, _ in columns]
     if layer.sink_logit is not None:  # one column more, without a value
         scores, sizes = torch.cat([scores, _sink_column(layer, scores)], -1), [*sizes, 1]
-    weights = scores.softmax(-1, dtype=torch.float32).split(sizes, -1)
+    weights = scores.softmax(-1, dtype=at_least_float32(scores)).split(sizes, -1)
     output = _weigh(weights[0], columns[0][1])
     for part, (_, values) in zip(weights[1:], columns[1:]):
         output = output + _weigh(part, values)
@@ -101,15 +101,15 @@ def _window(near: Tensor, layer: AttentionLayer, past: LambdaLayer, step: Decode
 
 
 def _first(far: Tensor, layer: AttentionLayer, past: LambdaLayer, step: DecodeStep) -> Columns:
-    """The first tokens' columns, in float32: so few take longer in half precision, on the CPU three times."""
-    keys, values = (x.narrow(2, 0, step.sinks).float() for x in (past.sink_keys, past.sink_values))
+    """The first tokens' columns, in at least float32: so few take longer in half precision, on the CPU three times."""
+    keys, values = (x.narrow(2, 0, step.sinks).to(far.dtype) for x in (past.sink_keys, past.sink_values))
     if step.first is not None:
         keys = layer.positions.rotate(keys, step.first)
     return _product(far, keys.mT), values
 
 
 def _weigh(weights: Tensor, values: Tensor) -> Tensor:
-    """weights: float32 `[B, Hkv, g, k]`; values as in Columns."""
+    """weights: at least float32, `[B, Hkv, g, k]`; values as in Columns."""
     weights = weights.to(values.dtype)
     return _product(weights, values) if values.dim() == 4 else (weights.unsqueeze(-2) @ values).squeeze(-2)
 
@@ -155,7 +155,7 @@ class _Middle:
         """All of them at the limit distance, less `t * log(their number)`."""
         keys, values, attended = self._kept()
         count = attended.sum(-1).clamp(min=1).double()
-        offset = (self.config.triangle_offset * count.log()).float()[:, None, None, None]
+        offset = (self.config.triangle_offset * count.log()).to(at_least_float32(self.query))[:, None, None, None]
         limit = self.config.limit_distance
         scores = soft_capped(self._felt_at(limit) @ keys.mT, self.layer.soft_cap) - offset - self._slope_bias(limit)
         return scores.masked_fill(~attended[:, None, None], float("-inf")), values

@@ -32,6 +32,11 @@ class Heads:
         return cls(query.shape[1], key.shape[1], query.shape[-1], scale)
 
 
+def at_least_float32(x: Tensor) -> torch.dtype:
+    """The precision of sums over x: float64 for float64, else float32."""
+    return x.dtype if x.dtype == torch.float64 else torch.float32
+
+
 class Turn(NamedTuple):
     """RoPE of several heads at once, each at a position of its own: `x * cos + x[swapped] * sin`.
 
@@ -43,7 +48,7 @@ class Turn(NamedTuple):
     swapped: Tensor
 
     def __call__(self, x: Tensor) -> Tensor:
-        """x `[B, H, 1, d]`; returns float32."""
+        """x `[B, H, 1, d]`; returns at least float32."""
         return torch.addcmul(x * self.cos, x.index_select(-1, self.swapped), self.sin)
 
 
@@ -73,7 +78,7 @@ class DecodeStep(NamedTuple):
         """The scaled query as the window and as the first tokens feel it, and the key at its position."""
         if self.turn is None:
             near = query * self.heads.scale
-            return near, near.float(), key
+            return near, near.to(at_least_float32(near)), key
         turned = self.turn(torch.cat([query, query, key], 1))
         near, far, key = turned.split([self.heads.query, self.heads.query, self.heads.key], 1)
         return near.to(query.dtype), far, key.to(query.dtype)

@@ -82,13 +82,13 @@ def test_flags_that_a_file_cannot_honour(folder, flag):
 
 
 def test_unknown_kind_of_file(folder):
-    with pytest.raises(UserError, match=r"README.md is none of the files .*: .txt, .jsonl, .jsonl.zst"):
+    with pytest.raises(UserError, match=r"README.md is none of the files .*: .txt, .jsonl, .json, .csv"):
         get_data(str(folder / "README.md"))
 
 
 def test_folder_without_files(tmp_path):
     (tmp_path / "README.md").write_text("nothing here")
-    with pytest.raises(UserError, match="holds no .txt, .jsonl, .jsonl.zst file"):
+    with pytest.raises(UserError, match="holds no file that can be read"):
         get_data(str(tmp_path))
 
 

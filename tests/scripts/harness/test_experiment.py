@@ -31,7 +31,7 @@ class Letters(Experiment):
     script = "count_letters"
 
     def open(self, runtime):
-        return Counting(runtime, MODEL, WORDS, "words", 10, batch_size=2, kind="words", unreadable=self.unreadable)
+        return Counting(runtime, MODEL, WORDS, "words", 10, batch_size=2, kind="word", unreadable=self.unreadable)
 
     def describe(self, results):
         return f"{results['letters']} letters"
@@ -101,7 +101,10 @@ def test_a_trial_goes_on_after_what_is_kept_and_a_finished_one_is_only_shown(pla
     monkeypatch.setattr(Letters, "open", lambda *_: pytest.fail("a finished trial was opened"))
     (Path(plan.log_dir) / "scratch").touch()
     run(Letters(), plan)
-    assert capsys.readouterr().out.splitlines()[-2:] == [f"{plan.log_dir} holds this trial, finished:", "26 letters"]
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        f"already finished: {plan.log_dir} holds this trial",
+        "26 letters",
+    ]
     assert not (Path(plan.log_dir) / "scratch").exists()
 
 

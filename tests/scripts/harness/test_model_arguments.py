@@ -101,6 +101,7 @@ def test_fp16_is_dtype_float16():
             "--use_lambda_attention --global_branch 10 --max_length 10",
             "--global_branch 10 is not smaller than",
         ),
+        ("--dtype bfloat61", "; did you mean 'bfloat16'?"),
         ("--fp16 --dtype bfloat16", "--fp16 contradicts --dtype bfloat16"),
         ("--constant_answer 7", "--constant_answer is for --model constant_model"),
         ("--device_map auto --deepspeed_config c.json", "--device_map contradicts --deepspeed_config"),
@@ -140,6 +141,13 @@ def test_refusals_are_one_sentence_that_names_the_flag(flags, words):
         parse(*flags.split())
     assert words in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("alias", "dtype"), [("bf16", "bfloat16"), ("fp16", "float16"), ("half", "float16"), ("fp32", "float32")]
+)
+def test_precisions_have_short_names(alias, dtype):
+    assert parse("--dtype", alias).dtype == dtype
 
 
 def test_a_group_can_stand_alone():

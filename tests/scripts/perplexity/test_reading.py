@@ -82,7 +82,7 @@ def test_a_text_leaves_nothing_for_the_next_nor_does_one_that_fails():
     expected = [whole(model, ids) for ids in rows]
     reads = reader(model, 16)
     handle = model.lm_head.register_forward_pre_hook(run_out_at_call(2))
-    with pytest.raises(UserError, match="memory ran out over 1 documents of up to 50 tokens: .*--prefill_chunk"):
+    with pytest.raises(UserError, match="memory ran out over 1 document of up to 50 tokens: .*--prefill_chunk"):
         reads.read(rows[:1], Shown())
     handle.remove()
     for ids, alone in zip(rows, expected):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from tokenizers.processors import TemplateProcessing
 
+from scripts.harness.skipping import Skips
 from scripts.streaming.streams import make_texts, share_out
 from tests.tiny_models import VOCAB_SIZE, tiny_tokenizer
 from utils.console import Console
@@ -47,5 +48,5 @@ def test_a_stream_begins_as_the_tokenizer_has_a_text_begin(single, first):
         single=single, special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     model = SimpleNamespace(tokenizer=tokenizer, vocab_size=VOCAB_SIZE)
-    texts = make_texts(None, model, seed=0, document_separator="none", cache=None)
+    texts = make_texts(None, model, seed=0, document_separator="none", cache=None, skips=Skips(Console(), strict=False))
     assert tokenizer.bos_token_id == 1 and texts.first == first

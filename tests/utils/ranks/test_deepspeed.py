@@ -1,5 +1,6 @@
 """What becomes of a DeepSpeed configuration, without DeepSpeed itself."""
 
+import importlib.util
 import json
 from pathlib import Path
 
@@ -111,3 +112,10 @@ def test_precision(monkeypatch):
     assert choose_precision("auto", "bfloat16", CPU) == ("bfloat16", None)
     dtype, note = choose_precision("auto", "float16", CPU)
     assert dtype == "float32" and "float16" in note and "\n" not in note
+
+
+def test_without_deepspeed_it_is_one_sentence(monkeypatch, tmp_path):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "deepspeed" else find(name))
+    with pytest.raises(UserError, match="--deepspeed_config needs the deepspeed package, which is missing here"):
+        read_deepspeed_config(str(tmp_path / "any.json"), None)

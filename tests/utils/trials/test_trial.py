@@ -49,12 +49,38 @@ def test_same_arguments_go_on_and_free_ones_may_change(begun):
     open_trial(begun, batch_size=4).begin(config())
 
 
+def keep_one(folder):
+    NllJournal(open_trial(folder)).commit([scored(0)], 1.0, 1)
+
+
 def test_other_arguments_are_refused_by_name_with_both_values(begun):
+    keep_one(begun)
     with pytest.raises(UserError, match=r"--max_length was 8 and is 9 now.*--overwrite"):
         open_trial(begun, max_length=9)
 
 
+def test_a_trial_that_never_came_to_a_number_makes_room(begun, capsys):
+    NllJournal(open_trial(begun))  # a run that fails in its first document leaves an empty samples.jsonl
+    (begun / "notes.md").write_text("mine")
+    trial = open_trial(begun, max_length=9)
+    trial.begin(config(arguments=ARGUMENTS | {"max_length": 9}))
+    assert trial.config["arguments"]["max_length"] == 9
+    assert sorted(os.listdir(begun)) == ["config.json", "log.txt", "notes.md"]
+    said = f"--log_dir {begun} held a trial with other arguments that never came to a number\n"
+    assert capsys.readouterr().out == said == (begun / "log.txt").read_text()
+    trial.begin(config(arguments=ARGUMENTS | {"max_length": 9}, model=MODEL | {"dtype": "bfloat16"}))
+    assert trial.config["model"]["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize("kept", ["checkpoint-000000007", "checkpoint-document-000000.npz", "stats.npz"])
+def test_what_streams_and_diagnoses_keep_counts_as_numbers(kept, begun):
+    (begun / kept).write_text("something")
+    with pytest.raises(UserError, match="--max_length was 8 and is 9 now"):
+        open_trial(begun, max_length=9)
+
+
 def test_another_model_under_the_same_name_is_refused(begun):
+    keep_one(begun)
     trial = open_trial(begun)
     with pytest.raises(UserError, match="model dtype was 'float32' and is 'bfloat16' now"):
         trial.begin(config(model=MODEL | {"dtype": "bfloat16"}))
@@ -82,6 +108,7 @@ def test_going_on_with_other_versions_is_said_once_and_noted(tmp_path, capsys):
 
 def test_another_configuration_under_the_same_transformers_is_refused(tmp_path):
     open_trial(tmp_path).begin(versions("5.24.0", "a"))
+    keep_one(tmp_path)
     with pytest.raises(UserError, match="config_sha256"):
         open_trial(tmp_path).begin(versions("5.24.0", "a", digest="d2"))
 

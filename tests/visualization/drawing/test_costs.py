@@ -30,4 +30,4 @@ def test_costs_of_generation(tmp_path):
     assert decode.containers[0].lines[0].get_ydata() == pytest.approx([100, 100])
     assert cache.containers[1].lines[0].get_ydata().tolist() == [0.5, 0.5]
     assert [axes.get_ylabel() for axes in figure.axes] == ["seconds", "ms per token", "MiB"]
-    assert legend_labels(figure) == ["vanilla", "lm_infinite"]
+    assert legend_labels(figure) == ["vanilla", "Λ-attention", costs.BARS]

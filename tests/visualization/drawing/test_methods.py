@@ -12,7 +12,7 @@ def test_trials_of_a_method_are_one_and_so_are_log_dirs_of_one_label(task_dirs):
     methods = load_methods(task_dirs)
     assert [(method.label, len(method.trials), method.length) for method in methods] == [
         ("vanilla", 3, 16000),
-        ("lm_infinite", 3, 16000),
+        ("Λ-attention", 3, 16000),
     ]
     methods = load_methods(task_dirs, ["a", "b", "b", "Λ", "Λ", "Λ"])
     assert [(method.label, len(method.trials)) for method in methods] == [("a", 1), ("b", 2), ("Λ", 3)]
@@ -37,7 +37,7 @@ def test_what_cannot_be_set_side_by_side(tmp_path):
         ([one, one], None, "one is given twice"),
         ([one, same], None, "same has an example that another trial called 'vanilla' has, too"),
         ([one, infinite], ["a", "a"], "both called 'a' and differ in their method"),
-        ([infinite, wider], None, "both called 'lm_infinite' and differ in their Λ-attention"),
+        ([infinite, wider], None, "both called 'Λ-attention' and differ in their Λ-attention"),
         ([one, other_task], None, "one is of passkey_retrieval and .*task of qasper"),
         ([one], ["a", "b"], "--labels: 2 given for 1"),
     ):

@@ -107,5 +107,9 @@ def test_reset_starts_a_new_sequence():
 
 def test_what_was_evicted_cannot_be_cropped_back():
     layer = LambdaLayer(CONFIG)
-    with pytest.raises(NotImplementedError, match="cropped"):
+    case = make_case(CONFIG, CONFIG.local_branch + 1)
+    case.attend(past=layer)
+    with pytest.raises(NotImplementedError, match=f"more than the {CONFIG.local_branch} of its window"):
         layer.crop(-1)
+    layer.crop(0)
+    assert layer.columns == CONFIG.local_branch + 1

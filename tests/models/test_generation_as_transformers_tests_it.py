@@ -1,0 +1,67 @@
+"""What Transformers' own suite asks of generation, of one family of each kind: RoPE, RoPE in pairs, ALiBi."""
+
+import pytest
+import torch
+
+from models.lambda_attention import LambdaConfig
+from models.model_base import convert_model
+from tests.tiny_models import tiny_input_ids, tiny_model
+
+pytestmark = pytest.mark.core
+
+FAMILIES = ("llama", "gpt_neox", "gptj", "mpt")
+WIDE, NARROW = LambdaConfig(64, 4, 64), LambdaConfig(8, 3, 8)
+PROMPT = tiny_input_ids(1, 6).repeat(1, 3)  # n-grams to be found again
+
+
+def generate(model, ids=PROMPT, new=12, **options):
+    return model.generate(ids, max_new_tokens=new, do_sample=False, pad_token_id=0, eos_token_id=None, **options)
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_prompt_lookup_is_exact_while_nothing_is_evicted(model_type):
+    model = convert_model(tiny_model(model_type), WIDE)
+    assert torch.equal(generate(model, prompt_lookup_num_tokens=3), generate(model))
+
+
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_assisted_decoding_is_exact_while_nothing_is_evicted(model_type):
+    model, helper = (convert_model(tiny_model(model_type, seed=seed), WIDE) for seed in (0, 1))
+    assert torch.equal(generate(model, assistant_model=helper), generate(model))
+
+
+@pytest.mark.parametrize(
+    "how", [{"prompt_lookup_num_tokens": 3}, {"assistant_model": None}], ids=["lookup", "assisted"]
+)
+def test_past_the_window_they_are_one_true_sentence(how):
+    model = convert_model(tiny_model(), NARROW)
+    if "assistant_model" in how:
+        how = {"assistant_model": convert_model(tiny_model(seed=1), NARROW)}
+    with pytest.raises(NotImplementedError, match="more than the 8 of its window, has overwritten"):
+        generate(model, **how)
+
+
+CONFIGS = (NARROW, LambdaConfig(8, 3, 5), LambdaConfig(8, 3, 8, triangle_offset=0.5))
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=["sinks", "capped", "triangle"])
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_float64_decodes_past_the_window_to_what_one_forward_gives(model_type, config):
+    model, ids = convert_model(tiny_model(model_type).double(), config), tiny_input_ids(2, 30)
+    with torch.no_grad():
+        output = model(ids[:, :20], use_cache=True)
+        cache = next(value for name, value in output.items() if name in ("cache", "past_key_values"))
+        name = next(name for name in ("cache", "past_key_values") if name in output)
+        for place in range(20, 30):
+            one = model(ids[:, place : place + 1], **{name: cache}).logits[:, 0]
+            assert one.dtype == torch.float64
+            torch.testing.assert_close(one, model(ids[:, : place + 1]).logits[:, -1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_static_cache_is_named_padded_or_not(padded):
+    model, ids = convert_model(tiny_model(), NARROW), tiny_input_ids(2, 8)
+    mask = torch.ones_like(ids)
+    mask[0, :3] = 0 if padded else 1
+    with pytest.raises(ValueError, match="static"):
+        generate(model, ids, cache_implementation="static", attention_mask=mask)

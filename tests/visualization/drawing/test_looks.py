@@ -1,0 +1,65 @@
+"""One colour and one name per method, whatever stands beside it."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.visualization.example_files import lambda_flags, write_lengths
+from utils.trials.examples import read_trial
+from utils.trials.methods import METHODS
+from visualization.drawing.curves import Curve
+from visualization.drawing.looks import METHOD_LOOKS, looks_of, method_labels, source_words
+from visualization.drawing.nll import limit_nll
+from visualization.drawing.style import COLOURS
+
+
+@pytest.fixture
+def trials(tmp_path):
+    vanilla = write_lengths(tmp_path / "a", (2000,))
+    wide, narrow = (write_lengths(tmp_path / str(size), (2000,), **lambda_flags(size)) for size in (4096, 512))
+    return [read_trial(folder, ("eval_downstream_tasks",)) for folder in (vanilla, wide, narrow)]
+
+
+def test_every_method_has_a_look_of_its_own():
+    assert METHOD_LOOKS.keys() == METHODS.keys() | {"other"}
+    for part in ("name", "colour"):
+        assert len({getattr(look, part) for look in METHOD_LOOKS.values()}) == len(METHOD_LOOKS)
+    assert set(COLOURS) <= {look.colour for look in METHOD_LOOKS.values()}
+
+
+def test_a_method_has_its_colour_wherever_it_stands(trials):
+    vanilla, wide, _ = trials
+    colours = [{look["color"] for look in looks_of(order)} for order in ([vanilla, wide], [wide, vanilla])]
+    assert colours[0] == colours[1] == {METHOD_LOOKS["vanilla"].colour, METHOD_LOOKS["lm_infinite"].colour}
+    assert looks_of([wide])[0]["color"] == looks_of([vanilla, wide])[1]["color"]
+    assert method_labels([vanilla, wide]) == ["vanilla", "Λ-attention"]
+
+
+def test_several_of_one_method_are_told_apart(trials):
+    looks = [tuple(look.values()) for look in looks_of([*trials, trials[2]])]
+    assert len(set(looks)) == 4
+    assert looks[1][0] == METHOD_LOOKS["lm_infinite"].colour
+
+
+def test_model_and_text_are_told_where_they_are_one(trials):
+    name = trials[0].config["model"]["name"].rpartition("/")[2]
+    text = trials[0].arguments["dataset"]
+    assert source_words(trials) == f"{name}, {text}"
+    trials[0].config["model"]["name"] = "other/model"
+    assert source_words(trials) == text
+
+
+@pytest.mark.parametrize(("scale", "first"), product(("linear", "log"), (12.0, 3.2)))
+def test_first_tokens_do_not_stretch_the_axis_and_that_is_said(scale, first):
+    from matplotlib.figure import Figure
+
+    position = np.arange(1.0, 1001.0)
+    mean = np.where(position < 5, first, 3 + 0.2 * np.sin(position))
+    curve = Curve(position, mean, *np.zeros((4, 1000)))
+    axes = Figure().subplots()
+    axes.plot(curve.position, curve.mean)
+    limit_nll(axes, [curve], scale)
+    cut = scale == "linear" and first == 12.0
+    assert (axes.get_ylim()[1] < 4) == (cut or first == 3.2)
+    assert axes.get_title(loc="right") == ("first tokens cut, at up to 12.0" if cut else "")

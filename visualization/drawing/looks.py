@@ -1,0 +1,99 @@
+"""One name and one colour for each method, in every picture."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from matplotlib.colors import to_hex, to_rgb
+
+from utils.trials.finished import FinishedTrial, LoadedTrial
+from utils.trials.methods import method_name
+from visualization.drawing.style import LINE_STYLES, MARKERS
+
+LIGHTEST = 0.5
+"""The share of white in the last of several trials of one method."""
+Look = dict[str, object]
+Loaded = TypeVar("Loaded", bound=LoadedTrial)
+
+
+@dataclass(frozen=True)
+class MethodLook:
+    """name: what pictures call the method. colour: of Okabe and Ito (2008), told apart with any colour vision."""
+
+    name: str
+    colour: str
+
+
+METHOD_LOOKS = {
+    "vanilla": MethodLook("vanilla", "#D55E00"),
+    "lm_infinite": MethodLook("Λ-attention", "#0072B2"),
+    "lm_infinite_top_k": MethodLook("Λ + top-k", "#009E73"),
+    "lambda_mask": MethodLook("Λ mask alone", "#56B4E9"),
+    "streaming_llm": MethodLook("StreamingLLM", "#CC79A7"),
+    "window": MethodLook("window", "#E69F00"),
+    "truncate": MethodLook("truncated", "#000000"),
+    "dynamic_ntk": MethodLook("dynamic NTK", "#7F7F7F"),
+    "other": MethodLook("other", "#8C6D31"),
+}
+
+
+def method_of(trial: FinishedTrial) -> str:
+    """A key of METHOD_LOOKS."""
+    return method_name(trial.script, trial.arguments)
+
+
+def display_name(trial: FinishedTrial) -> str:
+    """What pictures call the method of a trial."""
+    return METHOD_LOOKS[method_of(trial)].name
+
+
+def method_labels(trials: Sequence[FinishedTrial]) -> list[str]:
+    """The names of the trials' methods, with those of their models where these are several."""
+    names, models = [display_name(trial) for trial in trials], [model_name(trial) for trial in trials]
+    return names if len(set(models)) == 1 else [f"{model}, {name}" for model, name in zip(models, names)]
+
+
+def named_by_method(trials: Sequence[Loaded]) -> list[Loaded]:
+    """The trials with their methods' names as labels, where each has another one; else as they are."""
+    names = method_labels(trials)
+    if len(set(names)) < len(names):
+        return list(trials)
+    return [replace(trial, label=name) for trial, name in zip(trials, names)]
+
+
+def looks_of(trials: Sequence[FinishedTrial]) -> list[Look]:
+    """Colour and line style of each trial: its method's colour; of several of one method, ever lighter and other lines.
+
+    The line style tells methods apart in grey, too.
+    """
+    methods = [method_of(trial) for trial in trials]
+    order, totals, seen = list(dict.fromkeys(methods)), Counter(methods), Counter[str]()
+    looks = []
+    for method in methods:
+        again, several = seen[method], max(totals[method] - 1, 1)
+        seen[method] += 1
+        colour = _lighter(METHOD_LOOKS[method].colour, LIGHTEST * again / several)
+        looks.append({"color": colour, "linestyle": LINE_STYLES[(order.index(method) + again) % len(LINE_STYLES)]})
+    return looks
+
+
+def marked(looks: Sequence[Look]) -> list[Look]:
+    """The same with a marker each, for lines through few points."""
+    return [look | {"marker": MARKERS[place % len(MARKERS)], "markersize": 3} for place, look in enumerate(looks)]
+
+
+def source_words(trials: Sequence[FinishedTrial]) -> str:
+    """The model and the text of these trials, for a picture's title; those that are several are left out."""
+    models = {model_name(trial) for trial in trials}
+    texts = {(trial.arguments.get("dataset") or "").rstrip("/").rpartition("/")[2] for trial in trials}
+    return ", ".join(next(iter(names)) for names in (models, texts) if len(names) == 1)
+
+
+def model_name(trial: FinishedTrial) -> str:
+    """The last part of what its user called the model."""
+    return trial.config["model"]["name"].rstrip("/").rpartition("/")[2]
+
+
+def _lighter(colour: str, white: float) -> str:
+    return to_hex([part + (1 - part) * white for part in to_rgb(colour)]).upper()
