@@ -15,6 +15,7 @@ from scripts.harness.prefill import Prefill, choose_prefill
 from scripts.harness.prefill_arguments import PrefillPlan
 from scripts.perplexity import SCRIPT
 from scripts.perplexity.journal import NllJournal
+from scripts.perplexity.nll_file import DocumentNllFile
 from scripts.perplexity.reading import ChunkReader
 from scripts.perplexity.report import describe, summarise
 from scripts.perplexity.scorer import DocumentScorer, ScoredDocument
@@ -46,6 +47,9 @@ class Perplexity(Experiment):
 
     def describe(self, results: Results) -> str:
         return describe(results)
+
+    def tidy(self, log_dir: Path) -> None:
+        DocumentNllFile(log_dir).remove()
 
 
 class Scoring(DocumentWork):
@@ -93,6 +97,7 @@ class Scoring(DocumentWork):
 
     def results(self) -> Results:
         check_text_reaches_past_global_branch(self.journal, self.plan.model.attention)
+        self.journal.fold()
         return summarise(self.journal, describe_device(self.runtime.device), self.plan.document_mean)
 
 

@@ -94,6 +94,10 @@ class Runtime:
             dist.broadcast(payload, 0, group=self.messages)
         return json.loads(bytes(payload.numpy()))
 
+    def largest(self, value: int) -> int:
+        """The largest of all ranks' values, on every rank."""
+        return self.broadcast(max(self.gather(value), default=0))
+
     def apart(self) -> "Runtime":
         """The same ranks with a channel of their own, for another thread's messages; all ranks call it together."""
         if self.messages is None:
