@@ -4,6 +4,7 @@ import importlib
 import random
 import shutil
 import sys
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from tests.scripts.running import results
 from tests.scripts.streaming.stream_trials import killed_at
 from utils.errors import UserError
-from utils.trials.files import RESULTS, SAMPLES
+from utils.trials.files import RESULTS
 from utils.trials.finished import read_log_dir
 from utils.trials.trial import Trial
 
@@ -99,7 +100,7 @@ def damages(path, others):
         found["a line inserted"] = b"".join([*lines[:1], b"5\n", *lines[1:]])
         found["a line torn"] = b"".join([lines[0][:20] + b"\n", *lines[1:]])
         found["lines exchanged"] = b"".join([*lines[1::-1], *lines[2:]])
-    if others.exists():
+    if others.exists() and others.read_bytes() != content:
         found["another trial's"] = others.read_bytes()
     return found
 
@@ -151,10 +152,13 @@ def test_what_is_damaged_is_repaired(trials, standing, tmp_path, capsys):
         for way in {"bit at 0.5", "number", "another trial's"} & set(ways):
             log_dir = trials.copy(standing, tmp_path / str(number) / way)
             (log_dir / name).write_bytes(ways[way])
+            with suppress(UserError):
+                trials.go_on(log_dir)
+                continue
             capsys.readouterr()
             trials.go_on(log_dir, "--repair")
             assert plain(results(log_dir)) == trials.numbers, (name, way)
-            said, torn = capsys.readouterr().out, way == "number" and name.name == SAMPLES
-            assert name.parts[0] in said or name.name in said or torn, (name, way)
+            said = capsys.readouterr().out
+            assert name.parts[0] in said or name.name in said, (name, way)
             trials.go_on(log_dir)
             shutil.rmtree(log_dir)
