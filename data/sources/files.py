@@ -44,7 +44,7 @@ def open_files(path: Path, request: DataRequest) -> Source:
     request.refuse("split")
     if not path.is_dir():
         request.refuse("dataset_group")
-        return open_file(path, path.name, request.text_field, request.needed)
+        return open_file(path, path.name, request, request.needed)
     files = list_files(path)
     if request.dataset_group is not None:
         check_group(request.dataset_group, {group_of(name) for name in files}, path)
@@ -53,19 +53,19 @@ def open_files(path: Path, request: DataRequest) -> Source:
     for name, file in sorted(files.items()):
         if still_needed == 0:
             break
-        parts.append(open_file(file, name, request.text_field, still_needed))
+        parts.append(open_file(file, name, request, still_needed))
         if still_needed is not None:
             still_needed -= len(parts[-1])
     return Chain(parts)
 
 
-def open_file(path: Path, name: str, text_field: str, needed: int | None) -> Source:
+def open_file(path: Path, name: str, request: DataRequest, needed: int | None) -> Source:
     """The documents of one file, whose ids begin with `name`. Raises UserError."""
     if not path.name.endswith(SUFFIXES):
         raise UserError(f"--dataset {path} is none of the files that can be read: {', '.join(SUFFIXES)}")
     if path.suffix == ".txt":
-        return TextFiles([(name, path)])
-    return LineFile(path, name, text_field, needed)
+        return TextFiles([(name, path)], request.max_document_bytes)
+    return LineFile(path, name, request.text_field, needed, request.max_document_bytes)
 
 
 def list_files(folder: Path) -> dict[str, Path]:

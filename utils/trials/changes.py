@@ -26,6 +26,7 @@ FREE_ARGUMENTS = frozenset(
         "rank_timeout",
         "sequence_parallel",
         "fp16",
+        "max_document_bytes",
     }
 )
 """Arguments that may change when a trial goes on: how the work is spread and shown, not what is computed. A method
