@@ -6,6 +6,8 @@ OUTCOMES = (RESULTS, ARRAYS, STREAM_ARRAYS, SAMPLES)
 OWN_FILES = (*OUTCOMES, CONFIG, LOG)
 """In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
 
+RUNNING = "running.json"
+"""Says who runs, where the file system has no locks."""
 CHECKPOINT = "checkpoint-"
 """Begins the name of a stream's checkpoint, a folder; its number follows."""
 DOCUMENT_ARRAYS = "checkpoint-document-"

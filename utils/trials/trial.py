@@ -1,11 +1,10 @@
 """A trial: the log dir that says what was run and holds what came out, whenever the run was stopped."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +34,7 @@ from utils.trials.files import (
     SAMPLES,
 )
 from utils.trials.lines import damage_of, find_lines, sound_values
+from utils.trials.lock import FolderLock
 from utils.trials.seals import ADVICE, COMPUTED_FROM, SEAL, Seals
 from utils.trials.versions import CONTINUED, Environment, changes, environment_of, environments
 
@@ -45,7 +45,7 @@ class Trial:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.console = Console(silent=True)
-        self._lock: IO[str] | None = None
+        self._lock: FolderLock | None = None
         self._to_replace: Console | None = None  # with --overwrite, until `begin`: who logs into the new trial
         self.repair = False
         self._lines: int | None = None  # of samples.jsonl, once they were read or written
@@ -72,7 +72,7 @@ class Trial:
         trial.console, trial.repair = console, repair
         with writing_to(trial.folder):
             trial.folder.mkdir(parents=True, exist_ok=True)
-            trial._take_lock()
+            trial._lock = FolderLock(trial.folder, console)
         trial._refuse_strangers()
         if overwrite:
             trial._to_replace = console
@@ -218,25 +218,13 @@ class Trial:
         with writing_to(self.folder):
             replace_arrays(self.folder / name, arrays)
 
-    def _take_lock(self) -> None:
-        """Keep a second run out of this folder for as long as this process lives."""
-        self._lock = open(self.folder / LOG, "a", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--log_dir {self.folder} is in use by another run: wait for it or give another folder"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-
     def _remove_files(self) -> None:
         for path in (path for pattern in RUNNING_FILES for path in self.folder.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name in OWN_FILES:
             (self.folder / (name + TEMPORARY_SUFFIX)).unlink(missing_ok=True)
             if name == LOG:
-                self._lock.truncate(0)  # unlinking it would give up the lock
+                self._lock.file.truncate(0)  # unlinking it would give up the lock
             else:
                 (self.folder / name).unlink(missing_ok=True)
 
