@@ -32,7 +32,7 @@ TORCH := 2.13.0
 LAMBDA := --use_lambda_attention --local_branch 4096 --global_branch 10 --limit_distance 4096
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## *(.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## *(.*)/  make \1\t\2/' | expand -t 16
 
 setup: $(STAMPS)/requirements  ## .venv with what the scripts need
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING
 
+from data.sources.source import MOST_DOCUMENT_BYTES
 from utils.arguments import HarnessParser, whole_number
 
 if TYPE_CHECKING:
@@ -26,9 +27,12 @@ class CorpusPlan:
     start_data_from: int = 0
     max_data_num: int | None = None
     seed: int | None = None
+    max_document_bytes: int = MOST_DOCUMENT_BYTES
 
 
-CORPUS_ARGUMENTS = tuple(field.name for field in fields(CorpusPlan) if field.name != "dataset")
+CORPUS_ARGUMENTS = tuple(
+    field.name for field in fields(CorpusPlan) if field.name not in ("dataset", "max_document_bytes")
+)
 """The flags that say which documents of --dataset are taken, and in which order."""
 
 SAME_ARGUMENTS = ("model", "tokenizer_path", "dataset", *CORPUS_ARGUMENTS, "max_length", "truncation_side")
@@ -72,6 +76,13 @@ def add_data_arguments(
     )
     add_selection_arguments(group, "documents")
     group.add_argument("--text_field", default="text", metavar="NAME", help="field that holds the text (default: text)")
+    group.add_argument(
+        "--max_document_bytes",
+        type=whole_number(1),
+        default=MOST_DOCUMENT_BYTES,
+        metavar="BYTES",
+        help="refuse lines and files of more, which are one document each (default: %(default)s)",
+    )
     group.add_argument(
         "--seed",
         type=whole_number(0),

@@ -13,7 +13,7 @@ from data.sources.files import KINDS, open_files
 from data.sources.hugging_face import is_saved, open_hub, open_saved
 from data.sources.pile import open_pile
 from data.sources.plays import open_plays
-from data.sources.source import DataRequest, Source
+from data.sources.source import MOST_DOCUMENT_BYTES, DataRequest, Source
 from data.sources.text import reading
 from utils.errors import UserError, did_you_mean
 
@@ -38,6 +38,7 @@ def get_data(
     max_data_num: int | None = None,
     seed: int | None = None,
     strict: bool = True,
+    max_document_bytes: int = MOST_DOCUMENT_BYTES,
 ) -> Corpus:
     """The documents that the data flags select, read lazily.
 
@@ -46,6 +47,7 @@ def get_data(
     start_data_from, max_data_num: the stretch of documents to read, in the corpus's order.
     seed: None keeps that order; an int draws one from it, before the stretch is taken.
     strict: whether null in place of a text is an error; else it is an empty document.
+    max_document_bytes: of a line or file that is one document; a longer one is refused.
     Raises UserError, one sentence naming the flag or file, for anything that is not there or makes no sense.
     """
     if not name:
@@ -58,6 +60,7 @@ def get_data(
         split=split,
         text_field=text_field,
         needed=None if max_data_num is None or seed is not None else start_data_from + max_data_num,
+        max_document_bytes=max_document_bytes,
     )
     return Corpus(
         name,

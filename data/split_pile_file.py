@@ -99,9 +99,18 @@ def parse_pile_line(line: bytes, where: str) -> tuple[str, str]:
     value = parse_json(line, where)
     text = string_at(value, ("text",), where)
     name = string_at(value, ("meta", "pile_set_name"), where)
-    if not name or name.startswith(".") or "/" in name or "\0" in name:
+    if not name or name.startswith(".") or "/" in name or "\0" in name or not can_name_a_file(name):
         raise UserError(f"{where}: 'meta.pile_set_name' is {name!r}, which cannot be the name of a file")
     return name, text
+
+
+def can_name_a_file(name: str) -> bool:
+    """Whether the file system's encoding has it; "\\ud800" is legal JSON, and no text."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def string_at(value: Any, keys: tuple[str, ...], where: str) -> str:

@@ -19,7 +19,7 @@ import os
 import re
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -78,7 +78,7 @@ class TokenCache:
         line = f"{self.folder} is damaged at {document.id!r}: what cannot be read is made again"
         return self._forget(document.index, "damaged", line)
 
-    def add(self, document: Document, ids: list[int]) -> np.ndarray:
+    def add(self, document: Document, ids: Sequence[int] | np.ndarray) -> np.ndarray:
         """Keep the ids of a document; returns them as an array, kept or not."""
         tokens = np.array(ids, dtype=self.dtype)
         if self._keeps:

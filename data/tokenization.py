@@ -11,10 +11,9 @@ from transformers import PreTrainedTokenizerBase
 
 from data.beginning import beginning_tokens, encode_plain
 from data.document import Document
+from data.pieces import Offsets, piece_encoder
 from data.token_cache import TokenCache
 from utils.errors import UserError
-
-Offsets = list[tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -35,19 +34,16 @@ def encode_text(
     that does not say where its tokens lie has the bytes counted on the decoded text.
     """
     first = beginning_tokens(tokenizer)
-    encoding = tokenizer(
-        text,
-        add_special_tokens=False,
-        return_offsets_mapping=tokenizer.is_fast,
-        return_attention_mask=False,
-        verbose=False,
-    )
-    own = encoding["input_ids"]
-    left = len(own) if max_length is None else max(0, min(len(own), max_length - len(first)))
+    most = None if max_length is None else max(0, max_length - len(first))
+    enough = None if most is None else most + 1  # whether there is more changes what counts as scored
+    encoder = piece_encoder(tokenizer)
+    piece = encoder.beginning(text, enough) if truncation_side == "right" else encoder.end(text, enough)
+    own = piece.input_ids
+    left = len(own) if most is None else min(len(own), most)
     kept = slice(0, left) if truncation_side == "right" else slice(len(own) - left, len(own))
     input_ids = first + own[kept]
     if tokenizer.is_fast:
-        scored = _scored_text(text, encoding["offset_mapping"][kept], bool(first), left < len(own), truncation_side)
+        scored = _scored_text(text, piece.offsets[kept], bool(first), left < len(own), truncation_side)
     else:
         scored = tokenizer.decode(input_ids[1:], skip_special_tokens=True)
     return EncodedText(input_ids, len(scored.encode("utf-8", errors="replace")))
@@ -75,9 +71,11 @@ def stream_encoder(
     Each document is tokenized in a thread of its own: one that lives on keeps memory of every long text it has seen.
     """
 
-    def tokenize(document: Document) -> list[int]:
+    encoder = piece_encoder(tokenizer)
+
+    def tokenize(document: Document) -> np.ndarray:
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(encode_plain, tokenizer, document.text).result()
+            return thread.submit(encoder.ids, document.text).result()
 
     def encode(document: Document) -> Sequence[int] | np.ndarray:
         if cache is None:

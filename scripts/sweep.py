@@ -23,6 +23,7 @@ entries over earlier ones.
 """
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -44,6 +45,7 @@ from utils.files import replace_json
 from utils.program import run_main
 from utils.trials.experiments import EXPERIMENTS, SCORED
 from utils.trials.files import RESULTS
+from utils.trials.finished import read_log_dir
 from utils.trials.methods import METHODS
 
 RECORD = "sweep.json"
@@ -106,6 +108,8 @@ def _cell(sweep: Mapping[str, Any], place: Mapping[str, Any]) -> Cell:
 def _short(axis: str, value: Any) -> str:
     """A value as a part of a folder's name; of a model's path, its last part."""
     text = str(value).rstrip("/")
+    if text.rpartition("/")[2] in ("", ".", ".."):
+        raise UserError(f"{axis} of the sweep: {value!r} names no folder of a cell: give a path that ends in a name")
     return (text.rpartition("/")[2] if axis == "models" else text).replace("/", "_")
 
 
@@ -128,13 +132,27 @@ def _check_object(value: Any, keys: Sequence[str], where: str) -> None:
         kind = int if axis == "lengths" else str
         if not isinstance(named, list) or not named or (axis in value and not all(type(one) is kind for one in named)):
             raise UserError(f"{where}: {axis} must be a list of {'whole numbers' if kind is int else 'names'}")
+        for name in named:
+            if isinstance(name, str) and not _is_text(name):
+                raise UserError(f"{where}: {axis} has {name!r}, which is no text")
     arguments = value.get("arguments", {})
     if not isinstance(arguments, dict) or not all(_is_argument(one) for one in arguments.values()):
         raise UserError(f"{where}: arguments must be an object from flags, without dashes, to values")
 
 
+def _is_text(value: str) -> bool:
+    """Whether a file or a command line can have it; "\\ud800" is legal JSON."""
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _is_argument(value: Any) -> bool:
-    return all(isinstance(one, VALUES) for one in (value if isinstance(value, list) else [value]))
+    return all(
+        isinstance(one, VALUES) and _is_text(str(one)) for one in (value if isinstance(value, list) else [value])
+    )
 
 
 def parse_arguments() -> Namespace:
@@ -204,6 +222,10 @@ def run_cell(cell: Cell, title: str, script: str, arguments: Namespace) -> str |
     log_dir = arguments.log_root / cell.name
     begun_with = [script, *cell.arguments]
     if (log_dir / RESULTS).exists():
+        try:
+            read_log_dir(log_dir, [script])
+        except UserError as error:
+            return str(error)
         print(f"{title}: finished", flush=True)
         same = _record(arguments.log_root).get(cell.name, begun_with) == begun_with
         return None if same else "finished with other arguments: remove its folder or give another --log_root"

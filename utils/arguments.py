@@ -100,7 +100,7 @@ class RunPlan:
 
     overwrite: whether a trial that is there already counts as absent. seed: None counts as 0. recorded: all flags of
     the command, from which nothing is read: a trial goes on where they are as they were. rank_timeout: seconds.
-    sequence_parallel: ranks that read one sequence together.
+    sequence_parallel: ranks that read one sequence together. repair: whether what is damaged there is dropped.
     """
 
     log_dir: str
@@ -109,12 +109,14 @@ class RunPlan:
     recorded: Flags
     rank_timeout: int = RANK_TIMEOUT
     sequence_parallel: int = 1
+    repair: bool = False
 
 
 def run_plan(flags: Flags) -> RunPlan:
     """The plan of a command with these flags."""
     together = flags.get("sequence_parallel", 1)
-    return RunPlan(flags["log_dir"], flags["overwrite"], flags["seed"], flags, flags["rank_timeout"], together)
+    repair = flags.get("repair", False)
+    return RunPlan(flags["log_dir"], flags["overwrite"], flags["seed"], flags, flags["rank_timeout"], together, repair)
 
 
 def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
@@ -128,6 +130,9 @@ def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
         help="folder of the results (default: %(default)s)",
     )
     group.add_argument("--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already")
+    group.add_argument(
+        "--repair", action="store_true", help="drop what is damaged in --log_dir, by name, and compute it again"
+    )
     group.add_argument(
         "--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)"
     )

@@ -2,7 +2,7 @@
 
 from models.errors import SharedError, UserError, did_you_mean
 
-__all__ = ["LostRankError", "NothingDoneError", "SharedError", "Unfinished", "UserError", "did_you_mean"]
+__all__ = ["LostRankError", "NothingDoneError", "SharedError", "Stopped", "Unfinished", "UserError", "did_you_mean"]
 
 
 class NothingDoneError(SharedError):
@@ -19,3 +19,11 @@ class LostRankError(UserError):
 
 class Unfinished(Exception):
     """A run ends before its work is done, as it was told to, on every rank; the same command goes on."""
+
+
+class Stopped(BaseException):
+    """A signal of this number ends the run; like KeyboardInterrupt, no error that anybody handles."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number

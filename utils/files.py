@@ -20,6 +20,8 @@ def writing_to(log_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not log_dir.exists():
+            raise UserError(f"--log_dir {log_dir} was removed while this ran: what was in it is lost") from None
         reason = error.strerror or str(error)
         raise UserError(
             f"--log_dir {log_dir} cannot be written ({reason}): what is there is kept, so mend that "

@@ -3,14 +3,16 @@
 import ctypes
 import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from utils.errors import LostRankError, NothingDoneError, SharedError, Unfinished, UserError
+from utils.errors import LostRankError, NothingDoneError, SharedError, Stopped, Unfinished, UserError
 from utils.ranks.launch import announced_rank
+from utils.ranks.stopping import stopping
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 NEVER = -1
@@ -18,6 +20,7 @@ LOST_RANK_STATUS = NOTHING_DONE_STATUS = 1
 USER_ERROR_STATUS = 2
 UNFINISHED_STATUS = 75  # EX_TEMPFAIL: try again
 INTERRUPTED_STATUS = 130
+SIGNAL_STATUS = 128  # and the signal's number, as a shell reports it
 OUTPUT_CLOSED_STATUS = 141  # as a shell reports a program that SIGPIPE ended
 FIRST_RANK_SPEAKS_SECONDS = 5.0
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -58,7 +61,8 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
 
     A disk that fills up is reported the same way, and Ctrl-C ends with status 130. Under a launcher of
     several ranks the sentence is said once, unless it concerns one rank alone. Where the terminal cannot show
-    a character, its code is printed instead. A run that was told to end early ends with status 75.
+    a character, its code is printed instead. A run that was told to end early ends with status 75, one that a signal
+    ends with 128 and its number.
 
     resumes: whether the same command goes on where one was stopped. tuned: whether the process is prepared for work on
     the processor, or stays as the system has it.
@@ -69,7 +73,10 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else pages of torch's own stand before our one sentence
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
+    next_time = "; the same command without --overwrite goes on where it stopped" if resumes else ""
     try:
+        if resumes:
+            stopping.listen()
         main()
         sys.stdout.flush()
     except LostRankError as error:
@@ -83,8 +90,9 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:
-        next_time = "; the same command without --overwrite goes on where it stopped" if resumes else ""
         _leave(f"interrupted{next_time}", INTERRUPTED_STATUS, shared=True)
+    except Stopped as stop:
+        _leave(f"ended by {signal.Signals(stop.number).name}{next_time}", SIGNAL_STATUS + stop.number, shared=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
         _leave("the program that read the output has ended", OUTPUT_CLOSED_STATUS)

@@ -1,5 +1,6 @@
 """Tables as lines of text. A row is its cells; a str in its place is a rule, with words in it or none."""
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -21,17 +22,24 @@ def as_text(rows: Sequence[Row | str]) -> str:
 
 
 def as_markdown(rows: Sequence[Row | str]) -> str:
-    """The rows as a GitHub table; the first rule is the header's, one with words is a row of its own."""
+    """The rows as a GitHub table; the first rule is the header's, one with words is a row of its own.
+
+    What a cell holds is text: no HTML, and no end of a cell or row.
+    """
     columns = len(_column_widths(rows))
     lines = []
     for index, row in enumerate(rows):
         if index == 1:
             lines.append("|" + " ---: |" * columns)
         elif isinstance(row, list):
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+            lines.append("| " + " | ".join(map(_as_cell, row)) + " |")
         elif row:
-            lines.append(f"| *{row}* |" + " |" * (columns - 1))
+            lines.append(f"| *{_as_cell(row)}* |" + " |" * (columns - 1))
     return "\n".join(lines)
+
+
+def _as_cell(text: str) -> str:
+    return " ".join(html.escape(text, quote=False).replace("|", "\\|").splitlines())
 
 
 def _column_widths(rows: Sequence[Row | str]) -> list[int]:

@@ -52,7 +52,7 @@ def open_files(path: Path, request: DataRequest) -> Source:
     request.refuse("split")
     if not path.is_dir():
         request.refuse("dataset_group")
-        return open_file(path, path.name, request.text_field, request.needed)
+        return open_file(path, path.name, request, request.needed)
     files, unread = list_files(path)
     if request.dataset_group is not None:
         check_group(request.dataset_group, {group_of(name) for name in files}, path)
@@ -61,24 +61,24 @@ def open_files(path: Path, request: DataRequest) -> Source:
     for name, file in sorted(files.items()):
         if still_needed == 0:
             break
-        parts.append(open_file(file, name, request.text_field, still_needed))
+        parts.append(open_file(file, name, request, still_needed))
         if still_needed is not None:
             still_needed -= len(parts[-1])
     return Chain(parts, unread)
 
 
-def open_file(path: Path, name: str, text_field: str, needed: int | None) -> Source:
+def open_file(path: Path, name: str, request: DataRequest, needed: int | None) -> Source:
     """The documents of one file, whose ids begin with `name`. Raises UserError."""
     if not is_readable(path.name):
         raise UserError(f"--dataset {path} is none of the files that can be read: {READ}")
-    kind = content_name(path.name)
+    kind, text_field, most = content_name(path.name), request.text_field, request.max_document_bytes
     if kind.endswith(".txt"):
-        return TextFiles([(name, path)])
+        return TextFiles([(name, path)], most)
     if kind.endswith(TABLES):
         return open_table(path, name, text_field)
     if kind.endswith(".json"):
-        return open_json(path, name, text_field, needed)
-    return LineFile(path, name, text_field, needed)
+        return open_json(path, name, request, needed)
+    return LineFile(path, name, text_field, needed, most)
 
 
 def is_readable(name: str) -> bool:

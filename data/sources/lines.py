@@ -4,20 +4,33 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from itertools import count
 from pathlib import Path
 
 from data.sources.compression import decompressed, is_compressed
+from data.sources.source import MOST_DOCUMENT_BYTES
 from data.sources.text import explained, parse_json, pick_text, reading
+from utils.errors import UserError
 
 
-def read_lines(path: Path, on_progress: Callable[[int], object] | None = None) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    path: Path, on_progress: Callable[[int], object] | None = None, most: int = MOST_DOCUMENT_BYTES
+) -> Iterator[tuple[int, bytes]]:
     """(line number from 1, line with its end) of a file; of a name in .gz, .bz2, .xz or .zst, decompressed.
 
     on_progress: called at each line with the bytes of the file read so far, compressed ones if it is.
-    Raises UserError if the file cannot be read.
+    Raises UserError if the file cannot be read, or a line has more than `most` bytes.
     """
     with reading(path), open(path, "rb") as file, decompressed(path, file) as lines:
-        for number, line in enumerate(lines, start=1):
+        for number in count(1):
+            line = lines.readline(most + 1)
+            if not line:
+                return
+            if len(line) > most:
+                raise UserError(
+                    f"{path} line {number} has more than {most:,} bytes: take it out, or let a script that reads it "
+                    "have more with --max_document_bytes"
+                )
             if on_progress:
                 on_progress(file.tell())
             yield number, line
@@ -31,9 +44,11 @@ class LineFile:
     file without a name, which needs that much room (TMPDIR says where) and vanishes with the process.
     """
 
-    def __init__(self, path: Path, label: str, text_field: str, needed: int | None = None):
-        """label: what document ids begin with. Raises UserError if the file cannot be read."""
-        self._path = path
+    def __init__(
+        self, path: Path, label: str, text_field: str, needed: int | None = None, most_bytes: int = MOST_DOCUMENT_BYTES
+    ):
+        """label: what document ids begin with. Raises UserError if the file cannot be read, or has longer lines."""
+        self._path, self._most_bytes = path, most_bytes
         self._label = label
         self._text_field = text_field
         self._starts, self._ends, self._numbers = array("q"), array("q"), array("q")
@@ -43,7 +58,7 @@ class LineFile:
 
     def _scan(self, needed: int | None) -> None:
         start = 0
-        for number, line in read_lines(self._path):
+        for number, line in read_lines(self._path, most=self._most_bytes):
             end = start + len(line)
             if not line.isspace():
                 self._starts.append(start)

@@ -64,7 +64,8 @@ def open_pile(request: DataRequest) -> ByLength:
     check_group(request.dataset_group, set(groups), folder)
     path = folder / groups[request.dataset_group]
     needed = NEEDED_IN.get(request.dataset_group, "")
-    documents = ByLength(LineFile(path, request.dataset_group, request.text_field), needed)
+    most = request.max_document_bytes
+    documents = ByLength(LineFile(path, request.dataset_group, request.text_field, most_bytes=most), needed)
     if not len(documents):
         raise UserError(f"{path} holds no documents{f' with {needed!r} in them' if needed else ''}")
     return documents

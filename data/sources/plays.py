@@ -27,7 +27,7 @@ def open_plays(request: DataRequest) -> TextFiles:
     if request.dataset_group is not None:
         check_group(request.dataset_group, {name.split("/")[0] for name in paths}, folder)
         paths = {name: path for name, path in paths.items() if name.split("/")[0] == request.dataset_group}
-    return TextFiles(sorted(paths.items()))
+    return TextFiles(sorted(paths.items()), request.max_document_bytes)
 
 
 def plays_folder() -> Path:

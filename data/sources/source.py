@@ -6,6 +6,9 @@ from typing import Protocol
 
 from utils.errors import UserError
 
+MOST_DOCUMENT_BYTES = 1 << 30
+"""Of a line or file that is one document, unless the user says otherwise."""
+
 
 class Source(Protocol):
     """Documents in their own order, read one at a time; holds places, never all texts."""
@@ -23,6 +26,7 @@ class DataRequest:
 
     needed: how many documents, from the first in the source's own order, will be read at most
         (None: all); a source may stop looking for more once it knows that many.
+    max_document_bytes: of a line or file that is one document; a longer one is refused.
     """
 
     name: str
@@ -31,6 +35,7 @@ class DataRequest:
     split: str = "test"
     text_field: str = "text"
     needed: int | None = None
+    max_document_bytes: int = MOST_DOCUMENT_BYTES
 
     def refuse(self, *flags: str) -> None:
         """Raise a UserError if one of these flags, which the source cannot honour, is not at its default."""

@@ -9,7 +9,7 @@ from typing import Any
 from data.sources.compression import content_name, decompressed, is_compressed
 from data.sources.hugging_face import Rows, load
 from data.sources.lines import LineFile
-from data.sources.source import Source
+from data.sources.source import DataRequest, Source
 from data.sources.text import decode, explained, pick_text, reading
 from utils.errors import UserError
 
@@ -66,15 +66,16 @@ class JsonFile:
         return f"{self._label}:{place + 1}", pick_text(self._values[place], self._text_field, where)
 
 
-def open_json(path: Path, name: str, text_field: str, needed: int | None) -> Source:
+def open_json(path: Path, name: str, request: DataRequest, needed: int | None) -> Source:
     """The documents of a .json file, which may also hold one a line. Raises UserError."""
+    text_field = request.text_field
     with reading(path), open(path, "rb") as file, decompressed(path, file) as content:
         text = decode(content.read(), str(path))
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            return LineFile(path, name, text_field, needed)
+            return LineFile(path, name, text_field, needed, request.max_document_bytes)
         raise UserError(f"{path} is malformed JSON: {error.msg} in line {error.lineno}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is JSON that cannot be read: {error}") from error

@@ -1,5 +1,6 @@
 """A prompt in parts, and the tokens that a model reads of it."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,8 @@ from utils.errors import UserError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+TEMPLATE_SECONDS = 60
+MEND = "mend the tokenizer's chat_template, or leave the flag out"
 SYSTEM = "You are a helpful, concise and honest assistant."
 CONCISE = "Do not provide any explanation."
 
@@ -80,8 +83,33 @@ class PromptEncoder:
         """The text that is tokenized."""
         if not self.chat:
             return prompt.text(self.structured)
-        opened = self.tokenizer.apply_chat_template(prompt.messages(), tokenize=False, add_generation_prompt=True)
-        return opened + prompt.answer
+        return self._open_chat(prompt.messages()) + prompt.answer
+
+    def _open_chat(self, messages: list[dict[str, str]]) -> str:
+        """The messages in the tokenizer's chat template, which is a program: of whoever made the model.
+
+        Raises UserError where it fails, leaves Jinja's sandbox, or does not end. It runs in a thread of its own, which
+        nothing can end but the end of the process.
+        """
+        outcome: list[str | Exception] = []
+
+        def render() -> None:
+            try:
+                outcome.append(self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+            except Exception as error:  # a template may raise anything
+                outcome.append(error)
+
+        thread = threading.Thread(target=render, daemon=True)
+        thread.start()
+        thread.join(TEMPLATE_SECONDS)
+        if not outcome:
+            raise UserError(
+                f"--apply_chat_template: the template did not end within {TEMPLATE_SECONDS} seconds: {MEND}"
+            )
+        if isinstance(outcome[0], Exception):
+            words = " ".join(str(outcome[0]).split()) or type(outcome[0]).__name__
+            raise UserError(f"--apply_chat_template: the template cannot be used ({words}): {MEND}")
+        return outcome[0]
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens."""

@@ -7,9 +7,9 @@ from itertools import pairwise
 from typing import Any
 
 from utils.errors import UserError
+from utils.trials.changes import FIXED_FACTS, FREE_ARGUMENTS
 from utils.trials.examples import ExampleTrial
 from utils.trials.samples import Sample
-from utils.trials.trial import FIXED_FACTS, FREE_ARGUMENTS
 
 SHARD_ARGUMENTS = frozenset({"start_data_from", "max_data_num"})
 """Arguments that say which documents a job takes."""

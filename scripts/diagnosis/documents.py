@@ -11,6 +11,7 @@ from data.arguments import Truncation
 from data.document import Document
 from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
 from models.diagnosis.diagnosed_model import Measurement
+from scripts.harness.journal import DIGEST
 from scripts.harness.model import RunnableModel
 from scripts.harness.skipping import Skip, skip_of
 from utils.errors import UserError
@@ -20,6 +21,7 @@ from utils.ranks.runtime import Runtime, is_out_of_memory
 from utils.text_tables import counted
 from utils.trials.diagnosis_arrays import COMPONENTS
 from utils.trials.files import DOCUMENT_ARRAYS
+from utils.trials.seals import file_digest
 
 SHORTEST = COMPONENTS + 1  # tokens: principal components need more points than there are of them
 NO_DOCUMENT = EncodedText([0] * SHORTEST, bytes=0)
@@ -37,9 +39,11 @@ class DocumentFiles:
     def path(self, index: int) -> Path:
         return self.log_dir / f"{DOCUMENT_ARRAYS}{index:06d}.npz"
 
-    def save(self, index: int, arrays: dict[str, np.ndarray]) -> None:
+    def save(self, index: int, arrays: dict[str, np.ndarray]) -> str:
+        """Returns the SHA-256 of the file."""
         with writing_to(self.log_dir):
             replace_arrays(self.path(index), arrays)
+            return file_digest(self.path(index))
 
     def load(self, index: int) -> dict[str, np.ndarray]:
         """Raises UserError where the file is not there or damaged."""
@@ -125,7 +129,7 @@ class DocumentDiagnosis:
             )
             return
         line["entropy"] = float(np.nanmean(arrays["entropy"], dtype=np.float64))
-        self.files.save(line["index"], arrays)
+        line[DIGEST] = self.files.save(line["index"], arrays)
 
 
 def measured_lines(lines: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -7,17 +7,20 @@ left of them to do, how one piece is done and kept, and what comes out. `documen
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
+from signal import Signals
 from typing import Any, ClassVar
 
 from scripts.harness.announcing import announcing_backends
 from scripts.harness.model import RunnableModel
 from scripts.harness.prefill import Prefill
 from utils.arguments import RunPlan
-from utils.errors import NothingDoneError
+from utils.errors import NothingDoneError, Stopped, UserError
 from utils.ranks.runtime import Runtime, describe_device, joined_ranks
 from utils.ranks.shared_folder import check_shared
+from utils.ranks.stopping import stopping
+from utils.trials.files import RESULTS
 from utils.trials.trial import Trial
 from utils.utils import describe_run
 
@@ -55,9 +58,11 @@ class Work(ABC):
 
     corpus_name, count: of the texts that are read, for config.json. announcement: what is said of them, behind the
     names of the model and the device. prefill: how texts are read, where that is not the experiment's own matter.
+    saves: whether there is something to save where a signal ends the run, besides what was kept.
     """
 
     prefill: Prefill | None = None
+    saves: ClassVar[bool] = False
 
     def __init__(self, runtime: Runtime, model: RunnableModel, corpus_name: str, count: int, announcement: str) -> None:
         self.runtime, self.model = runtime, model
@@ -81,6 +86,9 @@ class Work(ABC):
     @abstractmethod
     def keep(self, gathered: list[Any], seconds: float) -> None:
         """On the first rank: write what all ranks have done, in their order, of a piece that took so long."""
+
+    def save(self) -> None:  # noqa: B027  most have kept everything already
+        """After a piece, on every rank: save what a run that ends now needs to go on from here."""
 
     @abstractmethod
     def results(self) -> Results:
@@ -112,7 +120,8 @@ def open_trial(experiment: Experiment, plan: RunPlan, runtime: Runtime) -> Trial
     trial = None
     with runtime.together():
         if runtime.is_main:
-            trial = Trial.open(plan.log_dir, experiment.script, plan.recorded, runtime.console, plan.overwrite)
+            how = plan.overwrite, plan.repair
+            trial = Trial.open(plan.log_dir, experiment.script, plan.recorded, runtime.console, *how)
     return trial
 
 
@@ -123,9 +132,21 @@ def show_finished(trial: Trial | None, experiment: Experiment, plan: RunPlan, ru
         if runtime.is_main:
             results = trial.results
         if results is not None:
+            described = describe_finished(experiment, results, plan)
             experiment.tidy(trial.folder)  # it may have been killed before it did so itself
-            runtime.console.say(f"already finished: {plan.log_dir} holds this trial\n{experiment.describe(results)}")
+            runtime.console.say(f"already finished: {plan.log_dir} holds this trial\n{described}")
     return runtime.broadcast(results)
+
+
+def describe_finished(experiment: Experiment, results: Results, plan: RunPlan) -> str:
+    """The results as text. Raises UserError where they are none: those of an old version have no checksum."""
+    try:
+        return experiment.describe(results)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise UserError(
+            f"{Path(plan.log_dir) / RESULTS} holds no results of this script ({type(error).__name__}: {error}): start "
+            "afresh with --overwrite"
+        ) from None
 
 
 def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan, runtime: Runtime) -> None:
@@ -141,7 +162,8 @@ def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan
 
 def work_through(work: Work, runtime: Runtime) -> None:
     """Every rank does its share of each piece that is left, and the first one keeps what all have done."""
-    with closing(work.pieces()) as pieces:
+    waits = stopping.deferred() if work.saves or runtime.world_size > 1 else nullcontext()
+    with closing(work.pieces()) as pieces, waits:
         for piece in pieces:
             started = time.monotonic()
             gathered = runtime.gather(work.do(piece))
@@ -149,6 +171,16 @@ def work_through(work: Work, runtime: Runtime) -> None:
             with runtime.together():
                 if runtime.is_main:
                     work.keep(gathered, seconds)
+            leave_if_asked(work, runtime)
+
+
+def leave_if_asked(work: Work, runtime: Runtime) -> None:
+    """Where a rank has received a signal, have all save what there is. Raises Stopped on all."""
+    number = runtime.largest(stopping.received)
+    if number:
+        work.save()
+        runtime.console.say(f"{Signals(number).name} was received, what is done is kept: the same command goes on")
+        raise Stopped(number)
 
 
 def finish(trial: Trial | None, work: Work, experiment: Experiment, runtime: Runtime) -> Results:

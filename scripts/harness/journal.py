@@ -5,9 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from utils.errors import UserError
+from utils.trials.files import SAMPLES
+from utils.trials.reading import NUMBER, is_of
+from utils.trials.seals import ADVICE, file_digest
 from utils.trials.trial import Trial
 
 Line = dict[str, Any]
+DIGEST = "arrays_sha256"
+"""Field of a line whose text has a file besides: the SHA-256 of it."""
 
 
 class Journal:
@@ -23,12 +29,30 @@ class Journal:
         file_of: the file that a text of this index must have besides, None where lines are all there is.
         """
         self.trial = trial
-        lines = trial.samples()
+        lines = [line for line in trial.samples() if self._has_its_numbers(line)]
         found = Counter(line["index"] for line in lines)
         self.lines = [line for line in lines if found[line["index"]] == line.get("parts", 1)]
         if file_of is not None:
-            self.lines = [line for line in self.lines if file_of(line["index"]).exists()]
+            self.lines = [line for line in self.lines if self._has_its_file(line, file_of(line["index"]))]
         trial.replace_samples(self.lines)
+
+    def _has_its_numbers(self, line: Line) -> bool:
+        """False where a line, of a version without checksums, is none of a trial; then raises UserError, or says it."""
+        numbers = is_of(line.get("seconds"), NUMBER) and is_of(line.get("memory_bytes"), int | None)
+        return numbers or self._damaged(f"{self.trial.folder / SAMPLES} has a line without seconds and memory_bytes")
+
+    def _has_its_file(self, line: Line, path: Path) -> bool:
+        """False where there is none; where it is damaged, raises UserError, or says it and returns False."""
+        if not path.exists():
+            return False
+        whole = DIGEST not in line or file_digest(path) == line[DIGEST]
+        return whole or self._damaged(f"{path} is not as it was written")
+
+    def _damaged(self, sentence: str) -> bool:
+        if not self.trial.repair:
+            raise UserError(f"{sentence}: {ADVICE}")
+        self.trial.console.say(f"{sentence}: dropped, to be computed again")
+        return False
 
     @property
     def done(self) -> set[int]:

@@ -17,6 +17,7 @@ from scripts.harness.prefill_arguments import PrefillPlan
 from scripts.harness.skipping import Skips, refuse_nothing_left
 from scripts.perplexity import SCRIPT
 from scripts.perplexity.journal import NllJournal
+from scripts.perplexity.nll_file import DocumentNllFile
 from scripts.perplexity.reading import ChunkReader
 from scripts.perplexity.report import describe, summarise
 from scripts.perplexity.scorer import DocumentScorer, ScoredDocument
@@ -51,6 +52,9 @@ class Perplexity(Experiment):
 
     def describe(self, results: Results) -> str:
         return describe(results)
+
+    def tidy(self, log_dir: Path) -> None:
+        DocumentNllFile(log_dir).remove()
 
 
 class Scoring(DocumentWork):
@@ -102,6 +106,7 @@ class Scoring(DocumentWork):
     def results(self) -> Results:
         refuse_nothing_left(self.journal.samples, self.corpus_name)
         check_text_reaches_past_global_branch(self.journal, self.plan.model.attention)
+        self.journal.fold()
         results = summarise(self.journal, describe_device(self.runtime.device), self.plan.document_mean)
         return results | self.skips.results()
 

@@ -23,6 +23,8 @@ from utils.trials.files import CHECKPOINT
 
 KEPT = 2
 STATE = "checkpoint.json"
+TRIAL = "trial"
+"""Key of the state: that of the trial's checksums."""
 NAME = re.compile(CHECKPOINT + r"(\d{9,})")
 
 
@@ -76,16 +78,17 @@ class StreamCheckpoints:
             for _, old in self._numbered()[KEPT:]:
                 _remove(old)
 
-    def newest(self, console: Console) -> Checkpoint | None:
+    def newest(self, console: Console, key: str | None = None) -> Checkpoint | None:
         """The newest whole checkpoint, None where there is none; damaged ones that are newer are named and removed.
 
-        Raises UserError where all are damaged. Removes what a kill left unfinished.
+        key: of the trial; another trial's checkpoint counts as damaged. Raises UserError where all are damaged. Removes
+        what a kill left unfinished.
         """
         with writing_to(self.log_dir):
             self._remove_unfinished()
         damaged: list[Path] = []
-        for _, folder in self._numbered():
-            reason, state = _examine(folder)
+        for folder in self.folders():
+            reason, state = examine(folder, key)
             if state is not None:
                 with writing_to(self.log_dir):
                     for path in damaged:
@@ -95,16 +98,25 @@ class StreamCheckpoints:
             damaged.append(folder)
         if damaged:
             raise UserError(
-                f"no checkpoint in --log_dir {self.log_dir} is whole (newest: {damaged[0].name}): start afresh with "
-                "--overwrite"
+                f"no checkpoint in --log_dir {self.log_dir} is whole (newest: {damaged[0].name}): --repair or "
+                "--overwrite begin anew"
             )
         return None
 
+    def folders(self) -> list[Path]:
+        """Those that were committed, newest first."""
+        return [folder for _, folder in self._numbered()]
+
+    def remove(self, folder: Path) -> None:
+        """Remove one of them."""
+        with writing_to(self.log_dir):
+            _remove(folder)
+
     def remove_all(self) -> None:
         """A finished trial needs none."""
+        for folder in self.folders():
+            self.remove(folder)
         with writing_to(self.log_dir):
-            for _, folder in self._numbered():
-                _remove(folder)
             self._remove_unfinished()
 
     def _unfinished(self, number: int) -> Path:
@@ -125,12 +137,14 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder.rename(folder.with_name(folder.name + TEMPORARY_SUFFIX)))
 
 
-def _examine(folder: Path) -> tuple[str | None, dict[str, Any] | None]:
-    """(why a checkpoint is damaged, None) or (None, its state)."""
+def examine(folder: Path, key: str | None = None) -> tuple[str | None, dict[str, Any] | None]:
+    """(why a checkpoint is damaged, None) or (None, its state). key: of the trial that it must be of."""
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if state.pop("sha256") != _digest(state):
             return f"{STATE} is not as it was written", None
+        if key is not None and state.get(TRIAL, key) != key:
+            return "it is another trial's", None
         for name, digest in state["files"].items():
             if _sha256(folder / name) != digest:
                 return f"{name} is not as it was written", None

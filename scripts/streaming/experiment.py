@@ -27,7 +27,7 @@ from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.checkpoints import Checkpoint, StreamCheckpoints
 from scripts.streaming.report import describe, summarise
 from scripts.streaming.saving import Saving, find_newest
-from scripts.streaming.schedule import GO_ON, STOP, Schedule
+from scripts.streaming.schedule import GO_ON, SAVE, STOP, Schedule
 from scripts.streaming.scoring import refuse_broken, score
 from scripts.streaming.streams import (
     Share,
@@ -89,6 +89,8 @@ class Streaming(Experiment):
 class Reading(Work):
     """Reads the streams of a trial in step; a piece is a chunk of them all."""
 
+    saves = True
+
     def __init__(
         self,
         experiment: Streaming,
@@ -111,7 +113,7 @@ class Reading(Work):
         if self.attention is None or self.attention.triangle_offset:
             warning = full_cache_warning(self.inner, self.plan, self.attention, self.runtime.device)
             self.runtime.console.say(warning)
-        checkpoint = find_newest(self.checkpoints, self.runtime)
+        checkpoint = find_newest(self.checkpoints, self.trial, self.runtime)
         with self.runtime.together():
             self.streams = open_streams(self.share, self.texts, self.plan, log_dir, checkpoint)
         self.repeats = any(stream.cursor.pass_number for stream in self.streams)  # and that is said already
@@ -140,7 +142,7 @@ class Reading(Work):
         if len(lines) < counted:
             raise UserError(
                 f"{self.trial.folder / SAMPLES} holds {len(lines)} of the {counted} chunks that its checkpoint counts: "
-                "put it back, or start afresh with --overwrite"
+                "put it back, or give --repair or --overwrite"
             )
         self.trial.replace_samples(lines[:counted])
 
@@ -148,15 +150,15 @@ class Reading(Work):
         """The number of tokens of each chunk; between two of them a checkpoint, where one is due."""
         length = self.plan.streaming_length
         read = partial(read_chunks, self.streams, self.standing.position, self.plan)
-        saving, schedule = Saving(self.checkpoints, self.trial, self.runtime), Schedule(self.plan, self.begun)
-        with closing(saving), ReadAhead(read) as chunks:
+        self.saving, schedule = Saving(self.checkpoints, self.trial, self.runtime), Schedule(self.plan, self.begun)
+        with closing(self.saving), ReadAhead(read) as chunks:
             self.chunks = iter(chunks)
             while self.standing.position < length:
                 yield min(self.plan.chunk, length - self.standing.position)
                 if self.standing.position < length:
-                    self.save_where_due(saving, schedule)
+                    self.save_where_due(schedule)
             with self.runtime.together():
-                saving.wait()
+                self.saving.wait()
         with self.runtime.together():
             for stream in self.kept_streams:
                 stream.sync()
@@ -165,24 +167,33 @@ class Reading(Work):
         size = cache_bytes(self.inner.cache) // len(self.streams)
         self.gathered_sums = self.runtime.gather(sums_of(self.kept_streams, size))
 
-    def save_where_due(self, saving: Saving, schedule: Schedule) -> None:
+    def save_where_due(self, schedule: Schedule) -> None:
         """Begin a checkpoint where the first rank says so. Raises Unfinished where the time is up."""
         with self.runtime.together():
-            saving.check()
-        due = schedule.decide(self.standing.chunks, saving.is_writing) if self.runtime.is_main else None
+            self.saving.check()
+        due = schedule.decide(self.standing.chunks, self.saving.is_writing) if self.runtime.is_main else None
         due = self.runtime.broadcast(due)
         if due == GO_ON:
             return
-        with self.runtime.together():
-            saving.begin(self.kept_streams, self.inner, self.standing)
+        if due == SAVE:
+            self.begin_saving()
         if due == STOP:
-            with self.runtime.together():
-                saving.wait()
+            self.save()
             self.runtime.console.say(
                 f"the time is up (--max_seconds {self.plan.max_seconds}) at token {self.standing.position:,} of "
                 f"{self.plan.streaming_length:,}: the same command goes on"
             )
             raise Unfinished
+
+    def begin_saving(self) -> None:
+        with self.runtime.together():
+            self.saving.begin(self.kept_streams, self.inner, self.standing)
+
+    def save(self) -> None:
+        """Write a checkpoint, and wait until it counts."""
+        self.begin_saving()
+        with self.runtime.together():
+            self.saving.wait()
 
     def do(self, piece: int) -> dict[str, Any]:
         """Read and score one chunk of this rank's streams; nothing of it counts if a rank fails."""

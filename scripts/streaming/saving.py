@@ -11,7 +11,8 @@ from torch import Tensor
 
 from models.scoring.host_copy import HostCopies
 from models.scoring.stream_scorer import StreamScorer
-from scripts.streaming.checkpoints import Checkpoint, StreamCheckpoints
+from scripts.streaming.checkpoints import TRIAL, Checkpoint, StreamCheckpoints
+from scripts.streaming.repairing import drop_unfit
 from scripts.streaming.streams import Standing, Stream
 from utils.errors import LostRankError, UserError
 from utils.ranks.runtime import Runtime
@@ -20,12 +21,17 @@ from utils.trials.trial import Trial
 Json = dict[str, Any]
 
 
-def find_newest(checkpoints: StreamCheckpoints, runtime: Runtime) -> Checkpoint | None:
-    """The newest whole checkpoint, on every rank; None where there is none yet. Raises UserError."""
+def find_newest(checkpoints: StreamCheckpoints, trial: Trial | None, runtime: Runtime) -> Checkpoint | None:
+    """The newest whole checkpoint, on every rank; None where there is none yet. Raises UserError.
+
+    trial: None but on the first rank; where it is to be repaired, checkpoints that count what is damaged are dropped.
+    """
     found = None
     with runtime.together():
         if runtime.is_main:
-            found = checkpoints.newest(runtime.console)
+            if trial.repair:
+                drop_unfit(checkpoints, trial)
+            found = checkpoints.newest(runtime.console, trial.seals.key)
     where = runtime.broadcast([str(found.folder), found.state] if found else None)
     return Checkpoint(Path(where[0]), where[1]) if where else None
 
@@ -116,4 +122,5 @@ class Saving:
                 self._trial.sync_samples()
                 described = [stream for rank in gathered for stream in rank["streams"]]
                 files = {name: digest for rank in gathered for name, digest in rank["files"].items()}
-                self._checkpoints.commit(number, snapshot.standing | {"streams": described}, files)
+                state = snapshot.standing | {"streams": described, TRIAL: self._trial.seals.key}
+                self._checkpoints.commit(number, state, files)

@@ -24,6 +24,8 @@ from utils.errors import SharedError, UserError
 from utils.ranks.runtime import Runtime, peak_memory
 from utils.trials.nll_of_stream import StreamStatistics
 
+TOKEN_NLL_DIGEST = "token_nll_sha256"
+"""Field of a stream in a checkpoint: the SHA-256 of the NLL of its tokens so far."""
 Chunk = tuple[np.ndarray, list[Cursor]]
 """Tokens of this rank's streams, int64 `[streams, n]`, and where each stream stands after them."""
 
@@ -90,8 +92,10 @@ class Stream:
 
     def describe(self) -> dict[str, Any]:
         """Its share of a checkpoint's JSON."""
-        scored = None if self.token_nll is None else self.token_nll.tokens
-        return {"stream": self.index, "cursor": self.cursor.to_json(), "token_nll": scored}
+        described = {"stream": self.index, "cursor": self.cursor.to_json(), "token_nll": None}
+        if self.token_nll is None:
+            return described
+        return described | {"token_nll": self.token_nll.tokens, TOKEN_NLL_DIGEST: self.token_nll.digest}
 
     def summary(self, cache_bytes: int) -> dict[str, Any]:
         """Its share of results.json."""
@@ -186,8 +190,9 @@ def open_streams(
     streams = []
     for index in share.indices:
         cursor = Cursor(**saved[index]["cursor"]) if index in saved else Cursor()
-        scored = saved[index]["token_nll"] if index in saved else 0
-        token_nll = TokenNllFile(log_dir, index, scored) if plan.save_token_nll and share.owned else None
+        entry = saved.get(index, {})
+        scored = entry.get("token_nll", 0), entry.get(TOKEN_NLL_DIGEST)
+        token_nll = TokenNllFile(log_dir, index, *scored) if plan.save_token_nll and share.owned else None
         statistics = StreamStatistics(plan.streaming_length)
         streams.append(Stream(index, texts.stream(index, cursor), cursor, statistics, token_nll))
     return streams

@@ -44,6 +44,7 @@ OF_OTHER_PROGRAMS = {
     "--hostfile": "deepspeed",
     "--node_rank": "torchrun",
     "--ntasks": "srun",
+    "--signal": "sbatch",
     "--all": "benchmarks/stream_200m.sh",
     "--url": "models/get_llama2/download_llama2.sh",
     "--sizes": "models/get_llama2/download_llama2.sh",

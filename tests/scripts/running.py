@@ -12,6 +12,8 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+VOLATILE = ("seconds", "rank", "step_seconds", "memory_bytes", "checksum", "nll_start", "nll_sha256")
+"""Fields of a line of samples.jsonl that differ from run to run."""
 
 
 def environment():
@@ -65,7 +67,7 @@ def arrays(log_dir):
 def samples(log_dir):
     """The lines of samples.jsonl without what differs from run to run."""
     lines = [json.loads(line) for line in (log_dir / "samples.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key not in ("seconds", "rank")} for line in lines]
+    return [{key: value for key, value in line.items() if key not in VOLATILE} for line in lines]
 
 
 def covered_documents(log_dir):

@@ -23,7 +23,7 @@ from utils.trials.examples import read_trial
 SCRIPT = "eval_downstream_tasks"
 LAMBDA = ("--use_lambda_attention", "--local_branch", 64, "--global_branch", 4, "--limit_distance", 64)
 TOP_K = ("--top_k_attention", 5, "--top_k_insert_at", 48, "--top_k_from_layer", 1, "--top_k_to_layer", 1000)
-VOLATILE = ("seconds", "memory_bytes", "shared_tokens")
+VOLATILE = ("checksum", "seconds", "memory_bytes", "shared_tokens")
 SAMPLES, NEW = 5, 6
 TEMPLATE = (
     "{% for message in messages %}<s>{{ message['role'] }}: {{ message['content'] }}</s>{% endfor %}"

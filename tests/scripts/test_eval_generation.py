@@ -31,7 +31,7 @@ LENGTHS = (
 )  # words of 1 to 6 tokens: one document ends before the first position, one before the last
 POSITIONS = (20, 41, 90)
 LAMBDA = ("--use_lambda_attention", "--local_branch", 16, "--global_branch", 4, "--limit_distance", 16)
-VOLATILE = ("seconds", "memory_bytes", "prefill_seconds", "decode_seconds", "batch")
+VOLATILE = ("checksum", "seconds", "memory_bytes", "prefill_seconds", "decode_seconds", "batch")
 NEW = 8
 
 

@@ -102,6 +102,9 @@ def test_finished_cells_are_skipped_and_failed_ones_named(file, run, tiny_tokeni
     assert out == "[1/1] constant_model: finished\n"
     with pytest.raises(UserError, match=r"constant_model \(finished with other arguments"):
         run(*words, "--models", "constant_model", "--", "--seed", 1)
+    (tmp_path / "log" / "constant_model" / "results.json").write_text("")
+    with pytest.raises(UserError, match=r"1 of 1 cells failed: constant_model \(.*results.json cannot be read as JSON"):
+        run(*words, "--models", "constant_model")
 
 
 @pytest.mark.parametrize(
@@ -117,6 +120,9 @@ def test_finished_cells_are_skipped_and_failed_ones_named(file, run, tiny_tokeni
         ({"arguments": {"x": {}}}, "arguments must be an object from flags"),
         ({"where": {}}, "where must be a list"),
         ({"where": [{"task": ["a"]}]}, "an entry of where has 'task'"),
+        ({"models": [".."]}, "models of the sweep: '..' names no folder"),
+        ({"tasks": [".."]}, "tasks of the sweep: '..' names no folder"),
+        ({"models": ["\ud800"]}, "models has '\\ud800', which is no text"),
         ({"models": ["a/b", "c/b"]}, "2 cells of the sweep would share the log dir b"),
     ],
 )

@@ -100,6 +100,10 @@ class Runtime:
             dist.broadcast(payload, 0, group=self.messages)
         return json.loads(bytes(payload.numpy()))
 
+    def largest(self, value: int) -> int:
+        """The largest of all ranks' values, on every rank."""
+        return self.broadcast(max(self.gather(value), default=0))
+
     def apart(self) -> "Runtime":
         """The same ranks with a channel of their own, for another thread's messages; all ranks call it together."""
         if self.messages is None:
@@ -282,11 +286,8 @@ def _sequence_group(device: torch.device, place: Place, ranks: int) -> dist.Proc
     if ranks == 1:
         return None
     backend = "nccl" if device.type == "cuda" else "gloo"
-    firsts = range(0, place.world_size, ranks)
-    groups = [
-        dist.new_group(list(range(first, first + ranks)), backend=backend, timeout=MESSAGE_TIMEOUT) for first in firsts
-    ]
-    return groups[place.rank // ranks]
+    members = [list(range(first, first + ranks)) for first in range(0, place.world_size, ranks)]
+    return [dist.new_group(one, MESSAGE_TIMEOUT, backend) for one in members][place.rank // ranks]
 
 
 @contextmanager

@@ -6,12 +6,17 @@ OUTCOMES = (RESULTS, ARRAYS, STREAM_ARRAYS, SAMPLES)
 OWN_FILES = (*OUTCOMES, CONFIG, LOG)
 """In the order of their removal: killed in the middle of it, what is left is still a trial of its config.json."""
 
+RUNNING = "running.json"
+"""Says who runs, where the file system has no locks."""
 CHECKPOINT = "checkpoint-"
 """Begins the name of a stream's checkpoint, a folder; its number follows."""
 DOCUMENT_ARRAYS = "checkpoint-document-"
 """Begins the name of a document's arrays in an unfinished diagnosis; its index follows."""
-RUNNING_FILES = (f"{CHECKPOINT}{9 * '[0-9]'}*", f"{DOCUMENT_ARRAYS}*.npz", "token_nll_*.f32")
-"""Patterns of files that streams and diagnoses leave besides OWN_FILES, removed first."""
+DOCUMENT_NLLS = "checkpoint-nll.f32"
+"""The NLL of every token of an unfinished trial of perplexity."""
+TOKEN_NLLS = "token_nll_*.f32"
+RUNNING_FILES = (f"{CHECKPOINT}{9 * '[0-9]'}*", f"{DOCUMENT_ARRAYS}*.npz", DOCUMENT_NLLS, TOKEN_NLLS)
+"""Patterns of files that experiments leave besides OWN_FILES, removed first."""
 
 
 def token_nll_name(stream: int) -> str:

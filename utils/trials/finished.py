@@ -9,10 +9,12 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from utils.errors import UserError
+from utils.trials.evidence import refuse_damage
 from utils.trials.experiments import EXPERIMENTS, Experiment
 from utils.trials.files import CONFIG, RESULTS, SAMPLES
 from utils.trials.reading import read_json
 from utils.trials.samples import Sample, read_samples
+from utils.trials.seals import Seals
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ class FinishedTrial:
     def read_samples(self) -> list[Sample]:
         """The lines of samples.jsonl, checked; none of an experiment whose lines are its own."""
         lines = self.experiment.lines
-        return [] if lines is None else read_samples(self.log_dir / SAMPLES, lines, self.indices, self.results)
+        if lines is None:
+            return []
+        return read_samples(self.log_dir / SAMPLES, lines, self.indices, self.results, Seals.of(self.config))
 
     def read_arrays(self) -> dict[str, np.ndarray]:
         """The arrays of an experiment that leaves any, checked."""
@@ -73,7 +77,10 @@ def read_log_dir(log_dir: str | Path, scripts: Iterable[str] = tuple(EXPERIMENTS
     if config.get("script") not in scripts:
         script, reason = config.get("script"), f", {fault}" if fault else ""
         raise UserError(f"{folder / CONFIG} is of the script {script!r}{reason}: give trials of {' or '.join(scripts)}")
-    return FinishedTrial(folder, config, read_json(folder / RESULTS))
+    seals, results = Seals.of(config), read_json(folder / RESULTS)
+    seals.check(config, folder / CONFIG)
+    refuse_damage(folder, results, seals, small=True)
+    return FinishedTrial(folder, config, results)
 
 
 def refuse_repeated(log_dirs: Sequence[str]) -> None:

@@ -9,17 +9,21 @@ from typing import Any
 from utils.errors import UserError
 from utils.trials.experiments import Lines
 from utils.trials.files import CONFIG, RESULTS
+from utils.trials.lines import find_lines
 from utils.trials.reading import DAMAGED, TYPE_WORDS, is_of
+from utils.trials.seals import Seals
 
 Sample = dict[str, Any]
 
 
-def read_samples(path: Path, lines: Lines, indices: range, results: Mapping[str, Any]) -> list[Sample]:
+def read_samples(
+    path: Path, lines: Lines, indices: range, results: Mapping[str, Any], seals: Seals | None = None
+) -> list[Sample]:
     """The lines in the order of their index, and position if any; UserError names the one that is not as it must be.
 
-    indices: of the documents that the trial selected. results: from results.json.
+    indices: of the documents that the trial selected. results: from results.json. seals: the checksums of the trial.
     """
-    samples = sorted(_parse(path, lines), key=_place)
+    samples = sorted(_parse(path, lines, seals or Seals()), key=_place)
     _check_places(samples, indices, path)
     counted = len(samples) if lines.counted_as is None else results.get(lines.counted_as)
     if counted != len(samples):
@@ -28,23 +32,18 @@ def read_samples(path: Path, lines: Lines, indices: range, results: Mapping[str,
     return samples
 
 
-def _parse(path: Path, lines: Lines) -> Iterator[Sample]:
-    try:
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): {DAMAGED}") from None
-    for number, text in enumerate(texts, start=1):
-        try:
-            sample = json.loads(text)
-        except ValueError:
-            sample = None
-        _check_sample(sample, lines, f"{path} line {number}")
-        yield sample
+def _parse(path: Path, lines: Lines, seals: Seals) -> Iterator[Sample]:
+    if not path.is_file():
+        raise UserError(f"{path} cannot be read (No such file or directory): {DAMAGED}")
+    found = find_lines(path, seals, finished=True)
+    for line in found:
+        if line.fault is not None:
+            raise UserError(f"{path} line {line.number} {line.fault}: {DAMAGED}")
+        _check_sample(line.value, lines, f"{path} line {line.number}")
+        yield line.value
 
 
 def _check_sample(sample: Any, lines: Lines, where: str) -> None:
-    if not isinstance(sample, dict):
-        raise UserError(f"{where} is no JSON object: {DAMAGED}")
     fields = lines.always if sample.get("error") is not None else {**lines.always, **lines.finished}
     for name, kind in fields.items():
         if name not in sample:

@@ -1,11 +1,10 @@
 """A trial: the log dir that says what was run and holds what came out, whenever the run was stopped."""
 
-import fcntl
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,8 @@ from utils.files import (
     sync_file,
     writing_to,
 )
+from utils.trials.changes import comparable, differences
+from utils.trials.evidence import damages, digests, refuse_damage
 from utils.trials.files import (
     ARRAYS,
     CHECKPOINT,
@@ -34,36 +35,10 @@ from utils.trials.files import (
     RUNNING_FILES,
     SAMPLES,
 )
+from utils.trials.lines import damage_of, find_lines, sound_values
+from utils.trials.lock import FolderLock
+from utils.trials.seals import ADVICE, COMPUTED_FROM, SEAL, Seals
 from utils.trials.versions import CONTINUED, Environment, changes, environment_of, environments
-
-FREE_ARGUMENTS = frozenset(
-    {
-        "log_dir",
-        "overwrite",
-        "batch_size",
-        "prefill_chunk",
-        "no_compile",
-        "no_captured_step",
-        "no_shared_prefill",
-        "save_steps",
-        "save_seconds",
-        "max_seconds",
-        "token_cache",
-        "method",
-        "silent",
-        "deepspeed_config",
-        "device_map",
-        "local_rank",
-        "rank_timeout",
-        "sequence_parallel",
-        "fp16",
-        "strict_data",
-    }
-)
-"""Arguments that may change when a trial goes on: how the work is spread and shown, not what is computed. A method
-counts as the flags that it stands for."""
-FIXED_FACTS = ("script", "lambda_attention", "model", "corpus")
-CONFIG_DIGEST = "config_sha256"
 
 
 class Trial:
@@ -72,24 +47,34 @@ class Trial:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.console = Console(silent=True)
-        self._lock: IO[str] | None = None
+        self._lock: FolderLock | None = None
         self._to_replace: Console | None = None  # with --overwrite, until `begin`: who logs into the new trial
+        self.repair = False
+        self._lines: int | None = None  # of samples.jsonl, once they were read or written
+        self._seals: Seals | None = None
 
     @classmethod
     def open(
-        cls, log_dir: str, script: str, arguments: Mapping[str, Any], console: Console, overwrite: bool = False
+        cls,
+        log_dir: str,
+        script: str,
+        arguments: Mapping[str, Any],
+        console: Console,
+        overwrite: bool = False,
+        repair: bool = False,
     ) -> "Trial":
         """Open `log_dir` for a run with these arguments: new, to be gone on with, or finished.
 
         With `overwrite` the trial there counts as absent, and `begin` removes it: a run that
-        fails before that costs nothing. Raises UserError where the folder cannot be written, holds a trial
-        with other arguments or files of something else, or is in use by another run.
+        fails before that costs nothing. With `repair` what is damaged is dropped, and said. Raises
+        UserError where the folder cannot be written, holds a trial with other arguments or files of
+        something else, or is in use by another run.
         """
         trial = cls(Path(log_dir))
-        trial.console = console
+        trial.console, trial.repair = console, repair
         with writing_to(trial.folder):
             trial.folder.mkdir(parents=True, exist_ok=True)
-            trial._take_lock()
+            trial._lock = FolderLock(trial.folder, console)
         trial._refuse_strangers()
         if overwrite:
             trial._to_replace = console
@@ -105,12 +90,45 @@ class Trial:
     @property
     def config(self) -> dict[str, Any] | None:
         """Content of config.json, None before `begin`."""
-        return self._read_json(CONFIG)
+        config = self._read_json(CONFIG)
+        if isinstance(config, dict) and SEAL in config and Seals.of(config).seal(config) != config:
+            raise UserError(f"{self.folder / CONFIG} is not as it was written: start afresh with --overwrite")
+        return config
+
+    @property
+    def seals(self) -> Seals:
+        """The checksums of its files."""
+        if self._seals is None:
+            self._seals = Seals.of(self.config)
+        return self._seals
 
     @property
     def results(self) -> dict[str, Any] | None:
-        """Content of results.json, None where the trial is not finished."""
-        return self._read_json(RESULTS)
+        """Content of results.json, None where the trial is not finished.
+
+        Raises UserError where it, or what it was computed from, is damaged; to be repaired, it is dropped instead.
+        """
+        if self.repair:
+            self._drop_damaged()
+        results = self._read_json(RESULTS)
+        if results is not None:
+            refuse_damage(self.folder, results, self.seals)
+        return results
+
+    def _drop_damaged(self) -> None:
+        """Remove results.json if it or what it was computed from is damaged, and say so."""
+        try:
+            results = self._read_json(RESULTS)
+        except UserError as error:
+            found = {RESULTS: str(error)}
+        else:
+            found = {} if results is None else damages(self.folder, results, self.seals)
+        if not found:
+            return
+        self.console.say(f"{'; '.join(found.values())}: dropped, to be computed again")
+        with writing_to(self.folder):
+            for name in {RESULTS, *found} - {SAMPLES}:  # whose whole lines remain
+                (self.folder / name).unlink(missing_ok=True)
 
     def begin(self, config: dict[str, Any]) -> None:
         """Write config.json; where the trial goes on, raise UserError if something else is being computed.
@@ -123,41 +141,45 @@ class Trial:
                 self._to_replace.log_to(self.folder / LOG)
             self._to_replace = None
         if self.config is None:
-            with writing_to(self.folder):
-                replace_json(self.folder / CONFIG, config)
-        elif self._has_nothing_of_its_own(self._comparable(config), config["arguments"]):
+            self._write_config(config, sealed=True)
+        elif self._has_nothing_of_its_own(comparable(self.config, config), config["arguments"]):
             with writing_to(self.folder):
                 self._remove_files()
-                replace_json(self.folder / CONFIG, config)
+            self._write_config(config, sealed=True)
             self._say_replaced()
         else:
             self._note_versions(environment_of(config))
-
-    def _comparable(self, config: dict[str, Any]) -> dict[str, Any]:
-        """The facts that must be as they were. Another Transformers may write another configuration of the model."""
-        facts = {fact: config[fact] for fact in FIXED_FACTS}
-        before, now = (environment_of(one)["versions"].get("transformers") for one in (self.config, config))
-        if before != now and isinstance(facts["model"], dict):
-            facts["model"] = facts["model"] | {CONFIG_DIGEST: self.config["model"].get(CONFIG_DIGEST)}
-        return facts
 
     def _note_versions(self, now: Environment) -> None:
         config = self.config
         changed = changes(environments(config)[-1], now)
         if changed:
             self.console.say(f"going on with {', '.join(changed)}")
-            with writing_to(self.folder):
-                replace_json(self.folder / CONFIG, config | {CONTINUED: [*config.get(CONTINUED, []), now]})
+            self._write_config(config | {CONTINUED: [*config.get(CONTINUED, []), now]}, self.seals.required)
+
+    def _write_config(self, config: dict[str, Any], sealed: bool) -> None:
+        with writing_to(self.folder):
+            replace_json(self.folder / CONFIG, Seals.of(config).seal(config) if sealed else config)
+        self._seals = None
 
     def finish(self, results: dict[str, Any]) -> None:
         """Write results.json, with the versions that took part: the trial is finished."""
+        took_part = {"environments": environments(self.config or {})}
         with writing_to(self.folder):
-            replace_json(self.folder / RESULTS, results | {"environments": environments(self.config or {})})
+            sealed = self.seals.seal(results | took_part | {COMPUTED_FROM: digests(self.folder)})
+            replace_json(self.folder / RESULTS, sealed)
 
     def append_samples(self, samples: list[dict[str, Any]], sync: bool = True) -> None:
         """Append one line per document to samples.jsonl; without `sync` a power cut may lose them."""
+        if self._lines is None:
+            self.samples()
         with writing_to(self.folder):
-            append_lines(self.folder / SAMPLES, [json_text(sample) for sample in samples], sync)
+            append_lines(self.folder / SAMPLES, self._sealed_lines(samples, self._lines + 1), sync)
+        self._lines += len(samples)
+
+    def _sealed_lines(self, samples: list[dict[str, Any]], first: int) -> list[str]:
+        """As text, for the lines from number `first` on."""
+        return [self.seals.seal_line(json_text(sample), place) for place, sample in enumerate(samples, start=first)]
 
     def sync_samples(self) -> None:
         """Have all lines of samples.jsonl on disk."""
@@ -165,22 +187,30 @@ class Trial:
             sync_file(self.folder / SAMPLES)
 
     def samples(self) -> list[dict[str, Any]]:
-        """The lines of samples.jsonl up to the first that is torn."""
+        """The lines of samples.jsonl, without their checksums, up to one that a kill has left half.
+
+        Raises UserError that names those that are damaged; to be repaired, they are said and left out.
+        """
         path = self.folder / SAMPLES
-        samples = []
-        for line in path.read_bytes().split(b"\n") if path.exists() else []:
-            try:
-                sample = json.loads(line)
-            except ValueError:
-                break
-            samples.append(sample)
-        return samples
+        found = find_lines(path, self.seals)
+        damage = damage_of(path, found)
+        if damage is not None and not self.repair:
+            raise UserError(f"{damage}: {ADVICE}")
+        if damage is not None:
+            self.console.say(f"{damage}: dropped, to be computed again")
+        self._lines = len(found)
+        return sound_values(found)
 
     def replace_samples(self, samples: list[dict[str, Any]]) -> None:
-        """Have samples.jsonl hold exactly these lines."""
-        text = "".join(json_text(sample) + "\n" for sample in samples)
+        """Have samples.jsonl hold exactly these lines; those of a trial without checksums get theirs."""
+        text = "".join(line + "\n" for line in self._sealed_lines(samples, 1))
         with writing_to(self.folder):
             replace_file(self.folder / SAMPLES, lambda file: file.write(text.encode()))
+        self._lines = len(samples)
+        config = self.config
+        if config is not None and not self.seals.required:
+            self.console.say(f"{self.folder} was begun by a version without checksums: what is there is taken as it is")
+            self._write_config(config, sealed=True)
 
     def arrays(self) -> dict[str, np.ndarray] | None:
         """Arrays of nll.npz, None where there is none yet. Raises UserError on a damaged file."""
@@ -190,24 +220,12 @@ class Trial:
         try:
             return read_arrays(path)
         except Exception as error:  # numpy and zipfile raise many kinds
-            raise UserError(f"{path} is damaged ({error}): start afresh with --overwrite") from None
+            raise UserError(f"{path} is damaged ({error}): {ADVICE}") from None
 
     def replace_arrays(self, arrays: dict[str, np.ndarray], name: str = ARRAYS) -> None:
         """Replace nll.npz, or another file of arrays."""
         with writing_to(self.folder):
             replace_arrays(self.folder / name, arrays)
-
-    def _take_lock(self) -> None:
-        """Keep a second run out of this folder for as long as this process lives."""
-        self._lock = open(self.folder / LOG, "a", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"--log_dir {self.folder} is in use by another run: wait for it or give another folder"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
 
     def _remove_files(self) -> None:
         for path in (path for pattern in RUNNING_FILES for path in self.folder.glob(pattern)):
@@ -215,7 +233,7 @@ class Trial:
         for name in OWN_FILES:
             (self.folder / (name + TEMPORARY_SUFFIX)).unlink(missing_ok=True)
             if name == LOG:
-                self._lock.truncate(0)  # unlinking it would give up the lock
+                self._lock.file.truncate(0)  # unlinking it would give up the lock
             else:
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -248,13 +266,13 @@ class Trial:
 
         Raises UserError where it is another one and has some.
         """
-        changes = self._changes(facts, arguments)
-        if changes and self._has_numbers():
+        changed = [] if self.config is None else differences(self.config, facts, arguments)
+        if changed and self._has_numbers():
             raise UserError(
-                f"--log_dir {self.folder} holds a trial with other arguments ({'; '.join(changes)}): give "
+                f"--log_dir {self.folder} holds a trial with other arguments ({'; '.join(changed)}): give "
                 "another --log_dir, or --overwrite to start afresh"
             )
-        return bool(changes)
+        return bool(changed)
 
     def _say_replaced(self) -> None:
         self.console.say(f"--log_dir {self.folder} held a trial with other arguments that never came to a number")
@@ -264,28 +282,3 @@ class Trial:
         held = [self.folder / name for name in OUTCOMES]
         written = any(path.exists() and path.stat().st_size for path in held)
         return written or any(self.folder.glob(f"{CHECKPOINT}*")) or any(self.folder.glob(f"{DOCUMENT_ARRAYS}*"))
-
-    def _changes(self, facts: dict[str, Any], arguments: Mapping[str, Any]) -> list[str]:
-        """What is not as config.json has it, in words."""
-        config = self.config
-        if config is None:
-            return []
-        old, new = config["arguments"], dict(arguments)
-        changes = [
-            f"--{name} was {old.get(name)!r} and is {new.get(name)!r} now"
-            for name in sorted(old.keys() | new.keys())
-            if name not in FREE_ARGUMENTS and old.get(name) != new.get(name)
-        ]
-        return changes + [
-            f"{fact} was {before!r} and is {now!r} now"
-            for fact, value in facts.items()
-            for fact, before, now in _differences(fact, config.get(fact), value)
-        ]
-
-
-def _differences(name: str, old: Any, new: Any) -> list[tuple[str, Any, Any]]:
-    """Differences of two JSON values: (name, old, new), one level into objects."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-        return [(f"{name} {key}", old.get(key), new.get(key)) for key in keys]
-    return [(name, old, new)] if old != new else []

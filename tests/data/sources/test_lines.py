@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import tempfile
 from pathlib import Path
 
@@ -164,3 +165,19 @@ def test_file_gone_after_the_scan(tmp_path):
     path.unlink()
     with pytest.raises(UserError, match="x.jsonl cannot be read: No such file"):
         list(corpus)
+
+
+def test_longer_lines_than_allowed_are_refused_without_being_read(tmp_path):
+    path = tmp_path / "x.jsonl.zst"
+    path.write_bytes(zstandard.compress(b'"a"\n"' + bytes(50 << 20) + b'"\n'))  # some kilobytes
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(UserError, match=r"x.jsonl.zst line 2 has more than 1,000 bytes.*--max_document_bytes"):
+        LineFile(path, "x", "text", most_bytes=1000)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 45 << 10  # KiB
+
+
+def test_a_larger_text_file_than_allowed_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("four")
+    assert get_data(str(tmp_path / "a.txt"), max_document_bytes=4)[0].text == "four"
+    with pytest.raises(UserError, match=r"a.txt has more than 3 bytes.*--max_document_bytes"):
+        get_data(str(tmp_path / "a.txt"), max_document_bytes=3)[0]

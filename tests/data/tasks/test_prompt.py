@@ -62,3 +62,20 @@ def test_no_template():
 def test_two_formats_at_once(tokenizer):
     with pytest.raises(UserError, match="--structured_prompt contradicts --apply_chat_template"):
         PromptEncoder(tokenizer, structured=True, chat=True)
+
+
+@pytest.mark.parametrize(
+    "template, words",
+    [
+        ("{{ messages.__class__.__mro__ }}{{ ''.__class__.__subclasses__() }}", "the template cannot be used"),
+        ("{{ raise_exception('roles must alternate') }}", "the template cannot be used (roles must alternate)"),
+        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "did not end within 0.2"),
+    ],
+)
+def test_a_hostile_chat_template_is_one_sentence(template, words, monkeypatch):
+    monkeypatch.setattr("data.tasks.prompt.TEMPLATE_SECONDS", 0.2)
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    with pytest.raises(UserError) as refusal:
+        PromptEncoder(tokenizer, chat=True).render(Prompt("a", "b", "c"))
+    assert words in str(refusal.value) and "\n" not in str(refusal.value)

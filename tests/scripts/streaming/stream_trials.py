@@ -24,7 +24,7 @@ CONFIGS = ROOT / "configs"
 WORDS = (60, 9, 130, 0, 35)  # of the documents: one is longer than the window, one empty
 LENGTH, CHUNK = 300, 32  # the last chunk is of 12
 LAMBDA = ("--use_lambda_attention", "--local_branch", 16, "--global_branch", 4, "--limit_distance", 16)
-VOLATILE = ("seconds", "tokens_per_second", "peak_memory_bytes", "memory_bytes")
+VOLATILE = ("checksum", "sha256", "computed_from", "seconds", "tokens_per_second", "peak_memory_bytes", "memory_bytes")
 METHODS = {
     "lambda": LAMBDA,
     "vanilla": (),

@@ -6,6 +6,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import sys
 import time
 from functools import partial
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from scripts import eval_infinite_ppl
+from scripts.harness import experiment
 from scripts.streaming import checkpoints
 from scripts.streaming.checkpoints import StreamCheckpoints
 from scripts.streaming.token_nll import TokenNllFile
@@ -28,8 +30,9 @@ from tests.scripts.streaming.stream_trials import (
     stopped_trial,
     without_sync,
 )
-from utils.errors import UserError
+from utils.errors import Stopped, UserError
 from utils.program import run_main
+from utils.ranks.stopping import Stopping
 from utils.trials.trial import Trial
 
 
@@ -235,3 +238,49 @@ def test_a_checkpoint_with_other_buckets_is_one_sentence(flags, tmp_path, monkey
     monkeypatch.setattr("utils.trials.nll_of_stream.LINEAR_BUCKETS", 7)
     with pytest.raises(UserError, match="was written by another version of this code"):
         run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+
+
+def test_a_signal_is_followed_by_a_checkpoint_of_the_chunk(flags, whole, tmp_path, monkeypatch):
+    append, stopped = Trial.append_samples, Stopping()
+
+    def receive(trial, lines, sync):
+        append(trial, lines, sync)
+        stopped.received = signal.SIGUSR1 if lines[0]["index"] == 4 else 0
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(experiment, "stopping", stopped)
+        patch.setattr(Trial, "append_samples", receive)
+        run_here(*flags, *LAMBDA, "--save_steps", 1000, "--log_dir", tmp_path)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-000000005"]
+    assert "SIGUSR1 was received" in (tmp_path / "log.txt").read_text()
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    assert "going on from token 160" in (tmp_path / "log.txt").read_text()
+    assert_same_files(tmp_path, whole)
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_of_single_tokens_is_named_and_repaired_from_the_checkpoint_before(flags, whole, tmp_path):
+    stopped_trial(flags, tmp_path)  # checkpoints of 160 and of 192 tokens
+    flip(tmp_path / "token_nll_0000.f32", 4 * 170)
+    with pytest.raises(UserError, match=r"token_nll_0000.f32 is not as it was written, within its first 191 tokens"):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path, "--repair")
+    log = (tmp_path / "log.txt").read_text()
+    assert "checkpoint-000000006 is dropped: token_nll_0000.f32" in log and "going on from token 160" in log
+    assert_same_files(tmp_path, whole)
+
+
+def test_a_line_put_into_a_streams_samples_is_named_and_repaired(flags, whole, tmp_path):
+    path = stopped_trial(flags, tmp_path) / "samples.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], "5\n", *lines[2:]]))
+    with pytest.raises(UserError, match=r"samples.jsonl line 3 is no JSON object with an index, line 4 was written as"):
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path, "--repair")
+    assert "going on from token 192" in (tmp_path / "log.txt").read_text()  # nothing of it was lost
+    assert_same_files(tmp_path, whole)

@@ -91,8 +91,9 @@ def test_what_is_hashed_depends_on_the_time_and_not_on_the_chunks(flags, tmp_pat
         return do(self, piece)
 
     def counting_digest(file, name):
-        hashed.append(len(file.read()))
-        file.seek(0)
+        if "checkpoint-" in file.name:  # and not what results.json was computed from, once at the end
+            hashed.append(len(file.read()))
+            file.seek(0)
         return digest(file, name)
 
     monkeypatch.setattr(schedule, "monotonic", lambda: now[0])

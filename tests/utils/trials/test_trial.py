@@ -11,6 +11,7 @@ from scripts.perplexity.journal import NllJournal
 from scripts.perplexity.scorer import ScoredDocument
 from utils.console import Console
 from utils.errors import UserError
+from utils.trials.nll_by_position import NllStatistics
 from utils.trials.trial import Trial
 
 ARGUMENTS = {"model": "m", "max_length": 8, "batch_size": 1, "overwrite": False}
@@ -188,14 +189,14 @@ def test_full_disk_is_a_user_error_and_keeps_what_is_there(begun):
     (begun / "samples.jsonl").symlink_to("/dev/full")
     with pytest.raises(UserError, match="No space left on device"):
         journal.commit([scored(1)], 1.0, 1)
-    assert json.loads(str(Trial(begun).arrays()["state"]))["documents"] == [0]
+    assert (begun / "checkpoint-nll.f32").read_bytes()[:20] == scored(0).nll.tobytes() and journal.done == [0]
 
 
-def test_a_kill_between_samples_and_arrays_loses_one_step(begun, monkeypatch):
+def test_a_kill_between_the_numbers_and_their_line_loses_one_step(begun, monkeypatch):
     journal = NllJournal(open_trial(begun))
     journal.commit([scored(0), scored(1)], 2.0, 10)
     with monkeypatch.context() as patch:
-        patch.setattr(Trial, "replace_arrays", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Trial, "append_samples", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             journal.commit([scored(2)], 1.0, 20)
     with open(begun / "samples.jsonl", "a") as file:
@@ -203,22 +204,74 @@ def test_a_kill_between_samples_and_arrays_loses_one_step(begun, monkeypatch):
     again = NllJournal(Trial(begun))
     assert [sample["index"] for sample in again.samples] == [0, 1]
     assert (again.seconds, again.peak_memory) == (2.0, 10)
-    again.commit([scored(2)], 1.0, 5)
+    again.commit([scored(2)], 1.0, 10)
+    again.fold()
 
     whole = Trial(begun / "whole")
     whole.folder.mkdir()
-    NllJournal(whole).commit([scored(0), scored(1), scored(2)], 3.0, 10)
-    for name, array in whole.arrays().items():
-        np.testing.assert_array_equal(array, Trial(begun).arrays()[name], err_msg=name)
-    assert (whole.folder / "samples.jsonl").read_bytes() == (begun / "samples.jsonl").read_bytes()
+    whole.begin(config())
+    one_go = NllJournal(whole)
+    one_go.commit([scored(0), scored(1)], 2.0, 10)
+    one_go.commit([scored(2)], 1.0, 10)
+    one_go.fold()
+    for name in ("samples.jsonl", "nll.npz", "checkpoint-nll.f32"):
+        assert (whole.folder / name).read_bytes() == (begun / name).read_bytes(), name
 
 
-def test_a_lost_sample_is_named(begun):
-    NllJournal(Trial(begun)).commit([scored(0), scored(4)], 1.0, 1)
+def test_a_folded_trial_goes_on_from_its_sums_or_its_file(begun):
+    journal = NllJournal(open_trial(begun))
+    journal.commit([scored(0), scored(4)], 2.0, 7)
+    journal.fold()
+    for _ in range(2):
+        again = NllJournal(Trial(begun))
+        assert again.done == [0, 4] and again.statistics.total == journal.statistics.total
+        assert (again.seconds, again.peak_memory) == (2.0, 7)
+        (begun / "checkpoint-nll.f32").unlink(missing_ok=True)
+
+
+def test_a_trial_of_a_version_that_wrote_all_sums_at_each_step_goes_on(begun, capsys):
+    """Its lines have no checksums, and name no numbers of their own."""
+    statistics, old = NllStatistics(), [scored(index).sample for index in (0, 1, 2)]
+    for index in (0, 1):
+        statistics.add(scored(index).nll)
+    state = {"documents": [0, 1], "seconds": 2.0, "peak_memory_bytes": 5}
+    np.savez(begun / "nll.npz", **statistics.arrays(), state=np.array(json.dumps(state)))
+    (begun / "samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
+    (begun / "config.json").write_text(json.dumps(config()))
+    journal = NllJournal(open_trial(begun))
+    assert journal.done == [0, 1] and "without checksums: what is there is taken as it is" in capsys.readouterr().out
+    journal.commit([scored(2)], 1.0, 6)
+    again = NllJournal(Trial(begun))
+    statistics.add(scored(2).nll)
+    assert again.done == [0, 1, 2] and again.statistics.sum.tobytes() == statistics.sum.tobytes()
+    assert (again.seconds, again.peak_memory) == (3.0, 6) and capsys.readouterr().out == ""
+
+
+def test_a_lost_sample_of_folded_sums_is_named(begun):
+    journal = NllJournal(Trial(begun))
+    journal.commit([scored(0), scored(4)], 1.0, 1)
+    journal.fold()
+    (begun / "checkpoint-nll.f32").unlink()
     lines = (begun / "samples.jsonl").read_text().splitlines()
     (begun / "samples.jsonl").write_text(lines[0] + "\n")
     with pytest.raises(UserError, match="lacks document 4"):
         NllJournal(Trial(begun))
+
+
+def flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+def test_damaged_numbers_of_a_document_are_named_and_repaired(begun):
+    NllJournal(Trial(begun)).commit([scored(0), scored(4), scored(5)], 1.0, 1)
+    flip(begun / "checkpoint-nll.f32", 25)
+    with pytest.raises(UserError, match=r"checkpoint-nll.f32 is not as it was written at document 4: nothing is"):
+        NllJournal(Trial(begun))
+    repairing = Trial(begun)
+    repairing.repair = True
+    assert NllJournal(repairing).done == [0, 5] and NllJournal(Trial(begun)).done == [0, 5]
 
 
 @pytest.mark.parametrize("name", ["config.json", "nll.npz"])
@@ -229,7 +282,9 @@ def test_a_damaged_file_is_named(begun, name):
 
 
 def test_arrays_hold_no_pickle_and_leave_no_temporary_file(begun):
-    NllJournal(Trial(begun)).commit([scored(0)], 1.0, 1)
+    journal = NllJournal(Trial(begun))
+    journal.commit([scored(0)], 1.0, 1)
+    journal.fold()
     with np.load(begun / "nll.npz", allow_pickle=False) as arrays:
         assert arrays["count"].tolist() == [0, 1, 1, 1, 1, 1]
     assert not [name for name in os.listdir(begun) if name.endswith(".partial")]
@@ -244,9 +299,9 @@ def test_log_mirrors_the_console(tmp_path, capsys):
 
 
 def test_a_name_that_is_no_unicode_is_kept(begun):
-    sample = {"index": 0, "id": os.fsdecode(b"caf\xe9 \xce\x9b.txt")}
+    sample = {"index": 0, "id": os.fsdecode(b"caf\xe9 \xce\x9b.txt"), "scored": 1}
     NllJournal(Trial(begun)).commit([ScoredDocument(sample, np.ones(1, dtype=np.float32))], 1.0, 1)
-    assert NllJournal(Trial(begun)).samples == [sample]
+    assert sample.items() <= NllJournal(Trial(begun)).samples[0].items()
     assert "Λ" in (begun / "samples.jsonl").read_text()
 
 
