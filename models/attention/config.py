@@ -55,7 +55,8 @@ class LambdaConfig:
     top_k: see TopK; keeps all keys.
     backend: "auto", "flash" (torch's flash attention with a window), "flex" (torch's flex_attention) or "blockwise"
         (matrix products, any device).
-    compiled: whether torch.compile makes kernels on a GPU: of the passes around the attention, and flex's own.
+    compiled: whether passes are fused on a GPU: by torch.compile those around the attention, and flex's own; by torch's
+        own kernel RMSNorm.
     """
 
     local_branch: int
