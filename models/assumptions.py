@@ -35,6 +35,8 @@ OUTPUT_CACHE = next(name for name in CACHE_NAMES if name in BaseModelOutputWithP
 ATTENTION_MASK, ROTARY, ROPE, WRAPPED_FORWARD = "attention_mask", "rotary_emb", "rope_parameters", "_old_forward"
 """A base model's mask argument, which goes to the layers as it is where it has four dimensions; its module of rotary
 embeddings; a configuration's rotary parameters; the forward that Accelerate's device hooks wrap."""
+NORM, NORM_EPSILON = "RMSNorm", "variance_epsilon"
+"""The end of the name of a class that normalises by the root of the mean square, and its epsilon's name there."""
 MORE_OUTPUTS = ("output_attentions", "output_hidden_states", "labels")
 """Arguments of a causal LM's forward that ask for more than logits."""
 POSITION_IDS = "position_ids"

@@ -42,6 +42,7 @@ from .attention.inputs import (
     refuse_other_rank,
     refuse_two_caches,
 )
+from .attention.norms import fused_norm, rms_norms
 from .attention.ragged import RealTokens, attend_batch
 from .attention.sequence.attend import attend_stretch
 from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
@@ -83,6 +84,9 @@ class _Conversion:
         self.unused = [module for name, module in base.named_children() if name == ROTARY]
         for module in self.unused:
             setattr(module, _forward_name(module), _make_nothing)
+        self.norms = list(rms_norms(base)) if config.compiled else []
+        for module in self.norms:
+            setattr(module, _forward_name(module), MethodType(fused_norm, module))
         self.hooks = (
             base.register_forward_pre_hook(self.before_forward, with_kwargs=True),
             base.register_forward_hook(self.after_forward, with_kwargs=True),
@@ -97,7 +101,7 @@ class _Conversion:
     def remove(self) -> None:
         for hook in self.hooks:
             hook.remove()
-        for module in self.unused:
+        for module in (*self.unused, *self.norms):
             _restore_forward(module)
         if self.generation_config is not None:
             self.generation_config.use_cache = self.generation_used_cache

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from unittest import mock
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses import FakeTensorMode
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -111,3 +111,14 @@ def fake_cuda() -> Iterator[list[str]]:
     fused = mock.patch.object(compiled, "compile_whole", _fused(launches.names))
     with fused, mock.patch.dict(compiled._FUSED, clear=True), _MODE, launches, _WithoutBindings():
         yield launches.names
+
+
+def on_gpu(model: nn.Module) -> nn.Module:
+    """A model made within `fake_cuda`, with its weights there."""
+    for module in model.modules():
+        for name, weight in module.named_parameters(recurse=False):
+            empty = torch.empty(weight.shape, dtype=weight.dtype, device=GPU)
+            setattr(module, name, nn.Parameter(empty, requires_grad=False))
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=GPU))
+    return model

@@ -182,12 +182,17 @@ def _listed(name: str) -> set[str]:
     return set(re.findall(r"^([\w-]+)", (ROOT / name).read_text(), re.MULTILINE))
 
 
+OWN_ENVIRONMENT = ROOT / "tests" / "sm90"
+"""These tests have packages of their own, which `make test-sm90` installs."""
+
+
 def _imported(folders: tuple[str, ...]) -> set[str]:
     """The names of the packages that the Python files in these folders import, without Python's own."""
     modules = {
         module.split(".")[0]
         for folder in folders
         for path in (ROOT / folder).rglob("*.py")
+        if path.parent != OWN_ENVIRONMENT
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         for module in _modules(node)
     }

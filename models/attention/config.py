@@ -57,7 +57,8 @@ class LambdaConfig:
         (matrix products, any device).
     window_layers: layers that have a window of their own, shorter than L, keep it as it is ("own"), or attend like all
         others ("lambda").
-    compiled: whether torch.compile makes kernels on a GPU: of the passes around the attention, and flex's own.
+    compiled: whether passes are fused on a GPU: by torch.compile those around the attention, and flex's own; by torch's
+        own kernel RMSNorm.
     """
 
     local_branch: int

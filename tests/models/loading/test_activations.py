@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 from models.lambda_attention import LambdaConfig
 from models.loading.activations import bytes_per_token
 from models.model_base import convert_model
-from tests.fake_cuda import GPU, fake_cuda
+from tests.fake_cuda import GPU, fake_cuda, on_gpu
 from tests.live_bytes import LiveBytes
 from tests.tiny_models import tiny_config, tiny_input_ids, tiny_model
 
@@ -44,17 +44,6 @@ def test_the_estimate_lies_above_what_is_counted(model_type, dtype):
     model = convert_model(tiny_model(model_type, **SHAPES[model_type]).to(dtype), LAMBDA)
     count = counted(model)
     assert count < bytes_per_token(model, LAMBDA.global_branch) < 5 * count
-
-
-def on_gpu(model):
-    """The same with weights that have no numbers."""
-    for module in model.modules():
-        for name, weight in module.named_parameters(recurse=False):
-            empty = torch.empty(weight.shape, dtype=weight.dtype, device=GPU)
-            setattr(module, name, torch.nn.Parameter(empty, requires_grad=False))
-        for name, buffer in module.named_buffers(recurse=False):
-            setattr(module, name, torch.empty(buffer.shape, dtype=buffer.dtype, device=GPU))
-    return model
 
 
 def test_on_a_gpu_at_the_shape_of_a_7b_model():

@@ -1,0 +1,155 @@
+"""RMSNorm by torch's own kernel: the same numbers as the class written out, one launch, and nothing left behind."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torchgen
+import yaml
+from accelerate import dispatch_model
+from torch.nn import functional as F
+from transformers import AutoModelForCausalLM
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from models.assumptions import NORM, NORM_EPSILON
+from models.attention import norms
+from models.attention.config import LambdaConfig
+from models.model_base import convert_model, revert_model, supported_model_types
+from tests.fake_cuda import GPU, fake_cuda, on_gpu
+from tests.tiny_models import tiny_config, tiny_input_ids, tiny_model
+
+CONFIG = LambdaConfig(8, 3, 8)
+TOLERANCE = {
+    torch.float32: {"rtol": 1e-6, "atol": 1e-6},
+    torch.bfloat16: {"rtol": 2**-7, "atol": 1e-6},
+    torch.float16: {"rtol": 2**-10, "atol": 1e-6},
+}
+"""The class rounds to half precision before it multiplies by the weight, and after it; the kernel after it alone."""
+WEIGHTS_FROM_1 = {"GemmaRMSNorm"}
+
+
+@pytest.fixture
+def on_any_device(monkeypatch) -> list[tuple[int, ...]]:
+    """The kernel's path also where there is no GPU; gives the shapes that it is called with."""
+    shapes, rms_norm = [], F.rms_norm
+
+    def record(x, *rest):
+        assert x.is_contiguous()
+        shapes.append(tuple(x.shape))
+        return rms_norm(x, *rest)
+
+    monkeypatch.setattr(norms, "_takes_kernel", lambda x, weight: True)
+    monkeypatch.setattr(F, "rms_norm", record)
+    return shapes
+
+
+@pytest.mark.core
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("model_type", supported_model_types())
+def test_every_rms_norm_has_the_numbers_of_its_class(model_type, dtype, on_any_device):
+    model = tiny_model(model_type).to(dtype)
+    found = list(norms.rms_norms(model))
+    others = {type(x).__name__ for x in model.modules() if type(x).__name__.endswith(NORM) and x not in found}
+    assert others <= WEIGHTS_FROM_1
+    for norm in found:
+        width = norm.weight.shape[0]
+        rows = torch.randn(2, 7, width, generator=torch.Generator().manual_seed(1))
+        heads = torch.randn(2, 7, 3, width, generator=torch.Generator().manual_seed(2))
+        for x in (rows, 1e-3 * rows, heads, heads.transpose(1, 2)):  # small ones feel the epsilon
+            fused, written_out = norms.fused_norm(norm, x.to(dtype)), type(norm).forward(norm, x.to(dtype))
+            assert fused.dtype == dtype and fused.stride() == written_out.stride()
+            torch.testing.assert_close(fused, written_out, **TOLERANCE[dtype])
+    assert len(on_any_device) == 4 * len(found)
+
+
+def test_torch_has_one_kernel_of_it_for_cuda():
+    """A CPU build lacks it, but says which operators have one: this is the one that `F.rms_norm` calls."""
+    functions = yaml.safe_load(
+        (Path(torchgen.__file__).parent / "packaged/ATen/native/native_functions.yaml").read_text()
+    )
+    (kernel,) = [x["dispatch"]["CUDA"] for x in functions if x["func"].startswith("_fused_rms_norm(")]
+    assert kernel == "_fused_rms_norm_cuda"
+
+
+def launches_of_a_model(compiled: bool, monkeypatch) -> list[str]:
+    """Those of one token through two layers in bfloat16."""
+    with monkeypatch.context() as patch, fake_cuda() as launched, torch.no_grad():
+        patch.setattr(F, "rms_norm", lambda x, shape, weight, epsilon: x.clone())  # one launch, as a GPU has
+        model = on_gpu(AutoModelForCausalLM.from_config(tiny_config("llama"), dtype=torch.bfloat16))
+        convert_model(model, LambdaConfig(8, 3, 8, backend="blockwise", compiled=compiled))
+        launched.clear()
+        model.base_model(input_ids=torch.zeros(1, 1, dtype=torch.int64, device=GPU), use_cache=False)
+        return list(launched)
+
+
+def test_each_norm_of_a_model_is_one_launch(monkeypatch):
+    fused, written_out = (launches_of_a_model(compiled, monkeypatch) for compiled in (True, False))
+    assert written_out.count("rsqrt") == 5 and "rsqrt" not in fused
+    assert fused.count("clone") - written_out.count("clone") == 5
+
+
+@pytest.mark.parametrize(
+    ("reason", "dtypes", "taken"),
+    [
+        (None, (torch.bfloat16, torch.bfloat16), True),
+        (None, (torch.bfloat16, torch.float32), False),
+        (None, (torch.float64, torch.float64), False),
+        ("torch.compiler.is_compiling", (torch.bfloat16, torch.bfloat16), False),
+        ("torch.is_autocast_enabled", (torch.bfloat16, torch.bfloat16), False),
+    ],
+)
+def test_the_kernel_is_taken_only_where_it_gives_what_the_class_gives(reason, dtypes, taken, monkeypatch):
+    if reason is not None:
+        monkeypatch.setattr(reason, lambda *device: True)
+    with fake_cuda():
+        x, weight = torch.empty(3, 8, dtype=dtypes[0], device=GPU), torch.empty(8, dtype=dtypes[1], device=GPU)
+        assert norms._takes_kernel(x, weight) == taken
+        assert not norms._takes_kernel(x, weight.expand(2, 8))
+    assert not norms._takes_kernel(torch.empty(3, 8), torch.empty(8))
+
+
+def own_forwards(model) -> int:
+    """RMSNorms whose forward, within device hooks where there are some, is ours."""
+    forwards = [getattr(x, "_old_forward", x.forward) for x in model.modules() if isinstance(x, LlamaRMSNorm)]
+    return sum(getattr(forward, "__func__", None) is norms.fused_norm for forward in forwards)
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_converting_replaces_them_and_reverting_takes_that_back(hooked):
+    model = tiny_model()
+    model = dispatch_model(model, {"": "cpu"}, force_hooks=True) if hooked else model
+    assert own_forwards(convert_model(model, CONFIG)) == own_forwards(convert_model(model, CONFIG)) == 5
+    assert own_forwards(revert_model(model)) == 0
+    assert own_forwards(convert_model(model, LambdaConfig(8, 3, 8, compiled=False))) == 0
+
+
+def test_a_forward_of_somebody_else_stays():
+    model = tiny_model()
+    theirs = model.base_model.norm.forward = lambda x: 2 * x
+    assert own_forwards(convert_model(model, CONFIG)) == 4
+    assert revert_model(model).base_model.norm.forward is theirs
+
+
+@torch.no_grad()
+def test_a_weight_that_is_there_only_between_hooks_is_the_one_that_is_used(on_any_device):
+    """As ZeRO-3 gathers it."""
+    model, ids = convert_model(tiny_model(), CONFIG), tiny_input_ids(2, 20)
+    expected, norm = model(input_ids=ids).logits, model.base_model.norm
+    kept, none = norm.weight.data, torch.empty(0)
+    norm.weight.data = none
+
+    def gather(*_):
+        norm.weight.data = kept
+
+    def release(*_):
+        norm.weight.data = none
+
+    norm.register_forward_pre_hook(gather)
+    norm.register_forward_hook(release)
+    assert torch.equal(model(input_ids=ids).logits, expected)
+    assert len(norm.weight) == 0 and len(on_any_device) == 10
+
+
+def test_the_epsilon_is_the_one_of_the_configuration():
+    assert getattr(tiny_model(rms_norm_eps=0.125).base_model.norm, NORM_EPSILON) == 0.125
+    assert tiny_config("llama").rms_norm_eps != 0.125
