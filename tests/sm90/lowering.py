@@ -73,7 +73,12 @@ def kernels_of(call: Callable[[], object]) -> list[Kernel]:
 
 
 def _lower(call: Callable[[], object]) -> str:
-    """The code that inductor writes; what it would run is not run."""
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+        return written_by(call)
+
+
+def written_by(call: Callable[[], object]) -> str:
+    """The code that inductor writes for `call`, on tensors without numbers; what it would run is not run."""
     written: list[str] = []
 
     class Written(Exception):
@@ -87,7 +92,7 @@ def _lower(call: Callable[[], object]) -> str:
     torch._dynamo.reset()
     compiling = mock.patch.object(inductor_graph.GraphLowering, "compile_to_module", capture)
     inner = mock.patch.object(inductor_graph.GraphLowering, "_compile_to_module", capture)
-    with compiling, inner, FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+    with compiling, inner:
         try:
             call()
         except Exception:
@@ -97,7 +102,7 @@ def _lower(call: Callable[[], object]) -> str:
 
 
 @contextmanager
-def _caught() -> Iterator[dict]:
+def caught() -> Iterator[dict]:
     """In it, a module of a kernel gives its function as it is, and tells how it would be tuned."""
     told: dict = {}
 
@@ -110,10 +115,10 @@ def _caught() -> Iterator[dict]:
 
 
 def _compile(name: str, source: str) -> Kernel:
-    with _caught() as told, tempfile.TemporaryDirectory() as folder:
+    with caught() as told, tempfile.TemporaryDirectory() as folder:
         path = Path(folder, f"{name}.py")
         path.write_text(source)
-        module = _imported(path)
+        module = imported(path)
         config, meta = told["config"], told["meta"]
         constants = {**meta.get("constants", {}), **config.kwargs}
         signature = {**meta["signature"], **dict.fromkeys(config.kwargs, "constexpr")}
@@ -126,7 +131,7 @@ def _compile(name: str, source: str) -> Kernel:
     return Kernel(name, source, compiled.asm["ptx"], compiled.metadata.shared, registers, stack)
 
 
-def _imported(path: Path) -> ModuleType:
+def imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
