@@ -24,10 +24,11 @@ BLOCK = 128
 def attend_flex(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
     encoded = encode(segment.query, segment.start, layer)
-    window = [_window(encoded, segment, layer)]
     if layer.config.caps_window and layer.positions.slopes is None:
         beyond = encode_at_distance(segment.query, layer.config.limit_distance, layer)
         window = [_window(encoded, segment, layer, capped=False), _window(beyond, segment, layer, capped=True)]
+    else:
+        window = [_window(encoded, segment, layer)]
     join_first_tokens(segment, layer, encoded, window, output)
 
 
