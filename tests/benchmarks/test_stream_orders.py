@@ -137,7 +137,7 @@ def write_trial(tiny_llama_dir, tmp_path, monkeypatch):
         words += f" --use_lambda_attention --local_branch {WARM_UP} --save_token_nll --log_dir {folder}"
         monkeypatch.setattr(sys, "argv", ["eval_infinite_ppl.py", *words.split(), *flags])
         given = parse_arguments()
-        names, stream, nll = [], [tokenizer.bos_token_id], [np.nan]
+        names, stream, nll = [], [], []  # the tokenizer puts nothing before a text
         while len(stream) < length:
             for place in pass_order(len(ids), seed, len(names) // len(ids)):
                 if names and len(stream) < length:
