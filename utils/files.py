@@ -22,11 +22,22 @@ def writing_to(log_dir: Path) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, FileNotFoundError) and not log_dir.exists():
             raise UserError(f"--log_dir {log_dir} was removed while this ran: what was in it is lost") from None
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"--log_dir {log_dir} cannot be written ({reason}): what is there is kept, so mend that "
-            "and give the same command again, or give another folder"
-        ) from None
+        raise _unwritable(log_dir, error) from None
+
+
+def make_log_dir(log_dir: Path) -> None:
+    """Make the folder where it is not there yet. Raises UserError."""
+    try:
+        log_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(log_dir, error) from None
+
+
+def _unwritable(log_dir: Path, error: OSError) -> UserError:
+    return UserError(
+        f"--log_dir {log_dir} cannot be written ({error.strerror or error}): what is there is kept, so mend that "
+        "and give the same command again, or give another folder"
+    )
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], None]) -> None:

@@ -80,6 +80,7 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
         main()
         sys.stdout.flush()
     except LostRankError as error:
+        stopping.release()
         if error.said:
             time.sleep(FIRST_RANK_SPEAKS_SECONDS)
         end_process(None if error.said else str(error), LOST_RANK_STATUS)
@@ -114,6 +115,7 @@ def end_process(sentence: str | None, status: int) -> NoReturn:
 
 def _leave(sentence: str, status: int, shared: bool = False) -> None:
     """Report and exit. A launcher ends every rank as soon as one exits, so the others let the first speak."""
+    stopping.release()
     rank = announced_rank()
     if rank:
         time.sleep(FIRST_RANK_SPEAKS_SECONDS)

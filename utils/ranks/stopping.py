@@ -43,6 +43,12 @@ class Stopping:
         finally:
             self._deferred = False
 
+    def release(self) -> None:
+        """Have the signals end the process at once again: it is about to leave."""
+        for number in SIGNALS:
+            if signal.getsignal(number) == self._note:
+                signal.signal(number, signal.SIG_DFL)
+
     def _note(self, number: int, _: object) -> None:
         """The first one counts: launchers repeat what a scheduler has sent to all."""
         first, self.received = not self.received, self.received or number

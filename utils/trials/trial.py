@@ -14,6 +14,7 @@ from utils.files import (
     TEMPORARY_SUFFIX,
     append_lines,
     json_text,
+    make_log_dir,
     read_arrays,
     replace_arrays,
     replace_file,
@@ -72,8 +73,8 @@ class Trial:
         """
         trial = cls(Path(log_dir))
         trial.console, trial.repair = console, repair
+        make_log_dir(trial.folder)
         with writing_to(trial.folder):
-            trial.folder.mkdir(parents=True, exist_ok=True)
             trial._lock = FolderLock(trial.folder, console)
         trial._refuse_strangers()
         if overwrite:
