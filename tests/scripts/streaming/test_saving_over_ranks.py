@@ -15,6 +15,7 @@ from tests.scripts.running import free_port
 from utils.console import Console
 from utils.errors import SharedError, UserError
 from utils.ranks.runtime import joined_ranks
+from utils.trials.seals import Seals
 
 STEPS = 2000
 
@@ -37,7 +38,7 @@ def stream(index):
 def rank_that_saves(rank, folder, port, said):
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     scorer = SimpleNamespace(state=lambda row: HostCopies({"last_hidden": torch.full((1, 2), float(rank))}))
-    trial = SimpleNamespace(sync_samples=lambda: None) if rank == 0 else None
+    trial = SimpleNamespace(sync_samples=lambda: None, seals=Seals()) if rank == 0 else None
     with joined_ranks(seed=0) as runtime:
         checkpoints = (StreamCheckpoints, LateCheckpoints)[rank](folder)
         saving, step = Saving(checkpoints, trial, runtime), 0
