@@ -23,7 +23,7 @@ SCRIPT = "diagnose"
 LENGTHS = (90, 20, 150, 60)  # words: unequal, one of them truncated
 LENGTH = 120
 LAMBDA = ("--use_lambda_attention", "--local_branch", 24, "--global_branch", 4)
-VOLATILE = ("seconds", "tokens_per_second", "peak_memory_bytes")
+VOLATILE = ("sha256", "computed_from", "seconds", "tokens_per_second", "peak_memory_bytes")
 CONFIGS = ROOT / "configs"
 
 
