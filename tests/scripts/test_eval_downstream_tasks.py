@@ -337,7 +337,7 @@ def test_a_finished_trial_is_shown_and_others_refused(unequal, tmp_path, capsys,
     run_here(*unequal, "--log_dir", tmp_path / "log")
     monkeypatch.setattr("scripts.downstream.experiment.load_model", lambda *_: pytest.fail("the model was loaded"))
     run_here(*unequal, "--silent", "--batch_size", 2, "--log_dir", tmp_path / "log")
-    assert "finished:\npasskey_retrieval: accuracy" in capsys.readouterr().out
+    assert "holds this trial\npasskey_retrieval: accuracy" in capsys.readouterr().out
     with pytest.raises(UserError, match="--truncation_side was 'right' and is 'left' now"):
         run_here(*unequal, "--truncation_side", "left", "--log_dir", tmp_path / "log")
 
