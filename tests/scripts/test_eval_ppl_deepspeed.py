@@ -32,7 +32,7 @@ from utils.errors import UserError
 SCRIPT = "eval_ppl_deepspeed"
 LENGTHS = (90, 20, 150, 3, 60)  # words: an odd number of documents, unequal, two of them truncated
 LAMBDA = ("--use_lambda_attention", "--local_branch", 24, "--global_branch", 4, "--limit_distance", 24)
-VOLATILE = ("seconds", "tokens_per_second", "peak_memory_bytes")
+VOLATILE = ("sha256", "computed_from", "seconds", "tokens_per_second", "peak_memory_bytes")
 CONFIGS = ROOT / "configs"
 
 
