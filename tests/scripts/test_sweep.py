@@ -140,8 +140,8 @@ def test_a_file_that_is_not_there(run):
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("vanilla", ("--num_samples", "2", "--silent")),
-        ("truncate", ("--local_branch", "256", "--num_samples", "2", "--silent")),
+        ("vanilla", ("--num_samples", "2", "--no_compile", "--silent")),
+        ("truncate", ("--local_branch", "256", "--num_samples", "2", "--no_compile", "--silent")),
         (
             "lm_infinite",
             ("--local_branch", "256", "--global_branch=4", "--num_samples", "2", "--no_compile", "--silent"),
