@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from utils.errors import SharedError
-from utils.files import TEMPORARY_SUFFIX, writing_to
+from utils.files import TEMPORARY_SUFFIX, make_log_dir, writing_to
 from utils.ranks.runtime import Runtime
 
 PATIENCE = 10.0
@@ -25,6 +25,7 @@ def check_shared(folder: Path, needed: bool, runtime: Runtime) -> None:
     try:
         with runtime.together():
             if runtime.is_main:
+                make_log_dir(folder)
                 with writing_to(folder):
                     (folder / token).touch()
         seen = runtime.gather([socket.gethostname(), str(folder.absolute()), _appears(folder / token)])
