@@ -176,11 +176,17 @@ def lacks_type(model_type: str) -> bool:
     return model_type not in CONFIG_MAPPING_NAMES
 
 
+SOFT_CAPPED = ("gemma2", "vaultgemma")
+
+
 def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> PreTrainedModel:
     """A random float32 model of that family in eval mode, fixed by `seed`; torch's generator is untouched."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(tiny_config(model_type, **overrides), dtype=torch.float32)
+        config, how = tiny_config(model_type, **overrides), {"dtype": torch.float32}
+        if model_type in SOFT_CAPPED:
+            how["attn_implementation"] = "eager"  # Transformers 5.17's fused attention leaves the cap out
+        model = AutoModelForCausalLM.from_config(config, **how)
         with torch.no_grad():
             for parameter in model.parameters():
                 _randomise(parameter)

@@ -185,6 +185,7 @@ class LambdaLayer(CacheLayerMixin):
 
     def crop(self, tokens_to_remove: int) -> None:
         """Take `-tokens_to_remove` of the newest columns back, or all beyond a positive number, where that is exact."""
+        tokens_to_remove = int(tokens_to_remove)  # a tensor in some releases
         surplus = -tokens_to_remove if tokens_to_remove <= 0 else max(0, self.columns - tokens_to_remove)
         if not surplus:
             return

@@ -14,8 +14,9 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from models.assumptions import NORM, NORM_EPSILON
 from models.attention import norms
 from models.attention.config import LambdaConfig
-from models.model_base import convert_model, revert_model, supported_model_types
+from models.model_base import convert_model, revert_model
 from tests.fake_cuda import GPU, fake_cuda, on_gpu
+from tests.models.every_type import EVERY_TYPE
 from tests.tiny_models import tiny_config, tiny_input_ids, tiny_model
 
 CONFIG = LambdaConfig(8, 3, 8)
@@ -45,7 +46,7 @@ def on_any_device(monkeypatch) -> list[tuple[int, ...]]:
 
 @pytest.mark.core
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("model_type", supported_model_types())
+@EVERY_TYPE
 def test_every_rms_norm_has_the_numbers_of_its_class(model_type, dtype, on_any_device):
     model = tiny_model(model_type).to(dtype)
     found = list(norms.rms_norms(model))
