@@ -125,7 +125,11 @@ class TestCacheArgument:
     def test_outputs_have_the_fields_of_the_unconverted_model(self, model_type):
         model, options = tiny_model(model_type), {"use_cache": True, "output_hidden_states": True}
         with torch.no_grad():
-            plain, plain_tuple = model(IDS, **options), model(IDS, use_cache=True, return_dict=False)
+            plain = model(IDS, **options)
+            try:
+                plain_tuple = model(IDS, use_cache=True, return_dict=False)
+            except AttributeError:
+                pytest.skip("the vanilla model gives no tuples in this release of Transformers")
             convert_model(model, CONFIG)
             ours, our_tuple = model(IDS, **options), model(IDS, use_cache=True, return_dict=False)
         assert list(ours) == list(plain) and len(our_tuple) == len(plain_tuple)
