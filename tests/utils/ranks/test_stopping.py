@@ -24,6 +24,14 @@ run_main(main, resumes=True)
 LAUNCHER = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {SCRIPT!r}]); time.sleep(60)"
 
 
+@pytest.fixture(autouse=True)
+def hangups_count():
+    """Also where the tests run under nohup, whose children ignore them."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 def start(code, **variables):
     environment = {"PATH": os.environ["PATH"], **variables}
     pipe = subprocess.PIPE
