@@ -45,22 +45,32 @@ def project_head_normed(module: nn.Module, hidden_states: Tensor) -> Projections
 
 def _project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
     """OLMo 2: queries and keys normalised over all heads together."""
-    query, key = module.q_norm(module.q_proj(hidden_states)), module.k_norm(module.k_proj(hidden_states))
-    return _clipped(module, query, key, module.v_proj(hidden_states))
+    return _in_heads(module, *_normed(module, hidden_states))
+
+
+def _project_normed_clipped(module: nn.Module, hidden_states: Tensor) -> Projections:
+    """OLMoE: normalised so, then bounded."""
+    return _in_heads(module, *_clipped(module, *_normed(module, hidden_states)))
 
 
 def _project_clipped(module: nn.Module, hidden_states: Tensor) -> Projections:
     """OLMo: `clip_qkv` bounds all three."""
-    return _clipped(
-        module, *(projection(hidden_states) for projection in (module.q_proj, module.k_proj, module.v_proj))
-    )
+    projections = module.q_proj, module.k_proj, module.v_proj
+    return _in_heads(module, *_clipped(module, *(projection(hidden_states) for projection in projections)))
 
 
-def _clipped(module: nn.Module, *projected: Tensor) -> Projections:
-    """Split into heads, and bounded where the configuration says so."""
-    clip = getattr(module.config, "clip_qkv", None)
-    if clip is not None:
-        projected = (x.clamp(-clip, clip) for x in projected)
+def _normed(module: nn.Module, hidden_states: Tensor) -> tuple[Tensor, ...]:
+    query, key = module.q_norm(module.q_proj(hidden_states)), module.k_norm(module.k_proj(hidden_states))
+    return query, key, module.v_proj(hidden_states)
+
+
+def _clipped(module: nn.Module, *projected: Tensor) -> tuple[Tensor, ...]:
+    """Bounded where the configuration says so."""
+    clip = module.config.clip_qkv
+    return projected if clip is None else tuple(x.clamp(-clip, clip) for x in projected)
+
+
+def _in_heads(module: nn.Module, *projected: Tensor) -> Projections:
     return tuple(split_heads(x, module).transpose(1, 2) for x in projected)
 
 
@@ -140,12 +150,13 @@ FAMILIES = {
     **dict.fromkeys(_HEAD_NORMED_TYPES, _LLAMA_HEAD_NORMED),
     **dict.fromkeys(("glm4_moe", "sarvam_moe"), family(project_head_normed, optional=NORMS)),
     **dict.fromkeys(("ernie4_5", "ernie4_5_moe", "glm", "glm4", "helium"), _LLAMA_INTERLEAVED),
-    **dict.fromkeys(("flex_olmo", "minimax_m2", "olmo2", "olmo3", "olmoe"), _LLAMA_NORMED),
+    **dict.fromkeys(("flex_olmo", "minimax_m2", "olmo2", "olmo3"), _LLAMA_NORMED),
     **dict.fromkeys(("cohere2", "cohere2_moe"), _COHERE2),
     **dict.fromkeys(("exaone4", "exaone_moe"), _EXAONE4),
     "smollm3": family(is_rotated=_where_the_configuration_says),
     "cohere": family(project_head_normed, interleaved=True, optional=NORMS),
     "olmo": family(_project_clipped),
+    "olmoe": family(_project_normed_clipped, (*PARTS, *NORMS)),
     "phi3": family(_project_fused, ("qkv_proj", "o_proj")),
 }
 """The families by `model_type`."""
