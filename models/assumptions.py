@@ -55,7 +55,8 @@ WINDOWED = frozenset(
         *("mixtral", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2"),
     }
 )
-"""Model types whose own attention heeds WINDOW."""
+"""Model types whose own attention heeds WINDOW: in the layers that LAYER_TYPES says, but for these, in all of them."""
+WINDOWED_THROUGHOUT = frozenset({"mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2"})
 POSITION_TABLES, TABLE_OFFSET = ("wpe", "embed_positions", "position_embeddings", "embed_position"), "offset"
 """Names of embeddings of learned positions, and their attribute that counts rows in front of position 0."""
 LOGIT_SCALE, LOGITS_SCALING, LOGIT_CAP = "logit_scale", "logits_scaling", "final_logit_softcapping"
@@ -208,9 +209,21 @@ def layer_type(config: PretrainedConfig, layer: int) -> str | None:
 
 def own_window(config: PretrainedConfig, layer: int) -> int | None:
     """Tokens that the unmodified model attends to in a layer, the newest included; None for all."""
-    if config.model_type not in WINDOWED or layer_type(config, layer) not in (None, SLIDING):
+    if config.model_type not in WINDOWED:
         return None
-    return getattr(config, WINDOW, None) or None
+    if config.model_type not in WINDOWED_THROUGHOUT and _stated(config, LAYER_TYPES)[layer] != SLIDING:
+        return None
+    return _stated(config, WINDOW) or None
+
+
+def _stated(config: PretrainedConfig, name: str) -> Any:
+    """A field of a configuration. Raises TypeError where it has none: a window would be left out without a sound."""
+    if not hasattr(config, name):
+        raise TypeError(
+            f"the configuration of {config.model_type} in Transformers {VERSION} has no {name}; supported are "
+            f"{supported_range()}"
+        )
+    return getattr(config, name)
 
 
 def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:

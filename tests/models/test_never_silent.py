@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,6 +57,15 @@ def test_a_cache_that_does_not_reach_the_attention_is_an_error(monkeypatch, mode
     with pytest.raises(RuntimeError, match=rf"2 of 2 layers.*{RELEASE}.*5\.17"):
         model(IDS, **inputs)
     model(IDS, use_cache=False)
+
+
+@pytest.mark.parametrize("name", [assumptions.LAYER_TYPES, assumptions.WINDOW])
+def test_a_window_whose_place_in_the_configuration_is_renamed_is_an_error(name):
+    fields = {"model_type": "qwen2", assumptions.LAYER_TYPES: [assumptions.SLIDING], assumptions.WINDOW: 4}
+    assert assumptions.own_window(SimpleNamespace(**fields), 0) == 4
+    del fields[name]
+    with pytest.raises(TypeError, match=rf"qwen2 in {RELEASE} has no {name}; supported are.*5\.17"):
+        assumptions.own_window(SimpleNamespace(**fields), 0)
 
 
 @torch.no_grad()
