@@ -39,6 +39,8 @@ NORM, NORM_EPSILON = "RMSNorm", "variance_epsilon"
 """The end of the name of a class that normalises by the root of the mean square, and its epsilon's name there."""
 MORE_OUTPUTS = ("output_attentions", "output_hidden_states", "labels")
 """Arguments of a causal LM's forward that ask for more than logits."""
+PREPARE = "prepare_inputs_for_generation"
+"""A causal LM's method that `generate` calls before each of its forwards."""
 POSITION_IDS = "position_ids"
 """A base model's argument of its new tokens' positions; one without it counts columns."""
 

@@ -18,9 +18,9 @@ from transformers.cache_utils import Cache
 from .assumptions import (
     ATTENTION_MASK,
     CACHE_NAMES,
+    PREPARE,
     ROTARY,
     UNUSED_BY_ATTENTION,
-    WRAPPED_FORWARD,
     attention_cache,
     cache_name,
     check_version,
@@ -33,6 +33,7 @@ from .assumptions import (
 )
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer
+from .attention.forwards import forward_name, make_nothing, restore_forward
 from .attention.inference import InferenceOnly
 from .attention.inputs import (
     as_lambda_cache,
@@ -45,6 +46,7 @@ from .attention.inputs import (
 from .attention.norms import fused_norm, rms_norms
 from .attention.ragged import RealTokens, attend_batch
 from .attention.sequence.attend import attend_stretch
+from .attention.sequence.caches import guard_generation
 from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
 from .family import Family, check_parts, describe_layers, layer_positions
@@ -83,10 +85,10 @@ class _Conversion:
         self.running = _Running()
         self.unused = [module for name, module in base.named_children() if name == ROTARY]
         for module in self.unused:
-            setattr(module, _forward_name(module), _make_nothing)
+            setattr(module, forward_name(module), make_nothing)
         self.norms = list(rms_norms(base)) if config.compiled else []
         for module in self.norms:
-            setattr(module, _forward_name(module), MethodType(fused_norm, module))
+            setattr(module, forward_name(module), MethodType(fused_norm, module))
         self.hooks = (
             base.register_forward_pre_hook(self.before_forward, with_kwargs=True),
             base.register_forward_hook(self.after_forward, with_kwargs=True),
@@ -102,13 +104,40 @@ class _Conversion:
         for hook in self.hooks:
             hook.remove()
         for module in (*self.unused, *self.norms):
-            _restore_forward(module)
+            restore_forward(module)
         if self.generation_config is not None:
             self.generation_config.use_cache = self.generation_used_cache
 
     def before_forward(self, base: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Rewrite the base model's arguments: a cache of ours, and a placeholder where the mask was."""
         inputs = dict(zip(self.signature, args)) | kwargs
+        try:
+            tokens, mask, cache = self._checked(base, inputs)
+        except Exception:
+            if self.sequence is not None:
+                self.sequence.fail(next(base.parameters()).device)  # the others wait for what this rank has to say
+            raise
+        running, coming = self.running, tokens.shape[1]
+        running.real, running.stretch = RealTokens.from_mask(mask), None
+        if coming > 1:  # one token takes no table of a range, and a static step must not look for them
+            for positions in self.positions:
+                positions.begin_forward(*tokens.shape[:2])
+        if self.sequence is not None:
+            running.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
+            coming = running.stretch.all.new_tokens
+        if cache is not None:
+            for layer in cache.layers:
+                layer.expect(coming)
+        inputs[self.cache_name] = cache
+        # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
+        inputs[ATTENTION_MASK] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
+        return (), inputs
+
+    def _checked(self, base: nn.Module, inputs: dict) -> tuple[Tensor, Tensor | None, Cache | None]:
+        """The new tokens, their padding mask, and a cache of ours in place of the one that is taken out of `inputs`.
+
+        Raises ValueError or TypeError for what Λ-attention cannot honour.
+        """
         cache = find_cache(inputs)
         if base.training and getattr(base, "gradient_checkpointing", False):
             raise ValueError("Λ-attention is for inference: call model.eval(), or turn gradient checkpointing off")
@@ -121,26 +150,12 @@ class _Conversion:
             raise ValueError("Λ-attention never holds attention weights: output_attentions is not available")
         mask = new_columns(inputs.get(ATTENTION_MASK), tokens.shape[1])
         check_positions(inputs.get("position_ids"), mask)
-        running = self.running
-        running.real = RealTokens.from_mask(mask)
-        if tokens.shape[1] > 1:  # one token takes no table of a range, and a static step must not look for them
-            for positions in self.positions:
-                positions.begin_forward(*tokens.shape[:2])
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
-        running.stretch, coming = None, tokens.shape[1]
-        if self.sequence is not None:
-            running.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
-            coming = running.stretch.all.new_tokens
         if cache is not None:
             check_layers_agree(cache)
             if self.sequence is None:
                 refuse_other_rank(cache)
-            for layer in cache.layers:
-                layer.expect(coming)
-        inputs[self.cache_name] = cache
-        # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
-        inputs[ATTENTION_MASK] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
-        return (), inputs
+        return tokens, mask, cache
 
     def after_forward(self, base: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         """Raise RuntimeError where a layer did not read into the cache: its numbers would lack what was read before."""
@@ -200,13 +215,6 @@ def _layer_of(cache: Cache, layer_idx: int, module: nn.Module) -> LambdaLayer:
     raise RuntimeError(f"layer {layer_idx} is handed another cache than the model's: {handed_over_otherwise(module)}")
 
 
-def _make_nothing(*unread: object, **also_unread: object) -> None:
-    """The forward of the model's own rotary embedding, which no converted module reads.
-
-    For some RoPE types it looks at a position on the host: a GPU would wait for it, and no CUDA graph could hold it.
-    """
-
-
 def drop_in(
     model: PreTrainedModel,
     families: dict[str, Family],
@@ -249,10 +257,12 @@ def convert_family(
     for layer_idx, (module, layer_config, positions) in enumerate(layers):
         module.lambda_layer = family.layer(module, layer_config, positions, layer_idx)
         module.lambda_conversion = conversion
-        setattr(module, _forward_name(module), MethodType(_attention_forward, module))
+        setattr(module, forward_name(module), MethodType(_attention_forward, module))
     base.lambda_conversion = conversion
     conversion.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
     conversion.use_cache_in_generation(model)
+    if sequence is not None and hasattr(model, PREPARE):
+        guard_generation(model)
     model.config.lambda_attention = config.to_dict()
     logger.info("%s: %s", type(model).__name__, describe_layers(config, conversion.layer_configs))
     return model
@@ -266,23 +276,12 @@ def revert_model(model: PreTrainedModel) -> PreTrainedModel:
         return model
     conversion.remove()
     for module in conversion.modules:
-        _restore_forward(module)
+        restore_forward(module)
         del module.lambda_layer, module.lambda_conversion
+    model.__dict__.pop(PREPARE, None)
     del model.config.lambda_attention
     return model
 
 
 def is_converted(model: PreTrainedModel) -> bool:
     return "lambda_conversion" in model.base_model.__dict__
-
-
-def _forward_name(module: nn.Module) -> str:
-    """Accelerate's device hooks keep the forward that they wrap under another name."""
-    return WRAPPED_FORWARD if hasattr(module, WRAPPED_FORWARD) else "forward"
-
-
-def _restore_forward(module: nn.Module) -> None:
-    if hasattr(module, WRAPPED_FORWARD):
-        setattr(module, WRAPPED_FORWARD, MethodType(type(module).forward, module))
-    else:
-        del module.forward

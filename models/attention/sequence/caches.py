@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
+from ...assumptions import PREPARE
 from ..decode.cache import LambdaCache
 from .group import Ranks, SequenceGroup
 from .messages import hearing_others
@@ -26,6 +28,22 @@ def reading_alone(model: PreTrainedModel) -> Iterator[None]:
         yield
     finally:
         conversion.sequence = sequence
+
+
+def guard_generation(model: PreTrainedModel) -> None:
+    """Have `generate` refuse a model that reads with other ranks: each would hand its prompt on as a stretch of one."""
+    prepare = getattr(model, PREPARE)
+
+    @wraps(prepare)  # generate looks at the arguments that it takes
+    def guarded(*args, **inputs) -> dict:
+        if sequence_of(model) is not None:
+            raise ValueError(
+                "generate reads by itself, and this model reads with a sequence_group: read the prompt stretch by "
+                "stretch, share_cache, and generate within reading_alone(model)"
+            )
+        return prepare(*args, **inputs)
+
+    setattr(model, PREPARE, guarded)
 
 
 def share_cache(cache: LambdaCache, sequence_group: Ranks) -> None:

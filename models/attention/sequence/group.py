@@ -13,8 +13,8 @@ from .messages import hearing_others
 from .stretches import Stretches, share_of
 
 Ranks = dist.ProcessGroup | DeviceMesh
-PADDED = -1
-"""As a number of tokens: the rank's rows have different ones."""
+PADDED, FAILED = -1, -2
+"""As a number of tokens: the rank's rows have different ones; what the rank was given is refused there."""
 
 
 class SequenceGroup:
@@ -43,6 +43,11 @@ class SequenceGroup:
         """
         said = (tokens, rows, *_standing(cache))
         lengths, all_rows, positions, lacking = zip(*self.gather(said, device))
+        if FAILED in lengths:
+            raise ValueError(
+                f"rank {lengths.index(FAILED)} of the sequence_group cannot take part in this forward: its own error "
+                "says why"
+            )
         if PADDED in lengths:
             raise ValueError(
                 "the ranks of a sequence_group read rows of one length: padding is not supported, but for a mask of "
@@ -60,6 +65,10 @@ class SequenceGroup:
         if not sum(lengths):
             raise ValueError("no rank of the sequence_group has a token to read")
         return Stretch(self, Stretches(self.rank, positions[0], lengths))
+
+    def fail(self, device: torch.device) -> None:
+        """Take this rank's part in `agree`, in which all others are told that it has no forward to do."""
+        self.gather((FAILED, 0, 0, 0), device)
 
     def own(self, columns: Tensor) -> Tensor:
         """This rank's stretch of columns `[B, n]` that every rank has."""

@@ -231,6 +231,10 @@ def refused_over_ranks(group, what, ids):
         cache = model(ids, use_cache=True)[OUTPUT_CACHE]
         with reading_alone(model):
             model(ids, **with_cache(model, cache))
+    if what == "argument":
+        model(ids, **({"output_attentions": True} if rank else {}))
+    if what == "generate":
+        model.generate(ids, max_new_tokens=2)
     if what == "nothing":
         model(ids[:, :1], attention_mask=torch.zeros(1, 1, dtype=torch.int64))
 
@@ -242,6 +246,7 @@ def refused_over_ranks(group, what, ids):
         ("rows", {0, 1}, r"read \[1, 2\] rows"),
         ("caches", {0, 1}, r"stand at tokens \[0, 8\]"),
         ("window", {0}, "share_cache"),
+        ("generate", {0, 1}, "generate reads by itself.*reading_alone"),
         ("nothing", {0, 1}, "no rank of the sequence_group has a token"),
     ],
 )
@@ -252,6 +257,12 @@ def test_what_does_not_fit_together_is_refused_on_every_rank(pool, what, ranks, 
             assert error and re.search(f"ValueError: .*{sentence}", error)
         else:
             assert error is None
+
+
+def test_an_argument_that_one_rank_is_refused_is_an_error_of_all(pool):
+    (_, other), (_, own) = pool.try_run(2, refused_over_ranks, "argument", tiny_input_ids(1, 4))
+    assert "ValueError: rank 1 of the sequence_group cannot take part" in other
+    assert "output_attentions is not available" in own
 
 
 def converted_with(group, config):

@@ -1,0 +1,26 @@
+"""Forwards of modules that are replaced, and given back."""
+
+from types import MethodType
+
+from torch import nn
+
+from ..assumptions import WRAPPED_FORWARD
+
+
+def forward_name(module: nn.Module) -> str:
+    """Accelerate's device hooks keep the forward that they wrap under another name."""
+    return WRAPPED_FORWARD if hasattr(module, WRAPPED_FORWARD) else "forward"
+
+
+def restore_forward(module: nn.Module) -> None:
+    if hasattr(module, WRAPPED_FORWARD):
+        setattr(module, WRAPPED_FORWARD, MethodType(type(module).forward, module))
+    else:
+        del module.forward
+
+
+def make_nothing(*unread: object, **also_unread: object) -> None:
+    """The forward of the model's own rotary embedding, which no converted module reads.
+
+    For some RoPE types it looks at a position on the host: a GPU would wait for it, and no CUDA graph could hold it.
+    """
