@@ -19,13 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers import LlamaConfig, PreTrainedModel
 from transformers.cache_utils import Cache
 
+from benchmarks.gpu_parts.sizes import SMOLLM2_MODEL
 from benchmarks.measuring.arguments import add_by_device, benchmark_parser
 from benchmarks.measuring.children import Case, add_case_argument
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.memory import MIB, PeakMemory
+from benchmarks.measuring.random_models import random_model
 from benchmarks.measuring.rank_children import answer_from_ranks, join_ranks, run_ranks
 from benchmarks.measuring.sequence_cost import Links, Work, on_paper, seconds_of_forward, sent_by
 from benchmarks.measuring.timing import seconds_of
@@ -49,17 +51,8 @@ PINGS = 20
 def make_model(layers: int, device: str, dtype: torch.dtype) -> PreTrainedModel:
     """SmolLM2's shape, with few layers and a small vocabulary, the same on every rank."""
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=576,
-        intermediate_size=1536,
-        num_hidden_layers=layers,
-        num_attention_heads=9,
-        num_key_value_heads=3,
-        head_dim=64,
-    )
-    with torch.device(device):
-        return AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
+    fewer = {"num_hidden_layers": layers, "vocab_size": VOCABULARY}
+    return random_model(LlamaConfig(**SMOLLM2_MODEL | fewer), device, dtype)
 
 
 def work_of(model: PreTrainedModel) -> Work:
