@@ -12,7 +12,7 @@ from .choice import choose_backend
 from .encoding import encode, encode_into
 from .flash import attend_flash
 from .flex import attend_flex
-from .segment import Segment
+from .segment import KeysValues, Segment
 from .within_window import attend_within_window, tokens_within_window
 
 Attend = Callable[[Segment, AttentionLayer, Tensor], None]
@@ -48,9 +48,6 @@ class Before:
     position: int
     key: Tensor
     value: Tensor
-
-
-KeysValues = tuple[Tensor, Tensor]
 
 
 def attend_prefill(

@@ -6,6 +6,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+KeysValues = tuple[Tensor, Tensor]
+"""`[B, Hkv, n, d]` and `[B, Hkv, n, d_v]`."""
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -25,7 +28,7 @@ class Segment:
     window_value: Tensor
     sink_key: Tensor
     sink_value: Tensor
-    history: tuple[Tensor, Tensor] | None
+    history: KeysValues | None
 
 
 @lru_cache(maxsize=8)

@@ -4,6 +4,8 @@ What the others need is sent before anything is computed, and what comes from th
 the stretch's L-th on reach no token before it but the first ones, and are attended meanwhile.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,13 @@ from ..config import AttentionLayer
 from ..decode.cache import LambdaLayer
 from ..prefill.encoding import encode
 from ..prefill.rolling_window import Before, RollingWindow, attend_after, new_output
+from ..prefill.segment import KeysValues
 from .group import Stretch
-from .messages import KeysValues, Mail, Message
+from .messages import Mail, Message
 from .stretches import Piece
+
+Held = Callable[[Piece], KeysValues]
+"""Gives what this rank has of a piece."""
 
 
 def attend_stretch(
@@ -128,8 +134,8 @@ class _Exchange:
         self.mail.finish()
         self.stretch.count_sent(self.mail.bytes_sent)
 
-    def _post(self, pieces_of: dict[int, list[Piece]], held) -> dict[Piece, Message]:
-        """Start the messages of what each rank needs; returns those to this rank. held: this rank's own, by piece."""
+    def _post(self, pieces_of: dict[int, list[Piece]], held: Held) -> dict[Piece, Message]:
+        """Start the messages of what each rank needs; returns those to this rank."""
         mine = self.stretch.rank
         for rank, pieces in pieces_of.items():
             for piece in pieces:
@@ -140,7 +146,7 @@ class _Exchange:
             self.mail.receive(piece.source, piece.last - piece.first)
         return dict(zip(coming, self.mail.post()))
 
-    def _arrived(self, pieces: list[Piece], messages: dict[Piece, Message], held) -> list[KeysValues]:
+    def _arrived(self, pieces: list[Piece], messages: dict[Piece, Message], held: Held) -> list[KeysValues]:
         return [messages[piece].wait() if piece in messages else held(piece) for piece in pieces]
 
     def _projected(self, piece: Piece) -> KeysValues:

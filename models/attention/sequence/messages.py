@@ -1,6 +1,6 @@
 """Keys and values from rank to rank, point to point: NCCL for tensors on a GPU, gloo for those on the CPU."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -8,9 +8,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ...errors import LostPeerError
-
-KeysValues = tuple[Tensor, Tensor]
-"""`[B, Hkv, m, d]` and `[B, Hkv, m, d_v]`."""
+from ..prefill.segment import KeysValues
 
 
 class Message:
@@ -50,7 +48,7 @@ class Mail:
         """Receive those of so many tokens from a rank of the group."""
         self._name(dist.irecv, self._key.new_empty(*self._key.shape[:2], tokens, self._width), rank)
 
-    def _name(self, direction, packed: Tensor, rank: int) -> None:
+    def _name(self, direction: Callable, packed: Tensor, rank: int) -> None:
         self._operations.append(dist.P2POp(direction, packed, group=self.group, group_peer=rank))
 
     def post(self) -> list[Message]:
