@@ -30,8 +30,7 @@ def parse_arguments() -> Namespace:
         parser, seed=0, seed_help="draw the order of the documents from it, anew each pass over them (default: 0)"
     )
     add_stream_arguments(parser)
-    separator = {"document_separator": "none"}
-    add_protocol_arguments(parser, lambda arguments: separator, "with --document_separator none")
+    add_protocol_arguments(parser, {"document_separator": "none"}, "with --document_separator none")
     add_sequence_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()

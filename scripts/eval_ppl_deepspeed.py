@@ -32,7 +32,7 @@ def parse_arguments() -> Namespace:
     parser.add_argument_group("results").add_argument(
         "--document_mean", action="store_true", help="besides the NLL of all tokens, the mean of the documents' NLL"
     )
-    add_protocol_arguments(parser, lambda arguments: {"document_mean": True}, "with --document_mean")
+    add_protocol_arguments(parser, {"document_mean": True}, "with --document_mean")
     add_sequence_arguments(parser)
     add_run_arguments(parser, log_dir=f"logs/{SCRIPT}")
     return parser.parse_args()
