@@ -74,7 +74,7 @@ figures: $(SAMPLE)  ## why a model fails at length: three factors, vanilla besid
 		--out docs/three_factors.png
 
 bench: $(SAMPLE)  ## speed beside every alternative, about an hour on 2 cores; BENCH="cuda prefill_kernel" narrows it
-	benchmarks/all.sh $(BENCH)
+	RESULTS=benchmarks/results PICTURES=docs/benchmarks benchmarks/all.sh $(BENCH)
 
 # Without a constraint: the newest packages that requirements.txt and requirements-test.txt admit, and what those need.
 lock:  ## renew requirements.lock: exact versions of every package, the indirect ones too

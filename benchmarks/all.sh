@@ -3,8 +3,9 @@
 #
 #   benchmarks/all.sh [cpu|cuda] [NAME...]     those named, or all: a NAME is a file here without its .py
 #
-# NAME_DEVICE.json is written to benchmarks/results/, NAME_DEVICE.png to docs/benchmarks/. One that fails does not keep
-# the next from running; the exit status is then 1, and the last line names it.
+# NAME_DEVICE.json is written to the folder RESULTS (logs/benchmarks), NAME_DEVICE.png to PICTURES (RESULTS): `make bench`
+# has them be those of the repository. One that fails does not keep the next from running; the exit status is then 1, and
+# the last line names it.
 # SECONDS_IN_ALL=480 ends each benchmark after its share of so many seconds: what it had measured is in its results.
 set -uo pipefail
 
@@ -13,8 +14,8 @@ SHARES=(25 10 40 10 9 6) # per cent of SECONDS_IN_ALL
 PYTHON=${PYTHON:-python}
 SECONDS_IN_ALL=${SECONDS_IN_ALL:-0}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-results=$here/results
-pictures=$here/../docs/benchmarks
+RESULTS=${RESULTS:-logs/benchmarks}
+PICTURES=${PICTURES:-$RESULTS}
 device=${1:-cpu}
 names=("${@:2}")
 ((${#names[@]})) || names=("${ALL[@]}")
@@ -33,15 +34,15 @@ share_of() { # 0 is no limit
 
 # `timeout` ends a benchmark with all processes of its own, also where Ctrl-C ends this script.
 measure() {
-    timeout "$(share_of "$1")" "$PYTHON" "$here/$1.py" --device "$device" &
+    timeout "$(share_of "$1")" "$PYTHON" "$here/$1.py" --device "$device" --out "$RESULTS" &
     trap "kill $! 2>/dev/null; exit 130" INT TERM
     wait $!
 }
 
 # What this run has measured: not what lay there before.
 draw() {
-    [[ ! $results/$1.json -nt $started ]] ||
-        "$PYTHON" "$here/../visualization/benchmark.py" "$results/$1.json" --out "$pictures/$1.png"
+    [[ ! $RESULTS/$1.json -nt $started ]] ||
+        "$PYTHON" "$here/../visualization/benchmark.py" "$RESULTS/$1.json" --out "$PICTURES/$1.png"
 }
 
 [[ $device == cpu || $device == cuda ]] || fail "the device must be cpu or cuda, not $device"
@@ -50,7 +51,7 @@ for name in "${names[@]}"; do
     [[ " ${ALL[*]} " == *" $name "* ]] || fail "there is no benchmark $name: give one of ${ALL[*]}"
 done
 
-mkdir -p "$pictures"
+mkdir -p "$PICTURES"
 started=$(mktemp)
 trap 'rm -f "$started"' EXIT
 failed=()

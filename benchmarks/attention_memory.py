@@ -64,7 +64,7 @@ def main() -> None:
     for case in cases(arguments):
         for method in METHODS:
             rows += rows_of(method, case, arguments.lengths, arguments.repeats, arguments.budget)
-            path = save_results("attention_memory", arguments.device, results)
+            path = save_results(arguments.out, "attention_memory", arguments.device, results)
     print(f"\n{table(rows)}\nwrote {path}")
 
 

@@ -237,7 +237,7 @@ def main() -> None:
         for dtype in arguments.dtypes:
             for found in measure_panel(SHAPES[shape], getattr(torch, dtype), arguments):
                 rows += found
-                path = save_results("decode_kernel", arguments.device, results)
+                path = save_results(arguments.out, "decode_kernel", arguments.device, results)
     print(f"wrote {path}")
 
 

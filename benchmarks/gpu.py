@@ -52,7 +52,7 @@ def parse_arguments() -> Namespace:
     parser.add_argument(
         "--minutes", type=minutes, default=8.0, help="the process ends after so many (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: benchmarks/results/gpu_CARD.json)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: logs/benchmarks/gpu_CARD.json)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="those named (default: all)")
     parser.add_argument("--again", action="store_true", help="measure anew what --out has of these parts")
     return parser.parse_args()

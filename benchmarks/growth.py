@@ -155,9 +155,9 @@ def main() -> None:
             rows += measure(case, *settings)
             fits = exponents(rows)
             results = {"title": TITLE, "quantities": QUANTITIES, "rows": rows, "exponents": fits, "quadrupled": ratios}
-            save_results("growth", arguments.device, results)
+            save_results(arguments.out, "growth", arguments.device, results)
         ratios += quadrupled(case, arguments.quadrupled, arguments.repeats)
-        path = save_results("growth", arguments.device, results)
+        path = save_results(arguments.out, "growth", arguments.device, results)
     print(f"\n{table(fits)}")
     for found in ratios:
         few, many = found["length"] // 4, found["length"]

@@ -239,7 +239,7 @@ def main() -> None:
         check_model(model, arguments.device)
     rows, overheads = [], []
     for _ in measure_all(arguments, rows, overheads):
-        path = save_results("model_speed", arguments.device, results_of(arguments, rows, overheads))
+        path = save_results(arguments.out, "model_speed", arguments.device, results_of(arguments, rows, overheads))
     print(f"\n{table(rows, ratios(rows))}\n{overhead_lines(overheads)}")
     print(f"wrote {path}" if rows or overheads else "nothing was measured")
 

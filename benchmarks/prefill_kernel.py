@@ -201,7 +201,7 @@ def main() -> None:
             rows += found
             if found:
                 print(table(found), flush=True)
-                path = save_results("prefill_kernel", arguments.device, results)
+                path = save_results(arguments.out, "prefill_kernel", arguments.device, results)
     if not rows:
         raise UserError(f"--lengths {arguments.lengths[0]}: its tensors take more than half the memory, give less")
     print(f"\n{table(sorted(rows, key=lambda row: (row['panel'], row['length'])))}\nwrote {path}")

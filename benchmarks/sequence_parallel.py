@@ -211,7 +211,9 @@ def main() -> None:
         measure(arguments.case)
         return
     rows, paper = measure_all(arguments), on_paper()
-    path = save_results("sequence_parallel", arguments.device, {"title": TITLE, "rows": rows, "on_paper": paper})
+    path = save_results(
+        arguments.out, "sequence_parallel", arguments.device, {"title": TITLE, "rows": rows, "on_paper": paper}
+    )
     print(f"\n{table(rows)}\n\n{paper_table(paper)}\nwrote {path}")
 
 

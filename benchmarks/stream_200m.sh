@@ -23,7 +23,7 @@
 #   SAVE_STEPS=          chunks from one checkpoint to the next, where these come first
 #   PIECE_SECONDS=540    of a piece; a sixth of them is for its start, its last chunk and the checkpoint
 #   LOG_DIR=logs/stream_200m_DEVICE
-#   RESULTS=benchmarks/results/stream_200m_DEVICE
+#   RESULTS=logs/benchmarks/stream_200m_DEVICE
 #   PYTHON=python
 #
 # To try it out without a GPU: DEVICE=cpu LENGTH=20000 CHUNK=4096 PIECE_SECONDS=90 benchmarks/stream_200m.sh --all
@@ -45,7 +45,7 @@ PIECE_SECONDS=${PIECE_SECONDS:-540}
 PYTHON=${PYTHON:-python}
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 LOG_DIR=${LOG_DIR:-$here/../logs/stream_200m_$DEVICE}
-RESULTS=${RESULTS:-$here/results/stream_200m_$DEVICE}
+RESULTS=${RESULTS:-$here/../logs/benchmarks/stream_200m_$DEVICE}
 NOT_FINISHED=75
 KILLED=137
 

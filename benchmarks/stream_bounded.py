@@ -6,7 +6,6 @@ scripts/eval_infinite_ppl.py reads them as for any model, with its checkpoints a
 python benchmarks/stream_bounded.py [--device cuda] [--length 1000000]
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -22,7 +21,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from benchmarks.measuring.arguments import benchmark_parser
 from benchmarks.measuring.machine import save_results
+from utils.arguments import whole_number
+from utils.program import run_main
 from utils.trials.files import SAMPLES
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,14 +101,15 @@ def time_growth(chunks: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--length", type=int, default=1_000_000, help="tokens in the stream (default: %(default)s)")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument(
+        "--length",
+        type=whole_number(FEWEST_CHUNKS * CHUNK),
+        default=1_000_000,
+        metavar="TOKENS",
+        help="tokens in the stream (default: %(default)s)",
+    )
     args = parser.parse_args()
-    if args.length < FEWEST_CHUNKS * CHUNK:
-        parser.error(f"--length {args.length} has too few chunks: give {FEWEST_CHUNKS * CHUNK} or more")
-    if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("--device cuda: there is no CUDA device here")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         sizes = write_model(folder / "model")
@@ -128,9 +131,11 @@ def main() -> None:
     branches = {"local_branch": LOCAL_BRANCH, "global_branch": GLOBAL_BRANCH}
     every_tenth = [round(chunk["memory_bytes"] / MIB, 2) for chunk in chunks[::10]]
     results = {**settings, **branches, "memory": memory, "time_per_token": times}
-    path = save_results("stream_bounded", args.device, {**results, "memory_mib_of_every_tenth_chunk": every_tenth})
+    path = save_results(
+        args.out, "stream_bounded", args.device, {**results, "memory_mib_of_every_tenth_chunk": every_tenth}
+    )
     print(f"wrote {path}")
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
+from benchmarks.measuring.arguments import add_out_argument
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.stream_readings import Order, load_order
 from data.arguments import SAME_STREAM_ARGUMENTS
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("log_dirs", nargs=2, metavar="LOG_DIR")
     parser.add_argument("--bucket", type=whole_number(1), default=100_000, help="positions in a row (default: 100000)")
     parser.add_argument("--name", default="stream_1m_orders", help="of the results' file (default: %(default)s)")
+    add_out_argument(parser)
     args = parser.parse_args()
     loaded = [load_order(log_dir) for log_dir in args.log_dirs]
     refuse_differences(loaded[0][1], loaded[1][1], args.log_dirs)
@@ -206,7 +208,7 @@ def main() -> None:
     buckets = {f"seed_{order.seed}": rows for order, rows in zip(orders, tables)}
     results = {"bucket": args.bucket, "limit": LIMIT, "largest_excess": worst, "trend": found}
     results["token_correlation"] = correlation
-    path = save_results(args.name, "cpu", {**results, "documents": documents, "buckets": buckets})
+    path = save_results(args.out, args.name, "cpu", {**results, "documents": documents, "buckets": buckets})
     print(f"wrote {path}")
 
 

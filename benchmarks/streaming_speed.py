@@ -169,7 +169,7 @@ def main() -> None:
     arguments = parse_arguments()
     rows = []
     for _ in measure(arguments, rows):
-        path = save_results("streaming_speed", arguments.device, results_of(arguments, rows))
+        path = save_results(arguments.out, "streaming_speed", arguments.device, results_of(arguments, rows))
     faster = times_faster(rows)
     print(f"\n{table(rows)}")
     for panel, times in faster.items():

@@ -17,7 +17,8 @@ import transformers
 
 from benchmarks.gpu_parts.case import FAILED, MEASURED, NOT_REACHED, REFUSED, RUNNING, Case, Found, Part
 from benchmarks.gpu_parts.sizes import FULL, Plan
-from benchmarks.measuring.machine import RESULTS, describe_machine
+from benchmarks.measuring.arguments import OUT
+from benchmarks.measuring.machine import describe_machine
 from utils.errors import UserError
 from utils.files import replace_json
 from utils.utils import git_commit, package_versions
@@ -50,9 +51,9 @@ def hash_of_sources() -> str:
 
 
 def default_path(plan: Plan) -> Path:
-    """benchmarks/results/gpu_CARD.json, in which CARD is the device's name in lower case."""
+    """logs/benchmarks/gpu_CARD.json, in which CARD is the device's name in lower case."""
     name = identity(plan)["device"].lower() if plan.device == "cuda" else plan.device
-    return RESULTS / f"gpu_{re.sub('[^a-z0-9]+', '-', name).strip('-')}.json"
+    return OUT / f"gpu_{re.sub('[^a-z0-9]+', '-', name).strip('-')}.json"
 
 
 class Report:

@@ -3,6 +3,7 @@
 import argparse
 from argparse import Namespace
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from scripts.harness.model_arguments import distance
@@ -13,17 +14,26 @@ from utils.trials.methods import NO_CAP
 DEVICES = ("cpu", "cuda")
 DTYPES = ("float32", "bfloat16", "float16")
 BOTH_DTYPES = {device: ["float32", "bfloat16"] for device in DEVICES}
+OUT = Path("logs/benchmarks")
 ByDevice = Mapping[str, Any]
 """A value for each of DEVICES."""
 
 
 def benchmark_parser(description: str) -> HarnessParser:
-    """A parser whose help keeps the description's lines, with --device. A device that is not here is refused."""
+    """A parser whose help keeps the description's lines, with --device and --out. A device not here is refused."""
     parser = HarnessParser(description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--device", choices=DEVICES, default="cpu", help="what to measure (default: %(default)s)")
+    add_out_argument(parser)
     parser.checks.append(_check_device)
     return parser
+
+
+def add_out_argument(parser: argparse.ArgumentParser) -> None:
+    """--out, the folder of the results: a trial run leaves those of the repository as they are."""
+    parser.add_argument(
+        "--out", type=Path, default=OUT, metavar="DIR", help="folder for the results (default: %(default)s)"
+    )
 
 
 def add_benchmark_arguments(

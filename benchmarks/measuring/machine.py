@@ -10,8 +10,6 @@ import torch
 from models.attention.prefill.window_weights import built_pass
 from utils.files import replace_file
 
-RESULTS = Path(__file__).resolve().parents[1] / "results"
-
 
 def describe_machine(device: str) -> dict[str, Any]:
     """The processor or accelerator, threads and versions that a number was measured with, and what `make` compiled."""
@@ -33,10 +31,10 @@ def _processor() -> str:
     return names[0] if names else platform.machine()
 
 
-def save_results(name: str, device: str, results: dict[str, Any]) -> Path:
-    """Write `results` with the machine's description to benchmarks/results/NAME_DEVICE.json, whole or not at all."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}_{device}.json"
+def save_results(folder: Path, name: str, device: str, results: dict[str, Any]) -> Path:
+    """Write `results` with the machine's description to NAME_DEVICE.json in `folder`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}_{device}.json"
     text = json.dumps({"machine": describe_machine(device), **results}, indent=2) + "\n"
     replace_file(path, lambda file: file.write(text.encode()))
     return path

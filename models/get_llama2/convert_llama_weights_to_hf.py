@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model_size",
         choices=list(MODEL_SIZES),
-        help="which model of the folder; the weights are checked against it, chat sizes get Llama 2's chat template "
+        help="which model of the folder; another one is said and written as it is; chat sizes get Llama 2's chat template "
         "(default: --input_dir is one model's folder, of any size)",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write, not there yet")
@@ -96,12 +96,17 @@ def convert(
     folder = find_model(input_dir, model_size)
     tokenizer = read_tokenizer(find_tokenizer(folder), chat=bool(size and size.chat))
     params = read_params(folder / "params.json", len(tokenizer))
+    expected = size.shards if size else None
     if size and (params.dim, params.n_layers) != (size.dim, size.n_layers):
-        raise UserError(
-            f"--model_size {model_size}: {folder / 'params.json'} is of a model with {params.n_layers} layers of "
-            f"{params.dim}, not {size.n_layers} of {size.dim}: give the size that it has"
+        expected = None
+        print(
+            f"warning: --model_size {model_size} is {size.n_layers} layers of {size.dim}, and "
+            f"{folder / 'params.json'} is of a model with {params.n_layers} layers of {params.dim}: "
+            "that one is written",
+            file=sys.stderr,
+            flush=True,
         )
-    shards = MetaShards(folder, size.shards if size else None)
+    shards = MetaShards(folder, expected)
     shards.check(part for group in groups(params) for part in group)
     with whole_folder("--output_dir", output_dir) as partial:
         check_room(output_dir, partial, params, DTYPES[dtype])

@@ -56,22 +56,27 @@ def _read_pieces(path: Path) -> SentencePieceExtractor:
         raise UserError(f"{path} cannot be read ({error.strerror}): download it again") from None
     except DecodeError:
         raise UserError(f"{path} is not a sentencepiece model, as Llama 2's tokenizer is: download it again") from None
-    if not _is_llamas(extractor.proto):
+    differences = _unlike_llamas(extractor.proto)
+    if differences:
         raise UserError(
-            f"{path} is a sentencepiece model of another kind than Llama 2's: give Llama 2's tokenizer.model"
+            f"{path} is a sentencepiece model of another kind than Llama 2's ({', '.join(differences)}): "
+            "give Llama 2's tokenizer.model"
         )
     return extractor
 
 
-def _is_llamas(proto) -> bool:
-    """Byte-pair encoding with bytes for what is unknown and <s>, on the text as it is with one space before it."""
+def _unlike_llamas(proto) -> list[str]:
+    """What differs from Llama 2's: byte-pair encoding with bytes for what is unknown, one space before the text."""
     trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
-    changes_text = normalizer.remove_extra_whitespaces or normalizer.precompiled_charsmap
-    return (
-        trainer.model_type == BPE_MODEL
-        and trainer.byte_fallback
-        and min(trainer.bos_id, trainer.eos_id) >= 0
-        and normalizer.add_dummy_prefix
-        and not changes_text
-        and all(piece.type != USER_DEFINED for piece in proto.pieces)
-    )
+    user_defined = [piece.piece for piece in proto.pieces if piece.type == USER_DEFINED]
+    found = {
+        f"its model_type is {trainer.model_type}, not {BPE_MODEL} for BPE": trainer.model_type != BPE_MODEL,
+        "it has no byte_fallback": not trainer.byte_fallback,
+        f"its bos_id is {trainer.bos_id}": trainer.bos_id < 0,
+        f"its eos_id is {trainer.eos_id}": trainer.eos_id < 0,
+        "it has no add_dummy_prefix": not normalizer.add_dummy_prefix,
+        "it has remove_extra_whitespaces": normalizer.remove_extra_whitespaces,
+        "its normalizer changes characters": bool(normalizer.precompiled_charsmap),
+        f"it has user-defined pieces such as {''.join(user_defined[:1])!r}": bool(user_defined),
+    }
+    return [difference for difference, is_so in found.items() if is_so]

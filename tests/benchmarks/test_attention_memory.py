@@ -9,7 +9,7 @@ from benchmarks.measuring.working_memory import shares_of_published
 
 def test_the_script_tells_how_much_less_than_the_published_algorithm_it_is(measured, monkeypatch, capsys):
     saved = {}
-    monkeypatch.setattr(attention_memory, "save_results", lambda name, device, results: saved.update(results))
+    monkeypatch.setattr(attention_memory, "save_results", lambda folder, name, device, results: saved.update(results))
     words = ["attention_memory.py", "--lengths", "1000", "--repeats", "1", "--dtypes", "float32"]
     monkeypatch.setattr(sys, "argv", words)
     attention_memory.main()

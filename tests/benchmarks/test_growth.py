@@ -87,7 +87,7 @@ def test_the_script_on_a_tiny_shape(tiny, monkeypatch, capsys):
     memory = [row("published", n, memory_mib={"median": n / 10}) for n in (128, 256)]
     memory += [row(OURS, n, memory_mib={"median": 0.5}) for n in (128, 256)]
     monkeypatch.setattr(growth, "memory_rows", lambda case, *settings: memory)
-    monkeypatch.setattr(growth, "save_results", lambda name, device, results: saved.update(results))
+    monkeypatch.setattr(growth, "save_results", lambda folder, name, device, results: saved.update(results))
     command = "growth.py --dtypes float32 --lengths 128 256 512 --quadrupled 1024 --repeats 1"
     monkeypatch.setattr(sys, "argv", command.split())
     growth.main()

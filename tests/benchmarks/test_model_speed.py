@@ -49,7 +49,7 @@ ROW |= {name: Timing.of([1.0]).to_dict() for name in ("prefill_seconds", "tokens
 def run_main(monkeypatch, *words):
     """What the script saves."""
     saved = {}
-    monkeypatch.setattr(model_speed, "save_results", lambda name, device, results: saved.update(results))
+    monkeypatch.setattr(model_speed, "save_results", lambda folder, name, device, results: saved.update(results))
     monkeypatch.setattr(sys, "argv", ["model_speed.py", *map(str, words)])
     model_speed.main()
     return saved
@@ -160,7 +160,9 @@ def test_an_impossible_model_is_one_sentence(model, said, monkeypatch):
 
 def test_each_row_is_saved_as_soon_as_it_is_measured(case, monkeypatch):
     saved = []
-    monkeypatch.setattr(model_speed, "save_results", lambda name, device, results: saved.append(len(results["rows"])))
+    monkeypatch.setattr(
+        model_speed, "save_results", lambda folder, name, device, results: saved.append(len(results["rows"]))
+    )
     monkeypatch.setattr(model_speed, "measure_case", lambda script, measure, case: None if not case["method"] else ROW)
     monkeypatch.setattr(sys, "argv", ["model_speed.py", "--model", case["model"], "--lengths", "128", "512"])
     model_speed.main()

@@ -37,8 +37,7 @@ def test_the_paper_estimate_is_that_of_one_gpu_divided():
 
 
 def test_the_whole_script(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("benchmarks.measuring.machine.RESULTS", tmp_path)
-    flags = ["--stretches", "64", "--layers", "1", "--repeats", "1"]
+    flags = ["--out", str(tmp_path), "--stretches", "64", "--layers", "1", "--repeats", "1"]
     monkeypatch.setattr(sys, "argv", ["benchmarks/sequence_parallel.py", *flags])
     sequence_parallel.main()
     (row,) = json.loads((tmp_path / "sequence_parallel_cpu.json").read_text())["rows"]

@@ -168,7 +168,7 @@ def run_main_of_script(monkeypatch, *words):
     """What the script saves, without its writing it."""
     saved = {}
 
-    def save(name, device, results):
+    def save(folder, name, device, results):
         saved.update(results)
         return f"{name}_{device}.json"
 

@@ -89,7 +89,7 @@ def test_both_ways_are_told_side_by_side(words, monkeypatch, capsys):
         return chunks([chunk] * (length // chunk), [0.25 if chunk == 1 else 0.5] * (length // chunk))
 
     monkeypatch.setattr(streaming_speed, "read_stream", fake)
-    monkeypatch.setattr(streaming_speed, "save_results", lambda name, device, results: saved.update(results))
+    monkeypatch.setattr(streaming_speed, "save_results", lambda folder, name, device, results: saved.update(results))
     monkeypatch.setattr(sys, "argv", words)
     streaming_speed.main()
     assert read == [("float32", 200, 64), ("float32", 40, 1)]

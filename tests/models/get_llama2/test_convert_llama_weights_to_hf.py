@@ -262,7 +262,6 @@ def test_bad_release_is_one_sentence_and_leaves_nothing(tiny_release, tmp_path, 
 @pytest.mark.parametrize(
     ("size", "message"),
     [
-        ("13B", "--model_size 13B: .* is of a model with 2 layers of 32, not 40 of 5120"),
         ("tiny, three shards", r"consolidated\.02\.pth is missing"),
         ("tiny, one shard", "holds 2 shards where --model_size means 1"),
     ],
@@ -272,6 +271,13 @@ def test_wrong_model_size(tiny_release, tmp_path, monkeypatch, size, message):
     monkeypatch.setitem(script.MODEL_SIZES, "tiny, one shard", ModelSize("x", 1, 32, 2, chat=False))
     with pytest.raises(UserError, match=message):
         convert(tiny_release, tmp_path / "hf", size)
+
+
+def test_a_smaller_model_in_metas_format_is_tried_out(tiny_release, tmp_path, capsys):
+    convert(tiny_release, tmp_path / "hf", "70B")
+    assert "warning: --model_size 70B is 80 layers of 8192, and" in (told := capsys.readouterr().err)
+    assert told.endswith("params.json is of a model with 2 layers of 32: that one is written\n")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "hf").config.num_hidden_layers == 2
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=str)

@@ -1,5 +1,6 @@
 """Llama 2's sentencepiece tokenizer in Transformers: the same ids, the same texts."""
 
+import re
 import sys
 
 import pytest
@@ -77,22 +78,22 @@ def test_no_chat_template_for_a_base_model(tokenizer_model):
 
 
 @pytest.mark.parametrize(
-    "option",
+    ("option", "difference"),
     [
-        {"model_type": "unigram"},
-        {"byte_fallback": False},
-        {"bos_id": -1},
-        {"add_dummy_prefix": False},
-        {"remove_extra_whitespaces": True},
-        {"normalization_rule_name": "nmt_nfkc"},
-        {"user_defined_symbols": ["<FILL>"]},
+        ({"model_type": "unigram", "byte_fallback": True}, "its model_type is 1, not 2 for BPE"),
+        ({"byte_fallback": False}, "it has no byte_fallback"),
+        ({"bos_id": -1}, "its bos_id is -1"),
+        ({"add_dummy_prefix": False}, "it has no add_dummy_prefix"),
+        ({"remove_extra_whitespaces": True}, "it has remove_extra_whitespaces"),
+        ({"normalization_rule_name": "nmt_nfkc"}, "its normalizer changes characters"),
+        ({"user_defined_symbols": ["<FILL>"]}, "it has user-defined pieces such as '<FILL>'"),
     ],
     ids=str,
 )
-def test_another_kind_is_refused(tmp_path, option):
+def test_another_kind_is_refused_by_its_property(tmp_path, option, difference):
     """Each of these would give other ids, or no <s>."""
     path = write_tokenizer(tmp_path / "tokenizer.model", **option)
-    with pytest.raises(UserError, match="another kind than Llama 2's"):
+    with pytest.raises(UserError, match=re.escape(f"another kind than Llama 2's ({difference})")):
         read_tokenizer(path, chat=False)
 
 
