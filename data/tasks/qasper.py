@@ -2,7 +2,7 @@
 
 --dataset_dir is the folder of qasper-test-v0.3.json, or of the dev or train file that --split names: one object whose
 fields are papers, each with `full_text` (sections of `section_name`, `paragraphs`) and `qas` (`question`,
-`question_id`, `answers`). `qasper` is asked in the dialogue format of Llama 2, `qasper_plain` in plain text, as
+`question_id`, `answers`); without it they come from the Hugging Face hub. `qasper` is asked in the dialogue format of Llama 2, `qasper_plain` in plain text, as
 published.
 """
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from data.sources.text import json_type, parse_json, reading
+from data.tasks import qasper_hub
 from data.tasks.checking import pick, pick_as, pick_text, pick_texts
 from data.tasks.question_answering import MAX_GENERATION_LENGTH, STOP, question_prompt, tagged_f1
 from data.tasks.task import Example, Task, TaskRequest
@@ -30,17 +31,14 @@ class Qasper:
 
     def __init__(self, request: TaskRequest) -> None:
         """Raises UserError, for a wrong field too: the whole file is checked."""
-        self._name, path = request.name, find_file(request)
-        with reading(path):
-            papers = parse_json(path.read_bytes(), str(path))
-        if not isinstance(papers, dict):
-            raise UserError(f"{path} must be an object of papers, not {json_type(papers)}")
+        self._name = request.name
+        where, papers = read_papers(request)
         self._texts: dict[str, str] = {}
         self._questions: list[tuple[str, str, str, list[str]]] = []  # paper, question's id, question, answers
         for paper, value in papers.items():
-            self._add(paper, value, f"{path}, paper {paper}")
+            self._add(paper, value, f"{where}, paper {paper}")
         if not self._questions:
-            raise UserError(f"{path} has no question with an answer")
+            raise UserError(f"{where} has no question with an answer")
 
     def _add(self, paper: str, value: Any, where: str) -> None:
         self._texts[paper] = full_text(value, where)
@@ -63,12 +61,24 @@ class Qasper:
         return Example(index, f"{paper}:{identifier}", self._name, prompt, answers)
 
 
-def find_file(request: TaskRequest) -> Path:
-    """The file of the request's split. Raises UserError."""
+def read_papers(request: TaskRequest) -> tuple[str, dict[str, Any]]:
+    """(where they come from, the papers of the request's split by id). Raises UserError."""
     if request.split not in SPLITS:
         raise UserError(f"--split {request.split} is none of --dataset {request.name}'s: {', '.join(SPLITS)}")
-    pattern = FILES.format(SPLITS[request.split])
-    folder = request.need_files(f"{pattern} (https://allenai.org/data/qasper)")
+    split = SPLITS[request.split]
+    files = f"{FILES.format(split)} (https://allenai.org/data/qasper)"
+    if request.dataset_dir is None:
+        return qasper_hub.NAME, qasper_hub.load_papers(request.name, split, files)
+    path = find_file(request, request.need_files(files), FILES.format(split))
+    with reading(path):
+        papers = parse_json(path.read_bytes(), str(path))
+    if not isinstance(papers, dict):
+        raise UserError(f"{path} must be an object of papers, not {json_type(papers)}")
+    return str(path), papers
+
+
+def find_file(request: TaskRequest, folder: Path, pattern: str) -> Path:
+    """The newest file of that pattern. Raises UserError."""
     found = sorted(folder.glob(pattern))
     if not found:
         raise UserError(f"--dataset_dir {folder} holds no {pattern} for --split {request.split}")

@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model_size",
         choices=list(MODEL_SIZES),
-        help="which model of the folder; another one is said and written as it is; chat sizes get Llama 2's chat template "
+        help="which model of the folder; another is said and written as it is; chat sizes get Llama 2's chat template "
         "(default: --input_dir is one model's folder, of any size)",
     )
     parser.add_argument("--output_dir", type=Path, required=True, help="folder to write, not there yet")

@@ -4,6 +4,7 @@ import json
 from copy import deepcopy
 from pathlib import Path
 
+import datasets
 import pytest
 
 from data.tasks.prompt import PromptEncoder
@@ -164,7 +165,9 @@ def test_wrong_fields(folder, path, value, message):
 
 
 def test_missing_and_empty_files(folder):
-    with pytest.raises(UserError, match="--dataset qasper needs --dataset_dir, the folder with qasper-test-v"):
+    with pytest.raises(
+        UserError, match=r"cannot be loaded from it \(download qasper-test-v.* give its folder as --data"
+    ):
         open_qasper(None)
     with pytest.raises(UserError, match="--dataset_dir .* holds no qasper-test-v"):
         open_qasper(folder)
@@ -177,3 +180,30 @@ def test_missing_and_empty_files(folder):
     file.write_text("{")
     with pytest.raises(UserError, match=f"{file} is malformed JSON"):
         open_qasper(folder)
+
+
+def columns(objects: list[dict]) -> dict[str, list]:
+    return {name: [value[name] for value in objects] for name in objects[0]} if objects else {}
+
+
+def on_the_hub(paper_id: str, paper: dict) -> dict:
+    questions = [{**asked, "answers": columns(asked["answers"])} for asked in paper["qas"]]
+    empty = {"section_name": [], "paragraphs": []}
+    return {"id": paper_id, "full_text": columns(paper["full_text"]) or empty, "qas": columns(questions)}
+
+
+def test_without_a_folder_the_hubs_papers_are_the_files_ones(folder, monkeypatch):
+    """Two of the three papers: in a table every question has an answer."""
+    papers = {name: PAPERS[name] for name in ("2000.00001", "2000.00002")}
+    asked = []
+
+    def load_dataset(*words, **options):
+        asked.append((*words, options))
+        return datasets.Dataset.from_list([on_the_hub(*paper) for paper in papers.items()])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    write(folder, papers)
+    for split in ("test", "validation"):
+        assert list(open_qasper(None, split=split)) == list(open_qasper(folder))
+    revision = "refs/convert/parquet"
+    assert asked[1] == ("allenai/qasper", {"split": "validation", "revision": revision}) and len(asked) == 2
