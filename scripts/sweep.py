@@ -6,8 +6,8 @@
     python scripts/combine_results.py logs/table/*--*
 
 Flags count instead of what the file says, and what follows `--` goes to every cell, flags of Λ-attention only to those
-whose --method has it. Cells that are finished are
-skipped, the others begun or gone on with; those that fail are named at the end.
+whose --method has it. Before the first cell starts, every command is looked through for mistakes. Cells that are
+finished are skipped, the others begun or gone on with; those that fail are named at the end.
 
 The file holds a JSON object, all of it optional:
 
@@ -184,9 +184,10 @@ def main() -> None:
     """Run the cells that are not finished. Raises UserError naming those that failed."""
     arguments = parse_arguments()
     sweep = requested(arguments)
-    failed, planned = [], cells(sweep)
+    planned = [Cell(cell.name, cell.arguments + words_for(cell, arguments.extra)) for cell in cells(sweep)]
+    check(planned, sweep["script"])
+    failed = []
     for number, cell in enumerate(planned, start=1):
-        cell = Cell(cell.name, cell.arguments + words_for(cell, arguments.extra))
         trouble = run_cell(cell, f"[{number}/{len(planned)}] {cell.name}", sweep["script"], arguments)
         if trouble:
             print(f"{cell.name} failed: {trouble}", flush=True)
@@ -215,6 +216,16 @@ def words_for(cell: Cell, extra: Sequence[str]) -> tuple[str, ...]:
             kept = word[2:].partition("=")[0] not in unread
         words += [word] if kept else []
     return tuple(words)
+
+
+def check(planned: Sequence[Cell], script: str) -> None:
+    """Raise UserError where a cell's command has a mistake: the first, before hours of others."""
+    for cell in planned:
+        command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *cell.arguments, "--check"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
+            raise UserError(f"no cell was started: {cell.name}: {said[-1].removeprefix('error: ')}")
 
 
 def run_cell(cell: Cell, title: str, script: str, arguments: Namespace) -> str | None:

@@ -27,27 +27,35 @@ Plan = TypeVar("Plan")
 class HarnessParser(argparse.ArgumentParser):
     """A parser whose groups bring their own checks, and whose errors are one sentence (SharedError).
 
-    checks: run in their order on what was parsed. given: names of the arguments that the command line itself sets.
+    checks: run in their order on what was parsed. look_ups: run by --check alone, of names whose finding imports much.
+    given: names of the arguments that the command line itself sets.
     """
 
     def __init__(self, description: str) -> None:
         super().__init__(description=description, allow_abbrev=False)
         self.checks: list[Check] = []
+        self.look_ups: list[Check] = []
         self.given: set[str] = set()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
-        """Parse, then run every group's check. Raises SharedError: every rank reads the same command line."""
+        """Parse, then run every group's check. Raises SharedError: every rank reads the same command line.
+
+        With --check that is all: the process ends.
+        """
         words = {word.partition("=")[0] for word in (sys.argv[1:] if args is None else args)}
         self.given = {action.dest for action in self._actions if words & set(action.option_strings)}
         arguments = super().parse_args(args, namespace)
         for name, value in vars(arguments).items():
             if value == "":
                 self.error(f"--{name} is empty: give a value or leave it out")
-        for check in self.checks:
+        only_check = vars(arguments).pop("check", False)
+        for check in self.checks + (self.look_ups if only_check else []):
             try:
                 check(arguments)
             except UserError as error:
                 self.error(str(error))
+        if only_check:
+            self.exit(message="nothing is wrong with this command\n")
         return arguments
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -132,6 +140,9 @@ def add_run_arguments(parser: HarnessParser, log_dir: str) -> None:
     group.add_argument("--overwrite", action="store_true", help="start afresh where --log_dir holds a trial already")
     group.add_argument(
         "--repair", action="store_true", help="drop what is damaged in --log_dir, by name, and compute it again"
+    )
+    group.add_argument(
+        "--check", action="store_true", help="look for mistakes in the flags and the names they give, and run nothing"
     )
     group.add_argument(
         "--deepspeed_config", metavar="FILE", help="DeepSpeed JSON, see configs/ (default: no DeepSpeed)"

@@ -96,7 +96,7 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
         _leave(f"ended by {signal.Signals(stop.number).name}{next_time}", SIGNAL_STATUS + stop.number, shared=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
-        _leave("the program that read the output has ended", OUTPUT_CLOSED_STATUS)
+        _leave("the program that read the output has ended" if resumes else None, OUTPUT_CLOSED_STATUS)
     except OSError as error:
         if error.errno not in _DISK_FULL:
             raise
@@ -113,7 +113,7 @@ def end_process(sentence: str | None, status: int) -> NoReturn:
     os._exit(status)  # an orderly exit would wait for, or abort on, ranks that are in the middle of something
 
 
-def _leave(sentence: str, status: int, shared: bool = False) -> None:
+def _leave(sentence: str | None, status: int, shared: bool = False) -> None:
     """Report and exit. A launcher ends every rank as soon as one exits, so the others let the first speak."""
     stopping.release()
     rank = announced_rank()

@@ -2,8 +2,8 @@
 
 --dataset_dir is the folder of qasper-test-v0.3.json, or of the dev or train file that --split names: one object whose
 fields are papers, each with `full_text` (sections of `section_name`, `paragraphs`) and `qas` (`question`,
-`question_id`, `answers`); without it they come from the Hugging Face hub. `qasper` is asked in the dialogue format of Llama 2, `qasper_plain` in plain text, as
-published.
+`question_id`, `answers`); without it they come from the Hugging Face hub. `qasper` is asked in the dialogue format of
+Llama 2, `qasper_plain` in plain text, as published.
 """
 
 from dataclasses import replace

@@ -104,6 +104,13 @@ def add_task_arguments(parser: HarnessParser) -> None:
         help="read every prompt from its start, also where questions on one document share it",
     )
     add_document_arguments(parser, "examples", TRUNCATION_SIDES, LEFT_OF_PROMPTS)
+    parser.look_ups.append(_find_task)
+
+
+def _find_task(arguments: Namespace) -> None:
+    from data.tasks.registry import get_task
+
+    get_task(arguments.dataset, arguments.dataset_group)
 
 
 def task_request(plan: TaskPlan, length: int | None, encoder: "PromptEncoder") -> "TaskRequest":

@@ -100,6 +100,7 @@ def add_model_arguments(parser: HarnessParser) -> None:
         help="factor of --rope_scaling, at least 1 (default: 2)",
     )
     parser.checks.append(_check_model)
+    parser.look_ups.append(_find_model)
 
 
 def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length") -> None:
@@ -223,6 +224,15 @@ def _top_k(flags: Flags) -> "TopK | None":
 def _dtype(name: str) -> str:
     """An argparse type: a precision by one of its names."""
     return DTYPE_ALIASES.get(name, name)
+
+
+def _find_model(arguments: Namespace) -> None:
+    """Raises UserError where a name can be none of a model's. A name of the hub is not asked for."""
+    from models.loading.source import find_source
+
+    for flag in ("model", "tokenizer_path"):
+        if getattr(arguments, flag) is not None:
+            find_source(f"--{flag}", getattr(arguments, flag))
 
 
 def _check_model(arguments: Namespace) -> None:

@@ -65,12 +65,33 @@ def test_every_combination_is_a_cell_with_what_where_says_of_it():
 
 
 def test_dry_run_prints_commands_that_a_shell_can_run(file, run, tmp_path):
-    out = run(file(SWEEP), "--models", "a model", "--log_root", tmp_path / "log", "--dry-run", "--", "--seed", 3)
+    (tmp_path / "a model").mkdir()
+    out = run(
+        file(SWEEP), "--models", tmp_path / "a model", "--log_root", tmp_path / "log", "--dry-run", "--", "--seed", 3
+    )
     commands = [shlex.split(line.partition(": ")[2]) for line in out.splitlines()]
     assert len(commands) == 4 and not (tmp_path / "log").exists()
     assert commands[0][:2] == [sys.executable, str(ROOT / "scripts" / "eval_downstream_tasks.py")]
     assert commands[0][-4:] == ["--seed", "3", "--log_dir", str(tmp_path / "log" / "a model--ruler_vt--2048--vanilla")]
     assert out.startswith("[1/4] a model--ruler_vt--2048--vanilla: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--tasks", "passkey_retrieval", "passkey"), "passkey--vanilla: --dataset passkey is no task; there are: "),
+        (("--models", "constant_model", "./nowhere"), r"nowhere--vanilla: --model ./nowhere: there is no such folder"),
+        (("--", "--num_samples", "0"), "vanilla: argument --num_samples: must be at least 1, not 0"),
+        (
+            ("--script", "eval_infinite_ppl", "--methods", "window", "truncate"),
+            "truncate: --method truncate is not for",
+        ),
+    ],
+)
+def test_a_mistake_in_one_cell_is_said_before_the_first_starts(words, said, run, tmp_path):
+    with pytest.raises(UserError, match=f"^no cell was started: {said}"):
+        run("--methods", "vanilla", "--log_root", tmp_path / "log", *words)
+    assert not (tmp_path / "log").exists()
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "configs" / "sweeps").iterdir()))

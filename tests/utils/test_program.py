@@ -48,9 +48,11 @@ def test_an_unforeseen_error_keeps_its_traceback():
 def test_a_reader_that_has_left_is_no_traceback():
     reader, writer = os.pipe()
     os.close(reader)
-    done = run("print('a line')", stdout=writer)
+    done = run("print('a line')", stdout=writer, options=", resumes=True")
+    other = run("print('a line')", stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, b"error: the program that read the output has ended\n")
+    assert (other.returncode, other.stderr) == (141, b"")
 
 
 def test_a_terminal_without_unicode_gets_codes():

@@ -13,6 +13,7 @@ from torch import nn
 
 from models.errors import need_package
 from utils.errors import UserError
+from utils.ranks.extension_builds import clear_stale_builds
 from utils.ranks.runtime import Runtime
 
 SHARDED_STAGE = 3
@@ -93,7 +94,8 @@ def read_deepspeed_config(path: str, runtime: Runtime) -> DeepSpeedSetup:
 
 
 def join_deepspeed(runtime: Runtime) -> None:
-    """DeepSpeed needs a process group, even of this process alone."""
+    """DeepSpeed needs a process group, even of this process alone, and builds extensions of torch's."""
+    clear_stale_builds(runtime.console)
     warnings.filterwarnings("ignore", category=FutureWarning, module="torch.distributed")  # DeepSpeed's calls
     if not dist.is_initialized():
         backend = "nccl" if runtime.device.type == "cuda" else "gloo"
