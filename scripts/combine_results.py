@@ -10,7 +10,8 @@ a log dir of its own.
 Columns: `length` is the longest prompt or text, or the position, in tokens; `n` counts examples with a result,
 `failed` those without one; `score` is of the metric named: the task's score (from 0 to 1, of 100 with --percent),
 BLEU or ROUGE (from 0 to 1), or NLL in nats per token. ± is one standard error, over examples; a score that is a
-proportion has Wilson's interval instead.
+proportion has Wilson's interval instead. With --pivot the rows are methods and the columns the lengths that were asked
+for.
 """
 
 import sys
@@ -24,13 +25,14 @@ from data.text_metrics import METRICS
 from data.text_metrics.positions import summarise_positions
 from scripts.combining.command import combining_parser, describe_trials, give_out, load_joined
 from scripts.combining.merging import write_merged
+from scripts.combining.pivots import Placed, pivot
 from scripts.combining.shards import JoinedTrial, refuse_different
 from scripts.combining.tables import Record
 from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import PERCENT, SHARE
-from utils.trials.experiments import DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
+from utils.trials.experiments import DOWNSTREAM, EXPERIMENTS, GENERATION, PERPLEXITY, STREAMS
 from utils.trials.summary import summarise_nll, summarise_task
 
 
@@ -38,6 +40,9 @@ def parse_arguments() -> Namespace:
     parser = combining_parser(__doc__)
     parser.add_argument(
         "--merge", type=Path, metavar="LOG_DIR", help="write all the log dirs, shards of one trial, as this new one"
+    )
+    parser.add_argument(
+        "--pivot", action="store_true", help="methods x lengths: a row for each method, of scores alone"
     )
     parser.checks.append(_check_merge)
     return parser.parse_args()
@@ -48,19 +53,34 @@ def _check_merge(arguments: Namespace) -> None:
         raise UserError("--no_join contradicts --merge, which joins shards: give one of them")
 
 
-def table(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[Record]:
+def table(joined: Sequence[JoinedTrial], labels: Sequence[str] | None, pivoted: bool = False) -> list[Record]:
     """The records of all trials: one of each, of generation one per position and metric.
 
     Those of one model, task and metric stand together, the shorter lengths first, as given where these are alike.
+    pivoted: a record for each method instead.
     """
     described = describe_trials(joined, labels)
-    rows = [begin | row for begin, trial in zip(described, joined) for row in ROWS_OF[trial.first.script](trial)]
-    kinds = list(dict.fromkeys(_kind(row) for row in rows))
-    return sorted(rows, key=lambda row: (kinds.index(_kind(row)), row["length"] is None, row["length"] or 0))
+    rows = [
+        Placed(begin | row, _asked_length(trial, row))
+        for begin, trial in zip(described, joined)
+        for row in ROWS_OF[trial.first.script](trial)
+    ]
+    if pivoted:
+        return pivot(rows)
+    records = [row.record for row in rows]
+    kinds = list(dict.fromkeys(_kind(row) for row in records))
+    return sorted(records, key=lambda row: (kinds.index(_kind(row)), row["length"] is None, row["length"] or 0))
 
 
 def _kind(row: Record) -> tuple[str, str, str]:
     return row["model"], row["task"], row["metric"]
+
+
+def _asked_length(trial: JoinedTrial, row: Record) -> int | None:
+    """The length that its command had; of generation the position, and without a flag what was read."""
+    if trial.first.script == GENERATION:
+        return row["length"]
+    return trial.first.arguments.get(EXPERIMENTS[trial.first.script].length) or row["length"]
 
 
 def _record(
@@ -141,7 +161,7 @@ def main() -> None:
     if arguments.merge:
         refuse_different([trial.first for trial in joined])
         write_merged(joined[0], arguments.merge)
-    give_out(table(joined, arguments.labels), arguments)
+    give_out(table(joined, arguments.labels, arguments.pivot), arguments)
 
 
 if __name__ == "__main__":

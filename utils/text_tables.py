@@ -42,6 +42,31 @@ def _as_cell(text: str) -> str:
     return " ".join(html.escape(text, quote=False).replace("|", "\\|").splitlines())
 
 
+def as_latex(rows: Sequence[Row | str]) -> str:
+    """The rows as a `tabular` with the rules of the package booktabs; a rule with words is a row of its own."""
+    columns = len(_column_widths(rows))
+    lines = [rf"\begin{{tabular}}{{{'r' * columns}}}", r"\toprule"]
+    for row in rows:
+        if isinstance(row, list):
+            lines.append(" & ".join(map(_in_latex, row)) + r" \\")
+        else:
+            lines.append(r"\midrule")
+            lines += [rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_in_latex(row)}}}}} \\"] if row else []
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _in_latex(text: str) -> str:
+    """As text between dollars where it must be: nothing of it is a command."""
+    return " ".join(text.translate(_LATEX).splitlines())
+
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": "$<$", ">": "$>$", "|": "$|$", "±": r"$\pm$", "Λ": r"$\Lambda$"}
+)
+
+
 def _column_widths(rows: Sequence[Row | str]) -> list[int]:
     columns = zip_longest(*(row for row in rows if isinstance(row, list)), fillvalue="")
     return [max(len(cell) for cell in column) for column in columns]

@@ -16,7 +16,7 @@ from utils.trials.finished import label_trials, refuse_repeated
 from utils.trials.methods import method_name
 from utils.trials.versions import describe, differ, environments
 
-ENDINGS = {".md": "markdown", ".csv": "csv", ".json": "json"}
+ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".json": "json"}
 
 
 def combining_parser(description: str) -> HarnessParser:

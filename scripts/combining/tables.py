@@ -1,4 +1,4 @@
-"""Records as a table: columns of text, Markdown, CSV or JSON."""
+"""Records as a table: columns of text, Markdown, LaTeX, CSV or JSON."""
 
 import csv
 import io
@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from utils.files import json_text
-from utils.text_tables import Row, as_markdown, as_text, format_spread
+from utils.text_tables import Row, as_latex, as_markdown, as_text, format_spread
 
 ERROR_SUFFIX, LOW_SUFFIX, HIGH_SUFFIX = "_standard_error", "_interval_low", "_interval_high"
+SUFFIXES = (ERROR_SUFFIX, LOW_SUFFIX, HIGH_SUFFIX)
 NOTHING = "-"
 RULE = ""
 Record = dict[str, Any]
@@ -18,7 +19,7 @@ interval, NAME_interval_low and NAME_interval_high."""
 
 def shown_rows(records: Sequence[Record]) -> list[Row | str]:
     """Header, rule and rows for reading: a number has its interval or standard error, what is not known is a dash."""
-    names = [name for name in records[0] if not name.endswith((ERROR_SUFFIX, LOW_SUFFIX, HIGH_SUFFIX))]
+    names = [name for name in records[0] if not name.endswith(SUFFIXES)]
     rows = [[_shown(record, name) for name in names] for record in records]
     return [names, RULE, *rows]
 
@@ -40,6 +41,7 @@ def as_json(records: Sequence[Record]) -> str:
 FORMATS: dict[str, Callable[[Sequence[Record]], str]] = {
     "text": lambda records: as_text(shown_rows(records)),
     "markdown": lambda records: as_markdown(shown_rows(records)),
+    "latex": lambda records: as_latex(shown_rows(records)),
     "csv": as_csv,
     "json": as_json,
 }

@@ -365,3 +365,34 @@ def test_rows_are_sorted_by_length_whatever_the_order_of_the_log_dirs(records, t
         for length in (16384, 2048, 4096)
     ]
     assert [row["length"] for row in records(*folders, "--no_join")] == [2048, 4096, 16384]
+
+
+def test_methods_by_lengths(combine, records, tmp_path):
+    """The lengths that were asked for, not those of the prompts; what was not run is a dash."""
+    runs = {"vanilla": {2048: [1, 0], 512: [1, 1]}, "lm_infinite": {2048: [1, 1]}}
+    log_dirs = [
+        trials.write_task_trial(
+            tmp_path / f"{method}{length}",
+            scores,
+            method=method,
+            max_length=length,
+            attention=LAMBDA if method == "lm_infinite" else None,
+        )
+        for method, lengths in runs.items()
+        for length, scores in lengths.items()
+    ]
+    found = records(*log_dirs, "--pivot")
+    assert [(row["method"], row["512"], row["2,048"]) for row in found] == [
+        ("vanilla", 1.0, 0.5),
+        ("lm_infinite", None, 1.0),
+    ]
+    assert found[0]["2,048_interval_low"] == pytest.approx(0.0945, abs=5e-5)
+    lines = combine(*log_dirs, "--pivot", "--format", "latex").splitlines()
+    assert lines[:3] == [
+        r"\begin{tabular}{rrrrrr}",
+        r"\toprule",
+        r"model & task & metric & method & 512 & 2,048 \\",
+    ]
+    assert r"tiny & passkey\_retrieval & accuracy & lm\_infinite & - & 1.0000 [0.3424, 1.0000] \\" in lines
+    said = refusal(combine, *log_dirs, trials.write_task_trial(tmp_path / "b", [1], max_length=512, seed=3), "--pivot")
+    assert said.endswith("vanilla512 and b are both vanilla at 512 tokens of passkey_retrieval: leave one of them out")
