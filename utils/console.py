@@ -1,12 +1,13 @@
 """Lines that the user sees, mirrored into a log file, and one status line that is overwritten."""
 
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from utils.errors import UserError
+from utils.errors import GOES_ON, Stopped, UserError
 
 CLEAR_LINE = "\r\x1b[2K"
 
@@ -62,9 +63,15 @@ class Console:
 
     @contextmanager
     def logging_errors(self) -> Iterator[None]:
-        """Mirror a UserError that ends the block into the log file, as far as that can be written."""
+        """Mirror what ends the block into the log file, a signal too, as far as that can be written."""
         try:
             yield
+        except KeyboardInterrupt:
+            self._log_error(f"interrupted; {GOES_ON}")
+            raise
+        except Stopped as stop:
+            self._log_error(f"ended by {signal.Signals(stop.number).name}; {GOES_ON}")
+            raise
         except UserError as error:
             self._log_error(str(error))
             raise

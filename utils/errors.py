@@ -21,6 +21,9 @@ class Unfinished(Exception):
     """A run ends before its work is done, as it was told to, on every rank; the same command goes on."""
 
 
+GOES_ON = "the same command without --overwrite goes on where it stopped"
+
+
 class Stopped(BaseException):
     """A signal of this number ends the run; like KeyboardInterrupt, no error that anybody handles."""
 

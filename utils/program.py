@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from utils.errors import LostRankError, NothingDoneError, SharedError, Stopped, Unfinished, UserError
+from utils.errors import GOES_ON, LostRankError, NothingDoneError, SharedError, Stopped, Unfinished, UserError
 from utils.ranks.launch import announced_rank
 from utils.ranks.stopping import stopping
 
@@ -73,7 +73,7 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # else pages of torch's own stand before our one sentence
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
-    next_time = "; the same command without --overwrite goes on where it stopped" if resumes else ""
+    next_time = f"; {GOES_ON}" if resumes else ""
     try:
         if resumes:
             stopping.listen()
@@ -91,8 +91,10 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
     except UserError as error:
         _leave(str(error), USER_ERROR_STATUS, shared=isinstance(error, SharedError))
     except KeyboardInterrupt:
+        _outlive_command()
         _leave(f"interrupted{next_time}", INTERRUPTED_STATUS, shared=True)
     except Stopped as stop:
+        _outlive_command()  # on Ctrl-C, deepspeed's launcher sends SIGTERM, which may be here first
         _leave(f"ended by {signal.Signals(stop.number).name}{next_time}", SIGNAL_STATUS + stop.number, shared=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is still buffered goes nowhere
@@ -101,6 +103,11 @@ def run_main(main: Callable[[], None], resumes: bool = False, tuned: bool = True
         if error.errno not in _DISK_FULL:
             raise
         _leave(f"no space left to write {error.filename or 'a file'}: {error.strerror}", USER_ERROR_STATUS)
+
+
+def _outlive_command() -> None:
+    if announced_rank() == 0:
+        stopping.outlive_command()
 
 
 def end_process(sentence: str | None, status: int) -> NoReturn:

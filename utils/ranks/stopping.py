@@ -17,6 +17,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 LAUNCHER_VARIABLES = ("TORCHELASTIC_RUN_ID", "CROSS_SIZE")
 """Set by torchrun and by deepspeed, whose ranks do not outlive it."""
 LOOK_SECONDS = 2.0
+COMMAND_SECONDS = 3.0
 
 
 class Stopping:
@@ -48,6 +49,18 @@ class Stopping:
         for number in SIGNALS:
             if signal.getsignal(number) == self._note:
                 signal.signal(number, signal.SIG_DFL)
+
+    def outlive_command(self) -> None:
+        """Wait, a few seconds at most, until deepspeed's command has ended on Ctrl-C: its traceback hides the rest.
+
+        Its launcher, which ends the ranks meanwhile, is not heard.
+        """
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        launcher, *command = ancestors()
+        end = time.monotonic() + COMMAND_SECONDS
+        while command and _parent_of(launcher) == command[0] and time.monotonic() < end:
+            time.sleep(0.05)
 
     def _note(self, number: int, _: object) -> None:
         """The first one counts: launchers repeat what a scheduler has sent to all."""
