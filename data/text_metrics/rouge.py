@@ -10,6 +10,12 @@ from data.text_metrics import ROUGE_TYPES
 from data.text_metrics.offline import TEXTS, OfflineMetric
 
 
+def is_unseen(text: str) -> bool:
+    """Whether ROUGE's tokenizer drops most letters of a text: it knows a-z and digits, and of Chinese none at all."""
+    letters = [character for character in text.lower() if character.isalnum()]
+    return 2 * sum(not character.isascii() for character in letters) > len(letters)
+
+
 class Rouge(OfflineMetric):
     """`Rouge().compute(predictions=[...], references=[...])`, of texts or lists of texts, as `evaluate.load("rouge")`.
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data.text_metrics import METRICS
+from data.text_metrics import METRICS, UNSEEN, describe_unseen
 from scripts.downstream.arguments import TaskPlan
 from scripts.harness.journal import Journal
 from utils.text_tables import PERCENT, SHARE, format_spread
@@ -56,6 +56,7 @@ def describe(results: dict[str, Any]) -> str:
     ]
     names = [name for name in METRICS if results.get(name) is not None]
     lines += [" | ".join(f"{name} {results[name]:.4f}" for name in names)] if names else []
+    lines += describe_unseen(results.get(UNSEEN, 0))
     if "prefill_tokens" in results:
         lines.append(
             f"{results['prefill_tokens']:,} tokens of prompts read, {results['prefill_tokens_saved']:,} saved where "

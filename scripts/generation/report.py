@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from data.text_metrics import METRICS
+from data.text_metrics import METRICS, UNSEEN, describe_unseen
 from data.text_metrics.positions import summarise_positions
 from scripts.generation.arguments import PositionPlan
 from scripts.harness.journal import Journal
@@ -62,6 +62,7 @@ def describe(results: dict[str, Any]) -> str:
         cells += [_cell(row.get(name), scale) for name, scale in _COSTS]
         cells += [_cell(row.get(name), 1, digits=4) for name in metrics]
         lines.append("  ".join(cell.rjust(width) for cell, width in zip(cells, widths)))
+    lines += describe_unseen(sum(row.get(UNSEEN, 0) for row in results["positions"]))
     lines.append(
         f"{describe_skips(results)}{counted(results['generated'], 'token')} generated after "
         f"{counted(results['documents'], 'document')} in "

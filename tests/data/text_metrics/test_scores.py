@@ -13,7 +13,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from sacrebleu.metrics import BLEU
 
 from data.generation_metrics import generation_overall_metric
-from data.text_metrics import METRICS, ROUGE_TYPES
+from data.text_metrics import METRICS, ROUGE_TYPES, UNSEEN, describe_unseen
 from data.text_metrics.bleu import Bleu, bleu_counts, corpus_bleu
 from data.text_metrics.rouge import Rouge
 from data.text_metrics.scores import generation_scores
@@ -247,3 +247,21 @@ def test_one_text_has_no_standard_error_and_none_has_no_score():
     found = generation_scores(["a b c d"], ["a b c d"])
     assert found["bleu"] == 1 and found["bleu_standard_error"] is found["rougeL_standard_error"] is None
     assert set(generation_scores([], []).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("reference", "unseen"),
+    [
+        ("今天天气很好", 1),
+        ("GPT 今天天气很好", 1),
+        ("Привет, мир", 1),
+        ("Un café près de l'église", 0),
+        ("?", 0),
+    ],
+)
+def test_texts_that_rouge_does_not_see_are_counted_and_said(reference, unseen):
+    """Of identical Chinese texts ROUGE is 0."""
+    scores = generation_scores([reference, "two words"], [reference, "two words"])
+    assert scores[UNSEEN] == unseen
+    said = describe_unseen(scores[UNSEEN])
+    assert len(said) == unseen and all("sees less than half of 1 reference, and BLEU" in line for line in said)
