@@ -23,7 +23,7 @@ PIP := python -m pip install --disable-pip-version-check --progress-bar off
 PIP_FLAGS_requirements-sample := --no-deps
 
 DEMO := logs/demo
-DEMO_RUN := deepspeed --num_gpus 1 scripts/eval_ppl_deepspeed.py \
+DEMO_RUN := deepspeed --log_level critical --num_gpus 1 scripts/eval_ppl_deepspeed.py \
 	--model smollm2 --dataset plays --max_data_num 1 --max_length 16384
 FIGURES := logs/figures
 DIAGNOSIS := python scripts/diagnose.py --model smollm2 --dataset plays --max_data_num 1 --max_length 16384
