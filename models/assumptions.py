@@ -43,6 +43,8 @@ PREPARE = "prepare_inputs_for_generation"
 """A causal LM's method that `generate` calls before each of its forwards."""
 POSITION_IDS = "position_ids"
 """A base model's argument of its new tokens' positions; one without it counts columns."""
+LOGITS_TO_KEEP = "logits_to_keep"
+"""A causal LM's argument of how many of the last tokens the head reads; one without it gives the logits of all."""
 
 ROPE_TYPE = "rope_type"
 """Of rotary parameters, and of a module of rotary embeddings: "default", "dynamic", ..."""

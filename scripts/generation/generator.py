@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
 from transformers.cache_utils import Cache
 
-from models.assumptions import ATTENTION_MASK, OUTPUT_CACHE, POSITION_IDS, ROPE_TYPE, forward_names, with_cache
+from models.assumptions import OUTPUT_CACHE, ROPE_TYPE, with_cache
 from models.attention.sequence.caches import reading_alone, sequence_of, share_cache
 from models.attention.sequence.reading import read_stretch
 from models.loading.vanilla import position_table_length
 from scripts.generation.arguments import Generation
+from scripts.generation.padding import padding_inputs
 from scripts.generation.way import Way
 from utils.errors import UserError
 from utils.ranks.runtime import is_out_of_memory
@@ -118,9 +119,7 @@ class Generator:
         if self.sequence is not None:
             read_stretch(self.model, self.sequence.own(input_ids), cache)
             return
-        inputs = {} if mask is None else {ATTENTION_MASK: mask}
-        if mask is not None and POSITION_IDS in forward_names(base):
-            inputs[POSITION_IDS] = (mask.cumsum(-1) - 1).clamp(min=0)[:, -input_ids.shape[1] :]
+        inputs = padding_inputs(base, mask, input_ids.shape[1])
         base(input_ids=input_ids, **inputs, **with_cache(base, cache), use_cache=True)
 
     @torch.no_grad()
@@ -136,8 +135,7 @@ class Generator:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         started = self._now()
         if cache is None:
-            self.begin(input_ids.shape[1])
-            cache = self._read_in_chunks(input_ids, mask)
+            cache = self.read(input_ids, mask)
         options = self.options if cache is None else {**self.options, OUTPUT_CACHE: cache}
         input_ids, mask = input_ids.to(self.device), mask.to(self.device)
         alone = nullcontext() if self.sequence is None else reading_alone(self.model)
@@ -147,16 +145,17 @@ class Generator:
         rows = [self._until_end(row) for row in output[:, input_ids.shape[1] :].tolist()]
         return Generated([self._text(row) for row in rows], [len(row) for row in rows], seconds)
 
-    def _read_in_chunks(self, input_ids: Tensor, mask: Tensor) -> Cache | None:
-        """A cache of prompts that take several chunks, or ranks, but for their last token; None for shorter ones.
+    def read(self, input_ids: Tensor, mask: Tensor, left: int = 1) -> Cache | None:
+        """A cache of prompts that take several chunks, or ranks, but for their last tokens; None for shorter ones.
 
-        Transformers' own `prefill_chunk_size` would run the head after each chunk, and in 5.17 forgets what a cache
-        holds.
+        mask: int64 [batch, n], 0 at padding on the left. left: how many of the last tokens are not read. Transformers'
+        own `prefill_chunk_size` would run the head after each chunk, and in 5.17 forgets what a cache holds.
         """
+        self.begin(input_ids.shape[1])
         if len(self.reading.parts(input_ids.shape[1])) < 2 and self.sequence is None:
             return None
         cache = DynamicCache()  # a converted model makes it its own
-        self.prefill(input_ids[:, :-1], cache, mask[:, :-1])
+        self.prefill(input_ids[:, :-left], cache, mask[:, :-left])
         return cache
 
     def seed(self, *place: Any) -> None:

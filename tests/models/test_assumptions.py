@@ -22,6 +22,7 @@ from models.assumptions import (
     CACHE_NAMES,
     LAYER_CACHE_NAMES,
     LAYER_TYPES,
+    LOGITS_TO_KEEP,
     OLDEST,
     OUTPUT_CACHE,
     POSITION_IDS,
@@ -98,6 +99,13 @@ class TestCacheArgument:
         with torch.no_grad():
             assert isinstance(cache_of(model(IDS, use_cache=True)), DynamicCache)
             assert cache_of(model(IDS, use_cache=False)) is None
+
+    @EVERY_TYPE
+    def test_a_converted_model_gives_the_logits_of_the_last_tokens_alone(self, model_type):
+        model = convert_model(tiny_model(model_type), CONFIG)
+        found = logits(model, **{LOGITS_TO_KEEP: 3})
+        assert found.shape[1] == 3
+        close(found, logits(model)[:, -3:])
 
     @EVERY_TYPE
     def test_layers_hand_it_to_attention_under_one_of_the_names(self, model_type):
