@@ -16,6 +16,8 @@ LIBRARY = ("torch", "transformers", "einops")
 """What `import lm_infinite` needs of requirements.txt, the one list; the rest is what the harness needs."""
 EXTRAS = {"gguf": ("gguf",), "llama2": ("sentencepiece", "protobuf")}
 """What single functions of the library need besides: reading .gguf files, and Llama 2 as Meta ships it."""
+LM_EVAL = "lm-eval"
+"""What one command of the harness needs besides, and the tests of it."""
 PASS = "models/attention/prefill/window_weights"
 
 
@@ -61,6 +63,7 @@ setup(
     extras_require={
         **{extra: [needs[name] for name in names] for extra, names in EXTRAS.items()},
         "harness": [line for name, line in needs.items() if name not in LIBRARY],
+        LM_EVAL: [tests[LM_EVAL]],
         "test": list(tests.values()),
     },
     ext_modules=[

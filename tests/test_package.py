@@ -168,10 +168,10 @@ class TestWheel:
         plain = {need.name: need.specifier for need in needs if need.marker is None}
         assert plain == {name: listed[name].specifier for name in NEEDS}
         extras = {extra: _needs_of(extra, needs) for extra in found.get_all("Provides-Extra")}
-        assert extras.keys() == {"gguf", "harness", "llama2", "test"}
+        assert extras.keys() == {"gguf", "harness", "llama2", "lm-eval", "test"}
         assert extras["harness"] == listed.keys() - plain.keys()
         assert extras["test"] == requirement_lines("requirements-test.txt").keys()
-        assert extras["gguf"] | extras["llama2"] == OPTIONAL
+        assert extras["gguf"] | extras["llama2"] == OPTIONAL and extras["lm-eval"] == {"lm-eval"}
 
     def test_version_is_that_of_the_library(self, wheel):
         assert metadata_of(wheel)["Version"] == models.__version__
