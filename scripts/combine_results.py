@@ -9,9 +9,9 @@ a log dir of its own.
 
 Columns: `length` is the longest prompt or text, or the position, in tokens; `n` counts examples with a result,
 `failed` those without one; `score` is of the metric named: the task's score (from 0 to 1, of 100 with --percent),
-BLEU or ROUGE (from 0 to 1), or NLL in nats per token. ± is one standard error, over examples; a score that is a
-proportion has Wilson's interval instead. With --pivot the rows are methods and the columns the lengths that were asked
-for.
+BLEU or ROUGE (from 0 to 1), NLL in nats per token, or one of lm-eval's, on its own scale. ± is one standard error, over
+examples; a score that is a proportion has Wilson's interval instead, unless it is lm-eval's. With --pivot the rows are
+methods and the columns the lengths that were asked for.
 """
 
 import sys
@@ -32,7 +32,7 @@ from utils.bootstrap import weighted_mean
 from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import PERCENT, SHARE
-from utils.trials.experiments import DOWNSTREAM, EXPERIMENTS, GENERATION, PERPLEXITY, STREAMS
+from utils.trials.experiments import DOWNSTREAM, EXPERIMENTS, GENERATION, LM_HARNESS, PERPLEXITY, STREAMS
 from utils.trials.summary import summarise_nll, summarise_task
 
 
@@ -152,7 +152,22 @@ def _stream_rows(trial: JoinedTrial) -> list[Record]:
     return [_record(task, "nll", length, len(streams), nll, error, 0)]
 
 
-ROWS_OF = {DOWNSTREAM: _task_rows, GENERATION: _generation_rows, PERPLEXITY: _nll_rows, STREAMS: _stream_rows}
+def _lm_eval_rows(trial: JoinedTrial) -> list[Record]:
+    """As lm-eval gives them: one of each metric of each task and group, on the metric's own scale."""
+    length = trial.first.arguments.get("max_length")
+    return [
+        _record(found["task"], found["metric"], length, found["n"], found["score"], found["standard_error"], 0)
+        for found in trial.first.results["scores"]
+    ]
+
+
+ROWS_OF = {
+    DOWNSTREAM: _task_rows,
+    GENERATION: _generation_rows,
+    PERPLEXITY: _nll_rows,
+    STREAMS: _stream_rows,
+    LM_HARNESS: _lm_eval_rows,
+}
 
 
 def main() -> None:

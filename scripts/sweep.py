@@ -51,7 +51,7 @@ from utils.trials.methods import METHODS
 RECORD = "sweep.json"
 """File in the root, with the arguments that each cell was last begun with."""
 AXES = {"models": "model", "tasks": "dataset", "lengths": "max_length", "methods": "method"}
-"""The flag that each of them sets; of lengths, where its experiment names no other."""
+"""The flag that each of them sets; of tasks and lengths, where its experiment names no other."""
 VALUES = (str, int, float, bool, type(None))
 KEYS = ("script", *AXES, "arguments", "where")
 
@@ -99,7 +99,8 @@ def _cell(sweep: Mapping[str, Any], place: Mapping[str, Any]) -> Cell:
     for rule in sweep.get("where", []):
         if all(place.get(axis) in rule[axis] for axis in AXES if axis in rule):
             arguments |= rule.get("arguments", {})
-    flags = AXES | {"lengths": EXPERIMENTS[sweep["script"]].length}
+    experiment = EXPERIMENTS[sweep["script"]]
+    flags = AXES | {"tasks": experiment.texts, "lengths": experiment.length}
     arguments |= {flags[axis]: value for axis, value in place.items()}
     name = "--".join(_short(axis, value) for axis, value in place.items()) or sweep["script"]
     return Cell(name, tuple(word for flag, value in arguments.items() for word in _words(flag, value)))
@@ -161,7 +162,7 @@ def parse_arguments() -> Namespace:
     parser.add_argument("sweep", nargs="?", type=Path, metavar="FILE", help="a sweep, as JSON (default: the flags say)")
     parser.add_argument("--script", choices=SCORED, help=f"what every cell runs (default: {SCORED[0]})")
     parser.add_argument("--models", nargs="+", metavar="NAME", help="values of --model")
-    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="values of --dataset")
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="values of --dataset, or of lm-eval's --tasks")
     parser.add_argument(
         "--lengths", nargs="+", type=whole_number(2), metavar="TOKENS", help="of --max_length, or --streaming_length"
     )

@@ -10,7 +10,10 @@ from typing import Any
 from utils.arguments import RunPlan
 from utils.ranks.runtime import Runtime, describe_device
 
-PACKAGES = ("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy", "sacrebleu", "rouge-score")
+PACKAGES = (
+    *("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy", "sacrebleu", "rouge-score"),
+    "lm-eval",
+)
 ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -5,17 +5,26 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.trials.files import ARRAYS, RESULTS, SAMPLES, STREAM_ARRAYS, TOKEN_NLLS
+from utils.trials.files import (
+    ARRAYS,
+    LM_EVAL_RESULTS,
+    RESULTS,
+    SAMPLES,
+    STREAM_ARRAYS,
+    TASK_SAMPLES,
+    TOKEN_NLLS,
+)
 from utils.trials.lines import damage_of, find_lines
 from utils.trials.seals import ADVICE, COMPUTED_FROM, Seals, file_digest
 
 SMALL = (SAMPLES, ARRAYS, STREAM_ARRAYS)
 """Those that tables and pictures read."""
+LARGE = (TOKEN_NLLS, TASK_SAMPLES, LM_EVAL_RESULTS)
 
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each such file that is there, by its name. Raises OSError."""
-    return {path.name: file_digest(path) for pattern in (*SMALL, TOKEN_NLLS) for path in sorted(folder.glob(pattern))}
+    return {path.name: file_digest(path) for pattern in (*SMALL, *LARGE) for path in sorted(folder.glob(pattern))}
 
 
 def damages(folder: Path, results: Any, seals: Seals, small: bool = False) -> dict[str, str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.errors import UserError
-from utils.trials.experiments import SCORED, STREAMS
+from utils.trials.experiments import LM_HARNESS, SCORED, STREAMS
 from utils.trials.files import CONFIG, RESULTS
 from utils.trials.finished import FinishedTrial, read_log_dir
 from utils.trials.reading import DAMAGED, NUMBER, is_of
@@ -15,7 +15,7 @@ from utils.trials.samples import Sample
 
 @dataclass(frozen=True)
 class ExampleTrial(FinishedTrial):
-    """samples: as `samples.read_samples` gives them; none of streams, which have their numbers in results.json."""
+    """samples: as `samples.read_samples` gives them; none where the numbers are in results.json alone."""
 
     samples: list[Sample]
 
@@ -30,6 +30,8 @@ def example_trial(trial: FinishedTrial) -> ExampleTrial:
     _check_names(trial.config, trial.log_dir / CONFIG)
     if trial.script == STREAMS:
         _check_streams(trial.results, trial.log_dir / RESULTS)
+    if trial.script == LM_HARNESS:
+        _check_scores(trial.results, trial.log_dir / RESULTS)
     return ExampleTrial(**vars(trial), samples=trial.read_samples())
 
 
@@ -49,3 +51,13 @@ def _check_streams(results: dict[str, Any], path: Path) -> None:
         for stream in streams
     ):
         raise UserError(f"{path} holds no streaming_length and streams with nll and tokens: {DAMAGED}")
+
+
+def _check_scores(results: dict[str, Any], path: Path) -> None:
+    scores = results.get("scores")
+    kinds = {"task": str, "metric": str, "score": NUMBER | None, "standard_error": NUMBER | None, "n": int}
+    if not (isinstance(scores, list) and scores) or not all(
+        isinstance(score, dict) and all(name in score and is_of(score[name], kind) for name, kind in kinds.items())
+        for score in scores
+    ):
+        raise UserError(f"{path} holds no scores with {', '.join(kinds)}: {DAMAGED}")

@@ -26,6 +26,9 @@ eval_ppl_deepspeed, one line per document: `id`, `tokens`, `scored` (tokens with
 eval_infinite_ppl has a line per chunk, which nobody combines: results.json holds `streaming_length` and `streams`, each
 with `nll`, `tokens`. diagnose has a line per document, which is the script's own.
 
+eval_lm_harness has a line per task of lm-eval, the script's own too: results.json holds `scores`, one of each metric of
+a task or group, each with `task`, `metric`, `score`, `standard_error` and `n`, the number of its examples.
+
 An experiment more is a record here, a folder in scripts/ and a command of its name; a test names the tables that lack
 it.
 """
@@ -43,7 +46,7 @@ from utils.trials.reading import NUMBER, read_position_arrays, read_stream_array
 
 DOWNSTREAM, GENERATION = "eval_downstream_tasks", "eval_generation"
 PERPLEXITY, STREAMS = "eval_ppl_deepspeed", "eval_infinite_ppl"
-DIAGNOSIS = "diagnose"
+DIAGNOSIS, LM_HARNESS = "diagnose", "eval_lm_harness"
 LAST_TOKENS = "--local_branch"
 """Value of a flag: as many tokens as the window would hold."""
 Fields = Mapping[str, Any]
@@ -80,7 +83,7 @@ class Experiment:
     scored: whether it gives scores, to be swept over and set side by side in a table.
     shards: whether its documents may be split among jobs, by --start_data_from and --max_data_num.
     lines, arrays: None where there are none that others read.
-    length: the flag that says how long its texts are.
+    length, texts: the flags that say how long its texts are, and which they are.
     truncation: the flags by which it reads the last tokens only; None where it cannot.
     refused: methods and arguments that make no sense there, with the reason.
     """
@@ -91,6 +94,7 @@ class Experiment:
     lines: Lines | None = None
     arrays: Arrays | None = None
     length: str = "max_length"
+    texts: str = "dataset"
     truncation: Mapping[str, Any] | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
 
@@ -182,6 +186,13 @@ _ALL = (
         arrays=Arrays(STREAM_ARRAYS, read_diagnosis_arrays),
         truncation=_DOCUMENTS,
         refused=_no_top_k("a diagnosis reads a text in one"),
+    ),
+    Experiment(
+        LM_HARNESS,
+        scored=True,
+        shards=False,  # what is scored of a task is scored of all of its examples
+        texts="tasks",
+        truncation={"max_length": LAST_TOKENS},
     ),
 )
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-WATCHED = ("torch", "transformers", "tokenizers")
+WATCHED = ("torch", "transformers", "tokenizers", "lm-eval")
 """Packages of which another version may change a number."""
 CONTINUED = "continued"
 """Key of config.json: a list, in their order, of environments other than before with which a trial went on."""

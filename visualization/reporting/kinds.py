@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from utils.trials.examples import example_trial
-from utils.trials.experiments import DIAGNOSIS, DOWNSTREAM, GENERATION, PERPLEXITY, STREAMS
+from utils.trials.experiments import DIAGNOSIS, DOWNSTREAM, GENERATION, LM_HARNESS, PERPLEXITY, STREAMS
 from utils.trials.finished import FinishedTrial
 from utils.trials.nll_trials import nll_trial
 from visualization.drawing import costs, entropy, heatmap, logits, mass, nll, projection, scores
@@ -27,6 +27,8 @@ from visualization.reporting.numbers import (
     document_table,
     generation_headline,
     generation_table,
+    lm_eval_headline,
+    lm_eval_table,
     stream_headline,
     stream_table,
     task_headline,
@@ -158,6 +160,7 @@ KINDS: dict[str, Kind] = {
         topic=lambda method: method.trials[0].samples[0]["task"],
     ),
     GENERATION: Kind("generation", _load_examples, generation_headline, generation_table, (COST_BY_LENGTH,)),
+    LM_HARNESS: Kind("tasks of lm-eval", _load_examples, lm_eval_headline, lm_eval_table, ()),
     DIAGNOSIS: Kind(
         "a diagnosis of attention",
         Diagnosis.of,

@@ -39,7 +39,9 @@ QUANTITIES = {
     "nll": Quantity("NLL", "nats per token over all scored tokens, lower is better", fixed(4)),
     "perplexity": Quantity("Perplexity", "exp(NLL), lower is better", large),
     "bits_per_byte": Quantity("Bits/byte", "NLL in bits per UTF-8 byte of the text, lower is better", fixed(4)),
-    "score": Quantity("Score", "of the task, from 0 to 1, higher is better", fixed(4)),
+    "score": Quantity(
+        "Score", "of the task, from 0 to 1, higher is better; of lm-eval on its metric's scale", fixed(4)
+    ),
     "bleu": Quantity("BLEU", "from 0 to 1, higher is better; of generation at the last position", fixed(4)),
     "rouge1": Quantity("ROUGE-1", "as BLEU", fixed(4)),
     "rouge2": Quantity("ROUGE-2", "as BLEU", fixed(4)),
@@ -144,6 +146,13 @@ def diagnosis_headline(trial: FinishedTrial) -> Headline:
     }
 
 
+def lm_eval_headline(trial: FinishedTrial) -> Headline:
+    """Headline of lm-eval's tasks: a score where there is only one, since each metric has its own scale."""
+    path, scores = trial.log_dir / RESULTS, example_trial(trial).results["scores"]
+    only = {"score": (scores[0]["score"], scores[0]["standard_error"])} if len(scores) == 1 else {}
+    return _plain(trial) | {"texts": (_number(trial.results, "examples", path), None)} | only
+
+
 def document_table(results: Numbers, path: Path) -> Table:
     """NLL of documents by ranges of positions."""
     return _buckets(results, path, {"documents": whole, "tokens": whole, "nll": fixed(4), "perplexity": large})
@@ -183,6 +192,16 @@ def task_table(results: Numbers, path: Path) -> Table:
     columns = {"examples": whole, "failed": whole, "length": whole, "score": fixed(4), "standard_error": fixed(4)}
     words = [str(results.get(name) or "") for name in ("task", "metric")]
     return _table("The score", ("task", "metric", *columns), [[*words, *_cells(results, columns, path)]])
+
+
+def lm_eval_table(results: Numbers, path: Path) -> Table:
+    """The scores of lm-eval's tasks and groups, on the scale of their metrics."""
+    columns = {"n": whole, "score": fixed(4), "standard_error": fixed(4)}
+    rows = [
+        [*(str(score.get(name) or "") for name in ("task", "metric")), *_cells(score, columns, path)]
+        for score in _records(results, "scores", path)
+    ]
+    return _table("Scores", ("task", "metric", *columns), rows)
 
 
 def diagnosis_table(results: Numbers, path: Path) -> Table:

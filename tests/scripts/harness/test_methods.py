@@ -9,6 +9,7 @@ from scripts.downstream.arguments import add_task_arguments
 from scripts.generation.arguments import add_generation_arguments, add_position_arguments
 from scripts.harness.methods import add_method_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, lambda_config
+from scripts.lm_harness.arguments import add_lm_eval_arguments
 from scripts.streaming.arguments import add_stream_arguments
 from utils.arguments import HarnessParser, plan_of
 from utils.errors import SharedError
@@ -21,7 +22,9 @@ GROUPS = {
     "eval_infinite_ppl": [add_data_arguments, add_stream_arguments],
     "eval_generation": [add_data_arguments, add_document_arguments, add_position_arguments, add_generation_arguments],
     "eval_downstream_tasks": [add_task_arguments, add_generation_arguments],
+    "eval_lm_harness": [add_lm_eval_arguments],
 }
+REQUIRED = {"eval_lm_harness": ["--tasks", "one"]}
 LAMBDA = "--use_lambda_attention"
 SAME_EVERYWHERE = {
     "vanilla": "",
@@ -33,6 +36,7 @@ SAME_EVERYWHERE = {
 DYNAMIC = {"dynamic_ntk": "--rope_scaling dynamic --rope_factor 2"}
 TOP_K = {"lm_infinite_top_k": f"{LAMBDA} --top_k_attention 5 --top_k_insert_at 1024 --top_k_from_layer 4"}
 LAST_TOKENS = {"truncate": "--max_length 2048 --truncation_side left"}
+LAST_OF_A_REQUEST = {"truncate": "--max_length 2048"}
 LAST_OF_A_PROMPT = {"truncate": "--runtime_truncation 2048"}
 STANDS_FOR = {
     "eval_ppl_deepspeed": SAME_EVERYWHERE | DYNAMIC | LAST_TOKENS,
@@ -40,6 +44,7 @@ STANDS_FOR = {
     "eval_infinite_ppl": SAME_EVERYWHERE,
     "eval_generation": SAME_EVERYWHERE | DYNAMIC | TOP_K | LAST_OF_A_PROMPT,
     "eval_downstream_tasks": SAME_EVERYWHERE | DYNAMIC | TOP_K | LAST_OF_A_PROMPT,
+    "eval_lm_harness": SAME_EVERYWHERE | DYNAMIC | TOP_K | LAST_OF_A_REQUEST,
 }
 
 
@@ -48,7 +53,7 @@ def parse(flags: str, script: str = "eval_generation"):
     for add_group in (add_model_arguments, add_lambda_arguments, *GROUPS[script]):
         add_group(parser)
     add_method_arguments(parser, script)
-    return parser.parse_args(flags.split())
+    return parser.parse_args([*flags.split(), *REQUIRED.get(script, [])])
 
 
 def recorded(flags: str, script: str) -> dict:

@@ -14,7 +14,7 @@ from visualization.drawing import costs
 from visualization.reporting import kinds
 
 ROOT = Path(__file__).resolve().parents[3]
-FOLDERS = {"diagnosis", "downstream", "generation", "perplexity", "streaming"}
+FOLDERS = {"diagnosis", "downstream", "generation", "lm_harness", "perplexity", "streaming"}
 """In scripts/, those of experiments."""
 
 
