@@ -1,10 +1,11 @@
 """Flags of the script for lm-eval's tasks; those that lm-eval has too are called as it calls them."""
 
 import json
-from argparse import ArgumentTypeError
+from argparse import ArgumentTypeError, Namespace
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.lm_harness.library import require_lm_eval
 from utils.arguments import HarnessParser, finite_number, whole_number
 
 
@@ -91,6 +92,12 @@ def add_lm_eval_arguments(parser: HarnessParser) -> None:
         action="store_true",
         help="decode by ordinary forwards, also where a step could be captured as a CUDA graph",
     )
+    parser.look_ups.append(_look_up)
+
+
+def _look_up(_: Namespace) -> None:
+    """Raise SharedError where lm-eval is missing; its tasks take seconds to list, so they are not looked up."""
+    require_lm_eval()
 
 
 def _names(text: str) -> list[str]:
