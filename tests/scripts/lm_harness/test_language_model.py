@@ -134,6 +134,9 @@ def test_the_head_reads_what_is_scored_alone_and_equal_inputs_once(tiny_llama_di
     found = ours._loglikelihood_tokens([(None, context, [word]) for word in (60, 61, 62)])
     assert len({number for number, _ in found}) == 3
     assert read == [1] and sum(seen) == len(context) and max(seen) <= 7
+    seen.clear()
+    ours.generate_until(requests((TEXTS[1], {"until": [], "max_gen_toks": 2})))
+    assert sum(seen) == len(ours.tok_encode(TEXTS[1])) + 1 and max(seen) <= 7  # its end is read by `generate`
 
 
 def test_cut_requests_and_windows_are_counted(tiny_llama_dir):
