@@ -44,6 +44,8 @@ BRING_DATA = ("scripts/eval_lm_harness.py",)
 NO_PARSER = ("scripts/prepare_sample.py",)
 OF_OTHER_PROGRAMS = {
     "--num_gpus": "deepspeed",
+    "--log_level": "deepspeed",
+    "--site": "pip",
     "--hostfile": "deepspeed",
     "--node_rank": "torchrun",
     "--ntasks": "srun",
