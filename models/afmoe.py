@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .family import Projections
-from .llama import NORMS, PARTS, family, project, project_head_normed
+from .llama import NORMS, PARTS, family, layer_normed, project, project_head_normed
 
 
 def _project_gated(module: nn.Module, hidden_states: Tensor) -> Projections:
@@ -11,11 +11,7 @@ def _project_gated(module: nn.Module, hidden_states: Tensor) -> Projections:
 
 
 def _project_phi(module: nn.Module, hidden_states: Tensor) -> Projections:
-    """With `qk_layernorm`, queries and keys normalised per head."""
-    query, key, value = project(module, hidden_states)
-    if module.qk_layernorm:
-        query, key = module.q_layernorm(query), module.k_layernorm(key)
-    return query, key, value
+    return layer_normed(module, *project(module, hidden_states))
 
 
 def _gate(module: nn.Module, attention: Tensor, gate: Tensor) -> Tensor:

@@ -33,8 +33,10 @@ OUTPUT_CACHE = next(name for name in CACHE_NAMES if name in BaseModelOutputWithP
 """The cache's name in outputs and in the arguments of `generate`, in this release."""
 
 ATTENTION_MASK, ROTARY, ROPE, WRAPPED_FORWARD = "attention_mask", "rotary_emb", "rope_parameters", "_old_forward"
+ROTARIES = "rotary_embs"
 """A base model's mask argument, which goes to the layers as it is where it has four dimensions; its module of rotary
-embeddings; a configuration's rotary parameters; the forward that Accelerate's device hooks wrap."""
+embeddings, or the list of them where bases differ by layer; a configuration's rotary parameters; the forward that
+Accelerate's device hooks wrap."""
 NORM, NORM_EPSILON = "RMSNorm", "variance_epsilon"
 """The end of the name of a class that normalises by the root of the mean square, and its epsilon's name there."""
 MORE_OUTPUTS = ("output_attentions", "output_hidden_states", "labels")
@@ -55,12 +57,13 @@ LAYER_TYPES, SLIDING, WINDOW = "layer_types", "sliding_attention", "sliding_wind
 WINDOWED = frozenset(
     {
         *("afmoe", "cohere2", "cohere2_moe", "cwm", "dots1", "exaone4", "exaone_moe", "gemma2", "gemma3_text"),
-        *("gpt_oss", "mimo_v2_flash", "ministral", "mistral", "vaultgemma"),
+        *("gpt_oss", "granite_swa", "granitemoe_swa", "mimo_v2_flash", "ministral", "ministral3", "mistral"),
+        "vaultgemma",
         *("mixtral", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2"),
     }
 )
 """Model types whose own attention heeds WINDOW: in the layers that LAYER_TYPES says, but for these, in all of them."""
-WINDOWED_THROUGHOUT = frozenset({"mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2"})
+WINDOWED_THROUGHOUT = frozenset({"ministral3", "mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2"})
 POSITION_TABLES, TABLE_OFFSET = ("wpe", "embed_positions", "position_embeddings", "embed_position"), "offset"
 """Names of embeddings of learned positions, and their attribute that counts rows in front of position 0."""
 LOGIT_SCALE, LOGITS_SCALING, LOGIT_CAP = "logit_scale", "logits_scaling", "final_logit_softcapping"
@@ -74,6 +77,7 @@ UNUSED_BY_ATTENTION = frozenset(
         "position_ids",  # counted by the cache
         "position_embeddings",  # computed in float64 by models/attention/positions.py
         "position_bias",  # ALiBi's, as MPT hands it on
+        "alibi",  # likewise Bloom and Falcon
         "use_cache",
         "output_attentions",  # refused before the base model
         "output_hidden_states",
@@ -130,6 +134,12 @@ def _release(version: str) -> tuple[int, int]:
 @remember
 def _names_of_forward(kind: type[nn.Module]) -> tuple[str, ...]:
     return tuple(inspect.signature(kind.forward).parameters)[1:]
+
+
+def unused_modules(base: nn.Module) -> list[nn.Module]:
+    """The modules of a base model that compute positions, which no converted attention module reads."""
+    listed = list(getattr(base, ROTARIES, ()))
+    return [module for name, module in base.named_children() if name == ROTARY] + listed
 
 
 def forward_names(module: nn.Module) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ from .assumptions import (
     ATTENTION_MASK,
     CACHE_NAMES,
     PREPARE,
-    ROTARY,
     UNUSED_BY_ATTENTION,
     attention_cache,
     cache_name,
@@ -30,10 +29,11 @@ from .assumptions import (
     own_window,
     refuse_unknown,
     unknown_argument,
+    unused_modules,
 )
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer
-from .attention.forwards import forward_name, make_nothing, restore_forward
+from .attention.forwards import Replaced, forward_name, make_nothing, restore_forward
 from .attention.inference import InferenceOnly
 from .attention.inputs import (
     as_lambda_cache,
@@ -49,6 +49,7 @@ from .attention.sequence.attend import attend_stretch
 from .attention.sequence.caches import guard_generation
 from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
+from .attention.text_positions import text_positions
 from .family import Family, check_parts, describe_layers, layer_positions
 
 logger = logging.getLogger(__name__)
@@ -83,9 +84,10 @@ class _Conversion:
         self.signature, self.cache_name = forward_names(base), cache_name(base)
         self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
         self.running = _Running()
-        self.unused = [module for name, module in base.named_children() if name == ROTARY]
+        self.unused = unused_modules(base)
         for module in self.unused:
             setattr(module, forward_name(module), make_nothing)
+        self.replaced = Replaced(base, family.instead)
         self.norms = list(rms_norms(base)) if config.compiled else []
         for module in self.norms:
             setattr(module, forward_name(module), MethodType(fused_norm, module))
@@ -105,6 +107,7 @@ class _Conversion:
             hook.remove()
         for module in (*self.unused, *self.norms):
             restore_forward(module)
+        self.replaced.restore()
         if self.generation_config is not None:
             self.generation_config.use_cache = self.generation_used_cache
 
@@ -174,15 +177,16 @@ class _Conversion:
         return LambdaCache.of_layers(self.layer_configs) if use_cache else None
 
 
-def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
+def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
 
-    inputs: what Transformers hands over besides, by name. Raises TypeError for what Λ-attention does not know.
+    places: what the family says is `given`. inputs: what Transformers hands over besides, by name. Raises TypeError
+    for what Λ-attention does not know.
     """
-    if places:
-        raise unknown_argument(f"argument {1 + len(places)} without a name", type(self).__name__)
     layer, conversion = _layer_now(self), self.lambda_conversion
-    running = conversion.running
+    family, running = conversion.family, conversion.running
+    if len(places) > len(family.given):
+        raise unknown_argument(f"argument {1 + len(places)} without a name", type(self).__name__)
     cache = attention_cache(inputs, type(self).__name__)
     past = None if cache is None else _layer_of(cache, layer.layer_idx, self)
 
@@ -192,12 +196,15 @@ def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs
             return attend_stretch(query, key, value, layer, past, running.stretch)
         return attend_batch(query, key, value, layer, past, running.real)
 
-    family = conversion.family
     query, key, value, *rest = family.project(self, hidden_states)
+    if family.place is not None:
+        positions = text_positions(query, past, running.real, running.stretch)
+        query = family.place(self, query, positions)
     merged = InferenceOnly.apply(attend, query, key, value).transpose(1, 2).flatten(2)
     if family.finish is not None:
         merged = family.finish(self, merged, *rest)
-    return getattr(self, family.output)(merged), None
+    output = merged if family.output is None else getattr(self, family.output)(merged)
+    return (output, None) if family.returns is None else family.returns(self, output, *places)
 
 
 def _layer_now(module: nn.Module) -> AttentionLayer:

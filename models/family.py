@@ -1,7 +1,7 @@
 """A family of models: the places where one architecture keeps what Λ-attention needs."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -22,19 +22,24 @@ class Family:
     parts: names of the modules inside an attention module, all of which `project` and `output` use.
     optional: names of those that only some configurations have, and that are used where they are there.
     project: (attention module, hidden states `[B, n, hidden]`) -> Projections.
-    output: name of the attention module's output projection.
+    output: name of the attention module's output projection; None where `finish` projects.
     scale: (attention module) -> the factor on `query . key`.
     positions: (base model, layer, the farthest distance felt) -> the position encoding of that layer.
     finish: (attention module, the attention `[B, n, Hq * d_v]`, ...) -> what goes into `output`; None for itself.
     soft_cap: (attention module) -> c, where scores are felt as `c * tanh(score / c)`, or None.
     sink_logit: (attention module) -> its learned score per query head that weighs nothing, `[Hq]`, or None.
+    place: (attention module, query `[B, Hq, n, d]`, int64 `[B or 1, n]`) -> the query as it is at these positions in
+        the text, besides what `positions` does to it. A position here is the true one, whatever Λ does to distances.
+    given: names of what the attention module is handed in turn behind its hidden states.
+    returns: (attention module, its output, what is `given`...) -> what its forward returns; (output, None) by default.
+    instead: attributes of the base model that are others while it is converted.
     extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
     """
 
     attention_modules: Callable[[nn.Module], list[nn.Module]]
     parts: frozenset[str]
     project: Callable[[nn.Module, Tensor], Projections]
-    output: str
+    output: str | None
     scale: Callable[[nn.Module], float]
     positions: Callable[[nn.Module, int, int | None], PositionEncoding]
     extend_vanilla: Callable[[nn.Module], None] | None = None
@@ -42,6 +47,10 @@ class Family:
     finish: Callable[..., Tensor] | None = None
     soft_cap: Callable[[nn.Module], float | None] | None = None
     sink_logit: Callable[[nn.Module], Tensor | None] | None = None
+    place: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
+    given: tuple[str, ...] = ()
+    returns: Callable[..., tuple] | None = None
+    instead: Mapping[str, object] = field(default_factory=dict)
 
     def layer(self, module: nn.Module, config: LambdaConfig, positions: PositionEncoding, index: int) -> AttentionLayer:
         """An attention module in the terms of Λ-attention."""

@@ -1,4 +1,6 @@
-"""GPT-J: separate projections, interleaved rotary embedding on a part of each head, a fixed position table."""
+"""GPT-J and CodeGen: interleaved rotary embedding on a part of each head, a fixed position table."""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +14,7 @@ from .family import Family, Projections
 from .loading.vanilla import before_forward
 
 ROPE_THETA = 10000.0
+CODEGEN_SHARDS = 4
 
 
 def convert_gpt_j_model(
@@ -24,6 +27,13 @@ def convert_gpt_j_model(
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     projections = (module.q_proj, module.k_proj, module.v_proj)
     return tuple(p(hidden_states).unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for p in projections)
+
+
+def _project_shards(module: nn.Module, hidden_states: Tensor) -> Projections:
+    """CodeGen: fused, query, value and key of each of the shards that it was trained in."""
+    shards = module.qkv_proj(hidden_states).unflatten(-1, (CODEGEN_SHARDS, 3, -1))
+    query, value, key = (shards[..., part, :].flatten(-2) for part in range(3))
+    return tuple(x.unflatten(-1, (-1, module.head_dim)).transpose(1, 2) for x in (query, key, value))
 
 
 def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
@@ -64,14 +74,19 @@ def _extend_vanilla(base: nn.Module) -> None:
     before_forward(base, lengthen)
 
 
-FAMILIES = {
-    "gptj": Family(
+def _family(project: Callable[[nn.Module, Tensor], Projections], parts: set[str]) -> Family:
+    return Family(
         attention_modules=_attention_modules,
-        parts=frozenset({"q_proj", "k_proj", "v_proj", "out_proj"}),
-        project=_project,
+        parts=frozenset(parts | {"out_proj"}),
+        project=project,
         output="out_proj",
         scale=lambda module: module.head_dim**-0.5,
         positions=_positions,
         extend_vanilla=_extend_vanilla,
     )
+
+
+FAMILIES = {
+    "gptj": _family(_project, {"q_proj", "k_proj", "v_proj"}),
+    "codegen": _family(_project_shards, {"qkv_proj"}),
 }

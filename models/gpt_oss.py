@@ -1,7 +1,8 @@
-"""GPT-OSS and MiMo-V2-Flash: Llama's attention with a learned score per head that takes part in the softmax."""
+"""GPT-OSS, MiMo-V2-Flash, Granite with windows: Llama's attention with a learned score per head in the softmax."""
 
 from torch import Tensor, nn
 
+from .attention.positions import NoPositions, PositionEncoding, rotary_from_config
 from .family import Projections
 from .llama import PARTS, family, project
 
@@ -23,7 +24,18 @@ def _sink_logit(module: nn.Module) -> Tensor | None:
     return module.sinks
 
 
+def _granite_positions(base: nn.Module, layer: int, limit_distance: int | None) -> PositionEncoding:
+    """A base for each layer, 0 for none; layers of one base share a module."""
+    theta = base.config.layer_rope_theta[layer]
+    if not theta:
+        return NoPositions()
+    rotary = next(module for module in base.rotary_embs if module.config.rope_parameters["rope_theta"] == theta)
+    return rotary_from_config(rotary.config, rotary, limit_distance)
+
+
+_GRANITE = family(project, (*PARTS, SINKS), sink_logit=_sink_logit, positions=_granite_positions)
 FAMILIES = {
     "gpt_oss": family(project, (*PARTS, SINKS), sink_logit=_sink_logit),
     "mimo_v2_flash": family(_project_mimo, optional=(SINKS,), sink_logit=_sink_logit),
+    **dict.fromkeys(("granite_swa", "granitemoe_swa"), _GRANITE),
 }

@@ -43,6 +43,13 @@ def project_head_normed(module: nn.Module, hidden_states: Tensor) -> Projections
     return query, key, value
 
 
+def layer_normed(module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -> Projections:
+    """Phi, Persimmon: with `qk_layernorm`, queries and keys normalised per head."""
+    if module.qk_layernorm:
+        query, key = module.q_layernorm(query), module.k_layernorm(key)
+    return query, key, value
+
+
 def _project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
     """OLMo 2: queries and keys normalised over all heads together."""
     return _in_heads(module, *_normed(module, hidden_states))
@@ -85,7 +92,7 @@ Positions = Callable[[nn.Module, int, int | None], PositionEncoding]
 IsRotated = Callable[[nn.Module], bool]
 
 
-def _rotary(interleaved: bool, is_rotated: IsRotated) -> Positions:
+def rotary(interleaved: bool, is_rotated: IsRotated) -> Positions:
     """is_rotated: (attention module) -> whether that layer has positions; one without is a NoPE layer."""
 
     def positions(base: nn.Module, layer: int, limit_distance: int | None) -> PositionEncoding:
@@ -128,7 +135,7 @@ def family(project=project, parts=PARTS, interleaved: bool = False, is_rotated=_
         optional=frozenset(optional),
         project=project,
         scale=lambda module: module.scaling,
-        **{"positions": _rotary(interleaved, is_rotated), "output": "o_proj", **hooks},
+        **{"positions": rotary(interleaved, is_rotated), "output": "o_proj", **hooks},
     )
 
 

@@ -2,7 +2,21 @@
 
 from transformers import PretrainedConfig, PreTrainedModel
 
-from . import afmoe, gemma2, gpt_j, gpt_neox, gpt_oss, llama, mpt_7b
+from . import (
+    afmoe,
+    bloom,
+    dbrx,
+    falcon,
+    gemma2,
+    gpt_j,
+    gpt_neox,
+    gpt_oss,
+    hunyuan,
+    jetmoe,
+    llama,
+    llama4,
+    mpt_7b,
+)
 from .assumptions import LENGTHS, rope_parameters
 from .attention.config import LambdaConfig
 from .attention.sequence.group import Ranks
@@ -20,7 +34,10 @@ __all__ = [
     "supported_model_types",
 ]
 
-_FILES = (llama, gpt_j, mpt_7b, gpt_neox, gpt_oss, gemma2, afmoe)
+_FILES = (
+    *(llama, gpt_oss, gemma2, afmoe, llama4, hunyuan, dbrx, jetmoe),
+    *(gpt_j, gpt_neox, falcon, bloom, mpt_7b),
+)
 FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}
 
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .attention.positions import AlibiPositions, mpt_slopes
+from .attention.positions import AlibiPositions, alibi_slopes
 from .attention.settings import SAME_AS_LOCAL
 from .conversion import drop_in
 from .family import Family, Projections
@@ -25,7 +25,7 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
 
 
 def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> AlibiPositions:
-    return AlibiPositions(mpt_slopes(base.config.n_heads))
+    return AlibiPositions(alibi_slopes(base.config.n_heads))
 
 
 def _extend_vanilla(base: nn.Module) -> None:

@@ -158,22 +158,76 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "flex_olmo": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
     "olmoe": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 0.5},
     "minimax_m2": {**_HEADS_OF_8, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "bloom": {**_IDS, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "falcon": {**_GROUPED, "alibi": True, "num_kv_heads": 4},
+    "falcon:separate_heads": {**_SIZES, "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
+    "falcon:rotary": _SIZES,
+    "falcon:grouped": {**_SIZES, "new_decoder_architecture": True, "num_kv_heads": 2},
     "gpt_neox": {**_SIZES, "rope_parameters": _HALF_ROTARY},
+    "gpt_neox_japanese": {**_SIZES, "intermediate_multiple_size": 2, "rope_parameters": _HALF_ROTARY},
+    "persimmon": {**_SIZES, "rope_parameters": _HALF_ROTARY},
+    "codegen": {**_GPT_SIZES, "n_inner": 48, "rotary_dim": 4},
+    "jetmoe": {
+        **_SIZES,
+        "num_key_value_heads": 2,
+        "kv_channels": 8,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+    },
+    "nanochat": _GROUPED,
+    "dbrx": {
+        "d_model": 32,
+        "n_heads": 4,
+        "n_layers": 2,
+        "max_seq_len": PRETRAINING_LENGTH,
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 0.5, "rope_theta": 1e4},
+        "ffn_config": {"ffn_hidden_size": 16, "moe_num_experts": 4, "moe_top_k": 2},
+    },
+    "granite_swa": {**_GROUPED, **_MIXED_LAYERS, "attention_multiplier": 0.25, "layer_rope_theta": [1e3, 1e4]},
+    "granite_swa:nope": {**_GROUPED, **_MIXED_LAYERS, "attention_multiplier": 0.25, "layer_rope_theta": [1e3, 0]},
+    "granitemoe_swa": {
+        **_GROUPED,
+        **_MIXED_LAYERS,
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "attention_multiplier": 0.25,
+    },
+    "llama4_text": {
+        **_HEADS_OF_8,
+        "intermediate_size_mlp": 48,
+        "num_local_experts": 4,
+        "no_rope_layers": [1, 0],
+        "floor_scale": 16,
+        "attn_scale": 0.5,
+    },
+    "ministral3": {**_HEADS_OF_8, "rope_parameters": {**_YARN_ROTARY, "llama_4_scaling_beta": 0.5}},
+    "hunyuan_v1_dense": _HEADS_OF_8,
+    "hunyuan_v1_dense:alpha": {
+        **_HEADS_OF_8,
+        "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 1.0, "alpha": 100.0},
+    },
+    "hunyuan_v1_moe": {**_HEADS_OF_8, "num_experts": 4, "moe_topk": 2},
     "gptj": {**_GPT_SIZES, "n_inner": 48, "rotary_dim": 4},
     "mpt": _MPT_SIZES,
     "gpt2": _GPT_SIZES,
 }
-"""Per `model_type`, what makes its configuration tiny. gpt2 is there as a family that Λ-attention refuses."""
+"""Per `model_type`, what makes its configuration tiny; behind a colon stands a kind of it that attends otherwise. gpt2
+is there as a family that Λ-attention refuses."""
+
+
+def type_of(kind: str) -> str:
+    """The `model_type` of a key of CONFIGS."""
+    return kind.partition(":")[0]
 
 
 def tiny_config(model_type: str, **overrides: Any) -> PretrainedConfig:
-    """A tiny configuration of that family; `overrides` are configuration fields."""
-    return AutoConfig.for_model(model_type, **{**_IDS, **CONFIGS[model_type], **overrides})
+    """A tiny configuration of that family, a key of CONFIGS; `overrides` are configuration fields."""
+    return AutoConfig.for_model(type_of(model_type), **{**_IDS, **CONFIGS[model_type], **overrides})
 
 
 def lacks_type(model_type: str) -> bool:
     """Whether the installed Transformers is older than the type."""
-    return model_type not in CONFIG_MAPPING_NAMES
+    return type_of(model_type) not in CONFIG_MAPPING_NAMES
 
 
 SOFT_CAPPED = ("gemma2", "vaultgemma")

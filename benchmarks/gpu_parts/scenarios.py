@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.measuring.filled_cache import filled_cache
-from models.attention.positions import AlibiPositions, RotaryPositions, mpt_slopes
+from models.attention.positions import AlibiPositions, RotaryPositions, alibi_slopes
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from utils.errors import UserError
 
@@ -44,7 +44,7 @@ class Scenario:
         Raises UserError where the backend refuses the configuration.
         """
         inv_freq = 1e4 ** -(torch.arange(0, self.head_dim, 2, dtype=torch.float64) / self.head_dim)
-        positions = AlibiPositions(mpt_slopes(self.query_heads)) if self.alibi else RotaryPositions(inv_freq)
+        positions = AlibiPositions(alibi_slopes(self.query_heads)) if self.alibi else RotaryPositions(inv_freq)
         try:
             config = replace(self.config, backend=backend)
         except ValueError as error:

@@ -1,5 +1,6 @@
-"""Forwards of modules that are replaced, and given back."""
+"""Forwards and attributes of modules that are replaced, and given back."""
 
+from collections.abc import Mapping
 from types import MethodType
 
 from torch import nn
@@ -24,3 +25,20 @@ def make_nothing(*unread: object, **also_unread: object) -> None:
 
     For some RoPE types it looks at a position on the host: a GPU would wait for it, and no CUDA graph could hold it.
     """
+
+
+class Replaced:
+    """Attributes of a module that are others until `restore`."""
+
+    def __init__(self, module: nn.Module, values: Mapping[str, object]) -> None:
+        self.module, self.values = module, values
+        self.own = {name: module.__dict__[name] for name in values if name in module.__dict__}
+        for name, value in values.items():
+            setattr(module, name, value)
+
+    def restore(self) -> None:
+        for name in self.values:
+            if name in self.own:
+                setattr(self.module, name, self.own[name])
+            else:
+                delattr(self.module, name)  # a method, which its class has

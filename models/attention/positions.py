@@ -281,8 +281,8 @@ def _felt_length(rope_type: str, limit_distance: int | None) -> int | None:
     return 2**31 if rope_type == "longrope" else None
 
 
-def mpt_slopes(heads: int, alibi_bias_max: float = 8) -> Tensor:
-    """ALiBi slopes of MPT, float32 `[heads]`: `2 ** -(bias_max * i / P)` for the power of two P >= heads."""
+def alibi_slopes(heads: int, alibi_bias_max: float = 8) -> Tensor:
+    """The slopes of ALiBi, float32 `[heads]`: `2 ** -(bias_max * i / P)` for the power of two P >= heads."""
     power = 2 ** math.ceil(math.log2(heads))
     slopes = 2.0 ** -(torch.arange(1, power + 1, dtype=torch.float64) * alibi_bias_max / power)
     if power != heads:

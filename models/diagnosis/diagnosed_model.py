@@ -70,7 +70,7 @@ class DiagnosedModel(nn.Module):
             projected = project(module, hidden) if self.at_once else None
             for row, (length, measurement) in enumerate(zip(lengths, measurements)):
                 part = hidden[row : row + 1, :length]
-                own = projected and tuple(x[row : row + 1] for x in projected)
+                own = projected and tuple(x[row : row + 1] for x in projected[:3])
                 text = ProjectedText(lambda columns: project(module, columns), part, own)
                 measurement.attention.append(measure_attention(text, layer, self.plan))
 

@@ -30,10 +30,10 @@ def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer
     Raises UserError for a model whose scores are more than products.
     """
     modules, family = attention_modules(model), FAMILIES[model.config.model_type]
-    if family.soft_cap is not None or family.sink_logit is not None:
+    if family.soft_cap is not None or family.sink_logit is not None or family.place is not None:
         raise UserError(
-            f"a diagnosis of {model.config.model_type} would lack its soft caps or learned sink logits: take a model "
-            "whose scores are products alone"
+            f"a diagnosis of {model.config.model_type} would lack its soft caps, learned sink logits, or what its "
+            "queries' positions do to them: take a model whose scores are products alone"
         )
     if is_converted(model):
         return [module.lambda_layer for module in modules]

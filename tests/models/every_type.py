@@ -1,10 +1,13 @@
-"""The supported types as parameters of tests: those that the installed Transformers is too old for are skipped."""
+"""The supported types, and kinds of them, as parameters of tests.
+
+Those that the installed Transformers is too old for are skipped.
+"""
 
 import pytest
 import transformers
 
 from models.model_base import supported_model_types
-from tests.tiny_models import lacks_type
+from tests.tiny_models import CONFIGS, lacks_type, type_of
 
 
 def _parameter(model_type: str):
@@ -13,9 +16,12 @@ def _parameter(model_type: str):
 
 
 def types(leave_out=(), within=None) -> list:
-    """Parameters, sorted by name. within: only these."""
-    within = supported_model_types() if within is None else within
-    return [_parameter(name) for name in supported_model_types() if name in within and name not in leave_out]
+    """Parameters, sorted by name. within: only these types, with all of their kinds. leave_out: kinds."""
+    supported = supported_model_types()
+    within = supported if within is None else within
+    without_kinds = set(supported) - CONFIGS.keys()  # a type without a configuration fails its tests
+    kinds = sorted([kind for kind in CONFIGS if type_of(kind) in supported] + list(without_kinds))
+    return [_parameter(kind) for kind in kinds if type_of(kind) in within and kind not in leave_out]
 
 
 EVERY_TYPE = pytest.mark.parametrize("model_type", types())

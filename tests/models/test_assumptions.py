@@ -47,11 +47,12 @@ from models.model_base import FAMILIES, convert_model, extend_vanilla_positions
 from models.scoring.nll_scorer import NllScorer
 from tests.models.every_type import EVERY_TYPE, types
 from tests.tiny_gguf import write_tiny_gguf
-from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
+from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model, type_of
 
 pytestmark = pytest.mark.core
 
-ROTARY_TYPES = types(leave_out=("gptj", "mpt"))
+ALIBI = ("bloom", "falcon", "falcon:separate_heads", "mpt")
+ROTARY_TYPES = types(leave_out=(*ALIBI, "codegen", "gptj"))
 CONFIG, WIDE = LambdaConfig(8, 3, 8), LambdaConfig(64, 4, 64)
 IDS = tiny_input_ids(2, 40)
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "requirements.txt"
@@ -148,27 +149,39 @@ class TestCacheArgument:
 class TestAttentionModules:
     @EVERY_TYPE
     def test_are_made_of_the_parts_that_the_family_uses(self, model_type):
-        model, family = tiny_model(model_type), FAMILIES[model_type]
+        model, family = tiny_model(model_type), FAMILIES[type_of(model_type)]
         modules = family.attention_modules(model.base_model)
-        assert len(modules) == 2 and family.output in family.parts
+        assert len(modules) == 2 and (family.output in family.parts or family.finish is not None)
         convert_model(model, CONFIG)  # raises for another part
 
     @EVERY_TYPE
     def test_are_given_what_is_known_and_nothing_else(self, model_type):
-        known = UNUSED_BY_ATTENTION | set(LAYER_CACHE_NAMES) | {"hidden_states"}
+        family = FAMILIES[type_of(model_type)]
+        known = UNUSED_BY_ATTENTION | set(LAYER_CACHE_NAMES) | {"hidden_states", *family.given}
         for given in handed_over(tiny_model(model_type)):
             assert {name for name, value in given.items() if value is not None} <= known
 
     @EVERY_TYPE
     def test_are_given_a_mask_of_four_dimensions_as_it_is(self, model_type):
         model, mask, seen = tiny_model(model_type), torch.ones(1, 1, 1, 1, dtype=torch.bool), []
-        for module in FAMILIES[model_type].attention_modules(model.base_model):
+        family, base = FAMILIES[type_of(model_type)], model.base_model
+        if family.instead:  # unconverted, they build a bias as wide as the mask
+            convert_model(model, CONFIG)
+        for module in family.attention_modules(base):
             module.register_forward_pre_hook(
                 lambda module, args, kwargs: seen.append(kwargs[ATTENTION_MASK]), with_kwargs=True
             )
         with torch.no_grad():
-            model.base_model(IDS, **{ATTENTION_MASK: mask})
+            base(IDS, **({} if family.instead else {ATTENTION_MASK: mask}))
         assert len(seen) == 2 and all(given.numel() == 1 for given in seen)
+
+    @pytest.mark.parametrize("model_type", types(within=("bloom",)))
+    def test_are_given_in_turn_what_the_family_says(self, model_type):
+        given, model = [], tiny_model(model_type)
+        for module in FAMILIES[model_type].attention_modules(model.base_model):
+            module.register_forward_pre_hook(lambda module, args: given.append(args))
+        logits(model)
+        assert [len(args) - 1 for args in given] == [len(FAMILIES[model_type].given)] * 2
 
     @EVERY_TYPE
     def test_compute_what_the_unconverted_ones_do_within_the_window(self, model_type):
@@ -207,17 +220,17 @@ class TestPositions:
         for compute in ROPE_INIT_FUNCTIONS.values():
             assert list(inspect.signature(compute).parameters)[:3] == ["config", "device", "seq_len"]
 
-    def test_gpt_j_has_a_table_of_positions_and_mpt_one_of_biases(self):
-        for model_type in ("gptj", "mpt"):
+    def test_gpt_j_and_codegen_have_a_table_of_positions_and_mpt_one_of_biases(self):
+        for model_type in ("codegen", "gptj", "mpt"):
             ids = tiny_input_ids(1, 3 * PRETRAINING_LENGTH)
             with pytest.raises((IndexError, RuntimeError)):
                 logits(tiny_model(model_type), ids)
             assert logits(extend_vanilla_positions(tiny_model(model_type)), ids).isfinite().all()
 
     @EVERY_TYPE
-    def test_mpt_alone_has_alibi(self, model_type):
-        positions = FAMILIES[model_type].positions(tiny_model(model_type).base_model, 0, 8)
-        assert isinstance(positions, AlibiPositions) == (model_type == "mpt")
+    def test_these_and_no_others_have_alibi(self, model_type):
+        positions = FAMILIES[type_of(model_type)].positions(tiny_model(model_type).base_model, 0, 8)
+        assert isinstance(positions, AlibiPositions) == (model_type in ALIBI)
 
 
 class TestCacheClasses:
@@ -343,8 +356,8 @@ def test_single_tokens_of_generate_go_through_the_models_own_forward_by_name(mod
 
 
 @EVERY_TYPE
-def test_base_models_take_positions_but_for_mpt(model_type):
-    assert (POSITION_IDS in forward_names(tiny_model(model_type).base_model)) == (model_type != "mpt")
+def test_base_models_take_positions_but_for_two(model_type):
+    assert (POSITION_IDS in forward_names(tiny_model(model_type).base_model)) == (model_type not in ("bloom", "mpt"))
 
 
 def test_accelerates_hooks_keep_the_forward_that_they_wrap():

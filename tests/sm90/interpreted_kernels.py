@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.attention.config import AttentionLayer, LambdaConfig
-from models.attention.positions import AlibiPositions, PositionEncoding, RotaryPositions, mpt_slopes
+from models.attention.positions import AlibiPositions, PositionEncoding, RotaryPositions, alibi_slopes
 from models.lambda_attention import lambda_attention
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 
@@ -16,7 +16,7 @@ BATCH, HEADS, KEY_HEADS, LENGTH = 2, 9, 3, 300  # two whole blocks of 128 and a 
 
 def positions_of(width: int, alibi: bool) -> PositionEncoding:
     if alibi:
-        return AlibiPositions(mpt_slopes(HEADS))
+        return AlibiPositions(alibi_slopes(HEADS))
     return RotaryPositions(1e4 ** -(torch.arange(0, width, 2, dtype=torch.float64) / width))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.attention.positions import AlibiPositions, NoPositions, RotaryPositions, mpt_slopes
+from models.attention.positions import AlibiPositions, NoPositions, RotaryPositions, alibi_slopes
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 
@@ -55,7 +55,7 @@ def make_case(
     inv_freq = 100.0 ** -(torch.arange(0, ROTARY_DIM, 2, dtype=torch.float64) / ROTARY_DIM)
     positions = RotaryPositions(inv_freq, interleaved=encoding == "interleaved")
     if encoding == "alibi":
-        positions = AlibiPositions(mpt_slopes(key_heads * group))
+        positions = AlibiPositions(alibi_slopes(key_heads * group))
     elif encoding == "none":
         positions = NoPositions()
     sink_logit = 2 * torch.randn(key_heads * group, generator=generator) if learned_sink else None

@@ -5,7 +5,7 @@ import torch
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 
 from models.attention.config import LambdaConfig
-from models.attention.positions import CACHED_BLOCKS, TABLE_BLOCK, RotaryPositions, mpt_slopes, rotary_from_config
+from models.attention.positions import CACHED_BLOCKS, TABLE_BLOCK, RotaryPositions, alibi_slopes, rotary_from_config
 from tests.tiny_models import tiny_model
 
 ROPE_TYPES = {
@@ -97,7 +97,7 @@ def test_the_farthest_distance_felt_is_what_frequencies_are_taken_at(config, far
 @pytest.mark.parametrize("heads", [1, 2, 6, 8, 12, 32])
 def test_slopes_are_those_of_mpt(heads):
     per_token = build_mpt_alibi_tensor(heads, 2).diff(dim=-1).squeeze((1, 2))
-    torch.testing.assert_close(mpt_slopes(heads), per_token)
+    torch.testing.assert_close(alibi_slopes(heads), per_token)
 
 
 def test_a_stream_keeps_only_the_tables_that_its_last_forward_used():

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.attention.compiled import compile_whole
 from models.attention.decode.cache import LambdaLayer
-from models.attention.positions import AlibiPositions, RotaryPositions, mpt_slopes
+from models.attention.positions import AlibiPositions, RotaryPositions, alibi_slopes
 from models.attention.prefill import first_tokens, flex, rolling_window
 from models.attention.prefill.flex import band_mask
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
@@ -132,7 +132,7 @@ def test_keys_and_values_are_contiguous_in_every_segment(limit, alibi, monkeypat
     monkeypatch.setattr(flex, "flex_attention", recorded)
     segment = dataclasses.replace(rolling_window.BACKENDS["flex"], segment=100)
     monkeypatch.setitem(rolling_window.BACKENDS, "flex", segment)
-    positions = AlibiPositions(mpt_slopes(4)) if alibi else rotary(16)
+    positions = AlibiPositions(alibi_slopes(4)) if alibi else rotary(16)
     layer = AttentionLayer(LambdaConfig(64, 4, limit, backend="flex"), positions, 0.25)
     past = LambdaLayer(layer.config)
     for length in (230, 110):
@@ -147,7 +147,7 @@ def test_distances_are_32_bits_wide_in_the_kernel(bias):
     index = torch.tensor([3], dtype=torch.int32)
     attended = band_mask(200, 263, 63, 0, 64, torch.device("cpu")).mask_mod
     if bias:
-        layer = AttentionLayer(LambdaConfig(64, 4, 40), AlibiPositions(mpt_slopes(4)), 0.25)
+        layer = AttentionLayer(LambdaConfig(64, 4, 40), AlibiPositions(alibi_slopes(4)), 0.25)
         attended = flex._score_mod(layer, 63, torch.device("cpu"))
     with _Integers() as integers:
         attended(*[torch.tensor(1.0)] * bias, index, index, index, index)
