@@ -58,7 +58,7 @@ WINDOWED = frozenset(
     {
         *("afmoe", "cohere2", "cohere2_moe", "cwm", "dots1", "exaone4", "exaone_moe", "gemma2", "gemma3_text"),
         *("gpt_oss", "granite_swa", "granitemoe_swa", "mimo_v2_flash", "ministral", "ministral3", "mistral"),
-        "vaultgemma",
+        *("beam", "flint", "kolibri1", "laguna", "mellum", "vaultgemma"),
         *("mixtral", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2"),
     }
 )
@@ -78,6 +78,7 @@ UNUSED_BY_ATTENTION = frozenset(
         "position_embeddings",  # computed in float64 by models/attention/positions.py
         "position_bias",  # ALiBi's, as MPT hands it on
         "alibi",  # likewise Bloom and Falcon
+        "attention_scaling",  # Beam's factor on queries, of positions that the cache counts
         "use_cache",
         "output_attentions",  # refused before the base model
         "output_hidden_states",

@@ -114,8 +114,9 @@ class DecodeGraph:
     def _kinds_of_layers(self, device: torch.device) -> list["_Kind"]:
         """The kinds of layers that there are, each with the step that its layers share."""
         kinds: dict[tuple, _Kind] = {}
+        queries = _query_heads(self.model)
         for place, (layer, held) in enumerate(zip(self.layers, self.cache.layers)):
-            heads = Heads(self.model.config.num_attention_heads, held.keys.shape[1], held.keys.shape[-1], layer.scale)
+            heads = Heads(queries[place], held.keys.shape[1], held.keys.shape[-1], layer.scale)
             key = layer.config, layer.positions, heads
             if key not in kinds:
                 kinds[key] = _Kind(layer.config, layer.positions.on(device), heads, [])
@@ -252,6 +253,13 @@ def _memory(layer: LambdaLayer) -> tuple[Tensor, ...]:
 
 def _same(left: Tensor, right: Tensor) -> bool:
     return left is right
+
+
+def _query_heads(model: PreTrainedModel) -> list[int]:
+    """Layer by layer."""
+    conversion = model.base_model.lambda_conversion
+    count = conversion.family.query_heads
+    return [model.config.num_attention_heads if count is None else count(module) for module in conversion.modules]
 
 
 def _attention_layers(model: PreTrainedModel, cache: LambdaCache) -> list[AttentionLayer]:

@@ -30,6 +30,7 @@ class Family:
     sink_logit: (attention module) -> its learned score per query head that weighs nothing, `[Hq]`, or None.
     place: (attention module, query `[B, Hq, n, d]`, int64 `[B or 1, n]`) -> the query as it is at these positions in
         the text, besides what `positions` does to it. A position here is the true one, whatever Λ does to distances.
+    query_heads: (attention module) -> how many it has, where that is not the configuration's number.
     given: names of what the attention module is handed in turn behind its hidden states.
     returns: (attention module, its output, what is `given`...) -> what its forward returns; (output, None) by default.
     instead: attributes of the base model that are others while it is converted.
@@ -48,6 +49,7 @@ class Family:
     soft_cap: Callable[[nn.Module], float | None] | None = None
     sink_logit: Callable[[nn.Module], Tensor | None] | None = None
     place: Callable[[nn.Module, Tensor, Tensor], Tensor] | None = None
+    query_heads: Callable[[nn.Module], int] | None = None
     given: tuple[str, ...] = ()
     returns: Callable[..., tuple] | None = None
     instead: Mapping[str, object] = field(default_factory=dict)

@@ -1,10 +1,10 @@
-"""GPT-OSS, MiMo-V2-Flash, Granite with windows: Llama's attention with a learned score per head in the softmax."""
+"""GPT-OSS, MiMo-V2-Flash, Granite SWA, Flint: Llama's attention with a learned score per head in the softmax."""
 
 from torch import Tensor, nn
 
 from .attention.positions import NoPositions, PositionEncoding, rotary_from_config
 from .family import Projections
-from .llama import PARTS, family, project
+from .llama import NORMS, PARTS, family, in_windows, project, project_head_normed
 
 SINKS = "sinks"
 
@@ -34,7 +34,9 @@ def _granite_positions(base: nn.Module, layer: int, limit_distance: int | None) 
 
 
 _GRANITE = family(project, (*PARTS, SINKS), sink_logit=_sink_logit, positions=_granite_positions)
+_FLINT = family(project_head_normed, (*PARTS, *NORMS, SINKS), is_rotated=in_windows, sink_logit=_sink_logit)
 FAMILIES = {
+    "flint": _FLINT,
     "gpt_oss": family(project, (*PARTS, SINKS), sink_logit=_sink_logit),
     "mimo_v2_flash": family(_project_mimo, optional=(SINKS,), sink_logit=_sink_logit),
     **dict.fromkeys(("granite_swa", "granitemoe_swa"), _GRANITE),

@@ -113,13 +113,13 @@ def _where_the_configuration_says(module: nn.Module) -> bool:
     return bool(module.use_rope)
 
 
-def _in_windows(module: nn.Module) -> bool:
-    """Cohere 2: layers that attend to all tokens have none, but for the first dense ones of a mixture of experts."""
+def in_windows(module: nn.Module) -> bool:
+    """Cohere 2, Flint: layers that attend to all tokens have none, but for Cohere's first dense ones of a mixture."""
     return module.sliding_window is not None or getattr(module, "force_rope", False)
 
 
 def _in_windows_if_any(module: nn.Module) -> bool:
-    """EXAONE 4: likewise, unless no layer has a window."""
+    """EXAONE 4, Kolibri 1: likewise, unless no layer has a window."""
     return module.sliding_window is None or module.is_sliding
 
 
@@ -148,8 +148,8 @@ _LLAMA_TYPES = (
     *("hyperclovax", "internlm3", "iquestcoder", "jais2", "ministral", "mistral", "mixtral", "nemotron", "phimoe"),
     *("qwen2", "qwen2_moe", "seed_oss", "solar_open", "stablelm", "starcoder2"),
 )
-_HEAD_NORMED_TYPES = ("apertus", "apertus1p5_text", "dots1", "gemma3_text", "hy_v3", "qwen3", "qwen3_moe")
-_COHERE2 = family(interleaved=True, is_rotated=_in_windows)
+_HEAD_NORMED_TYPES = ("apertus", "apertus1p5_text", "dots1", "gemma3_text", "hy_v3", "mellum", "qwen3", "qwen3_moe")
+_COHERE2 = family(interleaved=True, is_rotated=in_windows)
 _EXAONE4 = family(project_head_normed, (*PARTS, *NORMS), is_rotated=_in_windows_if_any)
 
 FAMILIES = {
@@ -159,7 +159,7 @@ FAMILIES = {
     **dict.fromkeys(("ernie4_5", "ernie4_5_moe", "glm", "glm4", "helium"), _LLAMA_INTERLEAVED),
     **dict.fromkeys(("flex_olmo", "minimax_m2", "olmo2", "olmo3"), _LLAMA_NORMED),
     **dict.fromkeys(("cohere2", "cohere2_moe"), _COHERE2),
-    **dict.fromkeys(("exaone4", "exaone_moe"), _EXAONE4),
+    **dict.fromkeys(("exaone4", "exaone_moe", "kolibri1"), _EXAONE4),
     "smollm3": family(is_rotated=_where_the_configuration_says),
     "cohere": family(project_head_normed, interleaved=True, optional=NORMS),
     "olmo": family(_project_clipped),

@@ -14,7 +14,7 @@ from . import (
     hunyuan,
     jetmoe,
     llama,
-    llama4,
+    ministral3,
     mpt_7b,
 )
 from .assumptions import LENGTHS, rope_parameters
@@ -22,6 +22,7 @@ from .attention.config import LambdaConfig
 from .attention.sequence.group import Ranks
 from .conversion import convert_family, is_converted, revert_model
 from .errors import SharedError
+from .refused import REASONS
 
 __all__ = [
     "UnsupportedModelError",
@@ -35,24 +36,10 @@ __all__ = [
 ]
 
 _FILES = (
-    *(llama, gpt_oss, gemma2, afmoe, llama4, hunyuan, dbrx, jetmoe),
+    *(llama, gpt_oss, gemma2, afmoe, ministral3, hunyuan, dbrx, jetmoe),
     *(gpt_j, gpt_neox, falcon, bloom, mpt_7b),
 )
 FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}
-
-
-_LATENT = "its keys and values are compressed together (multi-head latent attention)"
-_TEMPERATURE = "its queries are scaled by their position in the text"
-REASONS = {
-    **dict.fromkeys(("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "longcat_flash", "minicpm3", "youtu"), _LATENT),
-    **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), f"{_LATENT}, and an indexer chooses which are attended"),
-    **dict.fromkeys(("llama4_text", "ministral3"), _TEMPERATURE),
-    **dict.fromkeys(
-        ("hunyuan_v1_dense", "hunyuan_v1_moe"),
-        "its norms come after the rotation, so no score is one of a distance alone",
-    ),
-}
-"""Why types that a researcher may well try are not supported, by `model_type`."""
 
 
 class UnsupportedModelError(SharedError):

@@ -7,6 +7,7 @@ import torch
 from accelerate import dispatch_model
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from models.assumptions import cache_of, with_cache
 from models.attention import positions
@@ -23,8 +24,10 @@ from models.model_base import (
     is_converted,
     pretraining_length,
     revert_model,
+    supported_model_types,
 )
 from models.mpt_7b import convert_mpt_model
+from models.refused import REASONS
 from models.scoring.stream_scorer import StreamScorer
 from tests.models.every_type import EVERY_TYPE
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
@@ -105,11 +108,24 @@ def test_unsupported_models_are_refused_by_name_with_the_supported_ones():
 
 @pytest.mark.parametrize(
     ("model_type", "reason"),
-    [("deepseek_v3", "latent attention"), ("llama4_text", "scaled by their position"), ("hunyuan_v1_moe", "norms")],
+    [("deepseek_v3", "latent attention"), ("glm_moe_dsa", "indexer"), ("bart", "encoder-decoder"), ("opt", "added")],
 )
 def test_types_that_are_refused_with_a_reason(model_type, reason):
     with pytest.raises(UnsupportedModelError, match=f"'{model_type}': .*{reason}.*; it supports"):
         check_supported(model_type)
+
+
+def test_a_reason_is_given_for_every_type_but_hybrids_and_those_that_see_or_hear():
+    without = {
+        *("bamba", "falcon_h1", "granitemoehybrid", "jamba", "lara_mini", "lfm2", "lfm2_moe", "lfm3", "minimax"),
+        *("nemotron_h", "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "zamba", "zamba2"),
+        *("cohere_compass_text", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "git", "got_ocr2"),
+        *("gemma4_unified_assistant", "llama4", "mllama", "moshi", "moss_transcribe_diarize", "phi4_multimodal"),
+        *("qwen3_5", "qwen3_5_moe"),
+    }
+    known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    assert known - set(supported_model_types()) - REASONS.keys() <= without
+    assert not REASONS.keys() & set(supported_model_types())
 
 
 def test_converting_again_replaces_and_reverting_twice_is_harmless():

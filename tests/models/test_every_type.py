@@ -36,7 +36,7 @@ FAR, FAR_CLOSE = 20_000, 5e-3
 """A position where these angles are off by far more, and the bound on the mean of what that makes of the logits."""
 BFLOAT16_BIASES = ("falcon", "falcon:separate_heads")
 """Transformers rounds their ALiBi to 8 bits: from distance 257 on neighbours have one bias."""
-PLACED = ("llama4_text", "ministral3", "hunyuan_v1_dense", "hunyuan_v1_dense:alpha", "hunyuan_v1_moe")
+PLACED = ("beam", "ministral3", "hunyuan_v1_dense", "hunyuan_v1_dense:alpha", "hunyuan_v1_moe")
 """Where a query stands in the text changes their scores, not only how far away the keys are."""
 
 
