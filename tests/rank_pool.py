@@ -14,12 +14,15 @@ MOST_RANKS = 4
 ANSWER_WITHIN = 120  # seconds
 
 
-def _serve(rank: int, store: str, pipe) -> None:
-    """Answer tasks (ranks, function, arguments) with what `function(group, *arguments)` returns, or its error."""
+def _serve(rank: int, most: int, store: str, pipe) -> None:
+    """Answer tasks (ranks, function, arguments) with what `function(group, *arguments)` returns, or its error.
+
+    most: of how many ranks this is one.
+    """
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=MOST_RANKS)
-    groups = {ranks: dist.new_group(list(range(ranks))) for ranks in range(1, MOST_RANKS + 1)}
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=most)
+    groups = {ranks: dist.new_group(list(range(ranks))) for ranks in range(1, most + 1)}
     while (task := pipe.recv()) is not None:
         ranks, function, arguments = task
         try:
@@ -56,13 +59,13 @@ class RankPool:
 
 
 @contextmanager
-def rank_pool(folder: Path, preloaded: str):
-    """Start the processes, which import the module `preloaded` once. folder: an empty one."""
+def rank_pool(folder: Path, preloaded: str, most: int = MOST_RANKS):
+    """Start that many processes, which import the module `preloaded` once. folder: an empty one."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([preloaded])
-    ends = [context.Pipe() for _ in range(MOST_RANKS)]
+    ends = [context.Pipe() for _ in range(most)]
     processes = [
-        context.Process(target=_serve, args=(rank, str(folder / "store"), end), daemon=True)
+        context.Process(target=_serve, args=(rank, most, str(folder / "store"), end), daemon=True)
         for rank, (_, end) in enumerate(ends)
     ]
     for process in processes:

@@ -164,7 +164,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "falcon:rotary": _SIZES,
     "falcon:grouped": {**_SIZES, "new_decoder_architecture": True, "num_kv_heads": 2},
     "gpt_neox": {**_SIZES, "rope_parameters": _HALF_ROTARY},
-    "gpt_neox_japanese": {**_SIZES, "intermediate_multiple_size": 2, "rope_parameters": _HALF_ROTARY},
+    "gpt_neox_japanese": {**_SIZES, "intermediate_multiple_size": 2},
     "persimmon": {**_SIZES, "rope_parameters": _HALF_ROTARY},
     "codegen": {**_GPT_SIZES, "n_inner": 48, "rotary_dim": 4},
     "jetmoe": {
@@ -222,6 +222,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "hunyuan_v1_dense": _HEADS_OF_8,
     "hunyuan_v1_dense:alpha": {
         **_HEADS_OF_8,
+        "max_position_embeddings": 2048,  # Transformers 5.17 forgets alpha beyond
         "rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 1.0, "alpha": 100.0},
     },
     "hunyuan_v1_moe": {**_HEADS_OF_8, "num_experts": 4, "moe_topk": 2},
