@@ -57,6 +57,7 @@ LAYER_TYPES, SLIDING, WINDOW = "layer_types", "sliding_attention", "sliding_wind
 WINDOWED = frozenset(
     {
         *("afmoe", "cohere2", "cohere2_moe", "cwm", "dots1", "exaone4", "exaone_moe", "gemma2", "gemma3_text"),
+        "gemma4_text",
         *("gpt_oss", "granite_swa", "granitemoe_swa", "mimo_v2_flash", "ministral", "ministral3", "mistral"),
         *("beam", "flint", "kolibri1", "laguna", "mellum", "vaultgemma"),
         *("mixtral", "olmo3", "phi3", "phimoe", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "starcoder2"),
@@ -78,6 +79,7 @@ UNUSED_BY_ATTENTION = frozenset(
         "position_embeddings",  # computed in float64 by models/attention/positions.py
         "position_bias",  # ALiBi's, as MPT hands it on
         "alibi",  # likewise Bloom and Falcon
+        "shared_kv_states",  # Gemma 4's, of layers that attend to keys of others: models that have some are refused
         "attention_scaling",  # Beam's factor on queries, of positions that the cache counts
         "use_cache",
         "output_attentions",  # refused before the base model

@@ -8,6 +8,7 @@ from . import (
     dbrx,
     falcon,
     gemma2,
+    gemma4,
     gpt_j,
     gpt_neox,
     gpt_oss,
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 _FILES = (
-    *(llama, gpt_oss, gemma2, afmoe, ministral3, hunyuan, dbrx, jetmoe),
+    *(llama, gpt_oss, gemma2, gemma4, afmoe, ministral3, hunyuan, dbrx, jetmoe),
     *(gpt_j, gpt_neox, falcon, bloom, mpt_7b),
 )
 FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}

@@ -33,7 +33,7 @@ REASONS = {
     "cpmant": f"{_BIASED}, and its prompt is attended in both directions",
     **dict.fromkeys(("inkling2_text", "inkling_text"), f"{_BIASED}, and convolutions run along its keys"),
     **dict.fromkeys(("dory", "hrm_text", "inkling2_loop_text"), _LOOPED),
-    **dict.fromkeys(("gemma3n_text", "gemma4_assistant", "gemma4_text", "gemma4_unified_text"), _SHARED),
+    **dict.fromkeys(("gemma3n_text", "gemma4_assistant", "gemma4_unified_text"), _SHARED),
     "zaya": "convolutions run along its queries and keys",
     "reformer": "hashes choose which keys are attended",
     "doge": "its values choose which keys are attended",

@@ -202,7 +202,8 @@ class TestPositions:
             assert kind["rope_type"] in {"default", *ROPE_INIT_FUNCTIONS} and kind["rope_theta"] > 1
             if kind["rope_type"] == "default":
                 by_kind = {} if name is None else {"layer_type": name}
-                inv_freq, scaling = type(rotary).compute_default_rope_parameters(model.config, **by_kind)
+                config = model.config.per_layer_config[name] if model_type == "gemma4_text" else model.config
+                inv_freq, scaling = type(rotary).compute_default_rope_parameters(config, **by_kind)
                 held = getattr(rotary, "inv_freq" if name is None else f"{name}_inv_freq")
                 torch.testing.assert_close(inv_freq, held.cpu())
                 assert scaling == 1.0

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from models.assumptions import cache_of, with_cache
 from models.attention import positions
 from models.attention.decode.cache import LambdaCache
+from models.errors import SharedError
 from models.gpt_j import convert_gpt_j_model
 from models.gpt_neox import convert_gpt_neox_model
 from models.lambda_attention import LambdaConfig
@@ -29,7 +30,7 @@ from models.model_base import (
 from models.mpt_7b import convert_mpt_model
 from models.refused import REASONS
 from models.scoring.stream_scorer import StreamScorer
-from tests.models.every_type import EVERY_TYPE
+from tests.models.every_type import EVERY_TYPE, types
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -113,6 +114,14 @@ def test_unsupported_models_are_refused_by_name_with_the_supported_ones():
 def test_types_that_are_refused_with_a_reason(model_type, reason):
     with pytest.raises(UnsupportedModelError, match=f"'{model_type}': .*{reason}.*; it supports"):
         check_supported(model_type)
+
+
+@pytest.mark.parametrize("model_type", types(within=("gemma4_text",)))
+@pytest.mark.parametrize("flag", [{"num_kv_shared_layers": 1}, {"use_bidirectional_attention": "all"}])
+def test_a_gemma_4_that_shares_keys_or_looks_ahead_is_refused(model_type, flag):
+    kinds = {"num_hidden_layers": 3, "layer_types": ["sliding_attention", "full_attention", "full_attention"]}
+    with pytest.raises(SharedError, match="attend to keys of other layers"):
+        convert_model(tiny_model(model_type, **kinds, **flag), CONFIG)
 
 
 def test_a_reason_is_given_for_every_type_but_hybrids_and_those_that_see_or_hear():

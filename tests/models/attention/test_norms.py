@@ -27,8 +27,8 @@ TOLERANCE = {
 }
 """The class rounds to half precision before it multiplies by the weight, and after it; the kernel after it alone."""
 WEIGHTS_FROM_1 = {"GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "VaultGemmaRMSNorm"}
-OTHERS = {"NanoChatRMSNorm", "RMSNorm"}
-"""One without a weight, and torch's own, which is a kernel already."""
+OTHERS = {"Gemma4RMSNorm", "NanoChatRMSNorm", "RMSNorm"}
+"""One that has a weight or has none, one without, and torch's own, which is a kernel already."""
 
 
 @pytest.fixture

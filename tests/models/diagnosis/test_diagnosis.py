@@ -11,6 +11,7 @@ from models.diagnosis.diagnosed_model import DiagnosedModel
 from models.diagnosis.layers import attention_layers, attention_modules
 from models.diagnosis.measure import ProjectedText, measure_attention
 from models.diagnosis.plan import Plan, even_edges, spread_positions
+from models.errors import UserError
 from models.model_base import FAMILIES, UnsupportedModelError, convert_model
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 from tests.models.attention.attention_cases import make_case
@@ -18,7 +19,7 @@ from tests.tiny_models import tiny_input_ids, tiny_model
 from utils.trials.diagnosis_arrays import STATISTICS
 
 LENGTH, FIRST, WINDOW, QUERIES = 50, 3, 12, 9
-FAMILY_NAMES = ("llama", "gptj", "mpt", "gpt_neox")
+FAMILY_NAMES = ("llama", "gptj", "mpt", "gpt_neox", "bloom", "persimmon", "dbrx")
 LAMBDAS = (
     LambdaConfig(8, 3, 8),
     LambdaConfig(8, 0, None),
@@ -288,6 +289,12 @@ def test_no_tensor_grows_with_the_length(config, monkeypatch):
 def test_an_unknown_attention_is_refused_by_name():
     with pytest.raises(UnsupportedModelError, match="gpt2"):
         attention_modules(tiny_model("gpt2"))
+
+
+@pytest.mark.parametrize("model_type", ["gemma2", "granite_swa", "ministral3"])
+def test_scores_that_are_more_than_products_are_refused(model_type):
+    with pytest.raises(UserError, match=f"a diagnosis of {model_type}"):
+        attention_layers(tiny_model(model_type), 20)
 
 
 def test_positions_and_bins_cover_a_text_of_any_length():
