@@ -20,7 +20,14 @@ def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that hold the attention modules: what each gives is the hidden states behind that layer."""
     base = model.base_model
     names = {module: name for name, module in base.named_modules()}
-    return [base.get_submodule(names[module].rpartition(".")[0]) for module in attention_modules(model)]
+    return [base.get_submodule(_in_its_list(names[module])) for module in attention_modules(model)]
+
+
+def _in_its_list(name: str) -> str:
+    """The part of a module's name that ends with its layer's number: DBRX has a block within each."""
+    parts = name.split(".")
+    number = next(place for place, part in enumerate(parts) if part.isdigit())
+    return ".".join(parts[: number + 1])
 
 
 def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer]:

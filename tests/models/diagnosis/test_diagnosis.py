@@ -130,7 +130,8 @@ def test_vanilla_statistics_are_those_of_the_models_own_matrices(model_type):
 
 def final_norm(model):
     base = model.base_model
-    return next(norm for name in ("norm", "ln_f", "norm_f", "final_layer_norm") if (norm := getattr(base, name, None)))
+    names = ("norm", "ln_f", "norm_f", "final_layer_norm", "final_layernorm")
+    return next(norm for name in names if (norm := getattr(base, name, None)))
 
 
 def hidden_states_into(module, model, input_ids):
