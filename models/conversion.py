@@ -30,6 +30,7 @@ from .assumptions import (
     refuse_unknown,
     unknown_argument,
 )
+from .attention.compiled import untraced
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer
 from .attention.forwards import forward_name, make_nothing, replace_forward, restore_forward
@@ -122,7 +123,7 @@ class _Conversion:
             del module.lambda_layer, module.lambda_conversion
         self.generation.give_back(model)
 
-    @torch.compiler.disable
+    @untraced
     def before_forward(self, base: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Rewrite the base model's arguments: a cache of ours, and a placeholder where the mask was."""
         inputs = dict(zip(self.signature, args)) | kwargs
@@ -172,7 +173,7 @@ class _Conversion:
                 refuse_other_rank(cache)
         return tokens, mask, cache
 
-    @torch.compiler.disable
+    @untraced
     def after_forward(self, base: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         """Raise RuntimeError where a layer did not read into the cache: its numbers would lack what was read before."""
         cache = kwargs[self.cache_name]
@@ -190,7 +191,7 @@ class _Conversion:
         return LambdaCache.of_layers(self.layer_configs) if use_cache else None
 
 
-@torch.compiler.disable  # traced, positions and caches were taken for constants, and numbers were wrong
+@untraced
 def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple[Tensor, None]:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
 

@@ -9,7 +9,7 @@ from .attention.sequence.group import Ranks
 from .conversion import convert_family, is_converted, revert_model
 from .errors import SharedError
 from .family import Family
-from .wrappers import text_config, text_model, transformers_model
+from .wrappers import SEEING, text_config, text_model, transformers_model
 
 __all__ = [
     "UnsupportedModelError",
@@ -27,11 +27,15 @@ FAMILIES = {model_type: family for file in _FILES for model_type, family in file
 
 
 _LATENT = "its keys and values are compressed together (multi-head latent attention)"
+_AXES = "its positions have three axes (time, height, width), so no score is one of a distance alone"
 _TEMPERATURE = "its queries are scaled by their position in the text"
 REASONS = {
     **dict.fromkeys(("deepseek_v2", "deepseek_v3", "glm4_moe_lite", "longcat_flash", "minicpm3", "youtu"), _LATENT),
     **dict.fromkeys(("deepseek_v32", "glm_moe_dsa"), f"{_LATENT}, and an indexer chooses which are attended"),
     **dict.fromkeys(("llama4_text", "ministral3"), _TEMPERATURE),
+    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"), _AXES),
+    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"), _AXES),
+    "paligemma": "the tokens of its prompt attend to each other in both directions",
     **dict.fromkeys(
         ("hunyuan_v1_dense", "hunyuan_v1_moe"),
         "its norms come after the rotation, so no score is one of a distance alone",
@@ -64,6 +68,8 @@ def check_supported(model_type: str) -> None:
 
 def family_of(config: PretrainedConfig) -> Family:
     """The family of a model, or of the text model within one. Raises UnsupportedModelError where there is none."""
+    if text_config(config) is not config and config.model_type not in SEEING:
+        raise UnsupportedModelError(config.model_type)
     model_type = text_config(config).model_type
     check_supported(model_type)
     return FAMILIES[model_type]

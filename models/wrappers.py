@@ -8,16 +8,15 @@ from .assumptions import ATTENTION_MASK, PADDING, PEFT_CONFIG, TOKEN_TYPES, forw
 SEEING = frozenset(
     {
         *("aria", "aya_vision", "cohere2_vision", "deepseek_vl", "exaone4_5", "gemma3", "got_ocr2"),
-        *("hyperclovax_vision_v2", "idefics2", "idefics3", "internvl", "lighton_ocr", "llava", "llava_next"),
-        *("llava_next_video", "llava_onevision", "mistral3", "qianfan_ocr", "smolvlm", "video_llama_3", "video_llava"),
-        "vipllava",
+        *("idefics2", "idefics3", "internvl", "lighton_ocr", "llava", "llava_next", "llava_next_video"),
+        *("llava_onevision", "mistral3", "qianfan_ocr", "smolvlm", "video_llama_3", "video_llava", "vipllava"),
     }
 )
 """Model types whose text model reads images as tokens among tokens, in one line of positions and causally."""
 MASKING = frozenset({"gemma3"})
 """Those that make the mask of attention themselves, before their text model."""
-PREFIXES = ("PREFIX_TUNING", "CARTRIDGE")
-"""PEFT's methods that put keys and values in front of a text which no token of it was read for."""
+PREFIXES = ("PREFIX_TUNING", "CARTRIDGE", "ADAPTION_PROMPT")
+"""PEFT's methods that put keys and values in front of a text, which no attention has read."""
 
 
 def transformers_model(model: nn.Module) -> PreTrainedModel:
@@ -33,8 +32,8 @@ def text_model(model: nn.Module) -> nn.Module:
 
 
 def text_config(config: PretrainedConfig) -> PretrainedConfig:
-    """The configuration of that base model."""
-    return config.get_text_config() if config.model_type in SEEING else config
+    """The configuration of the text model within one that sees or hears as well; a plain one is its own."""
+    return config.get_text_config()
 
 
 def conversion_of(model: nn.Module):
@@ -47,8 +46,8 @@ def check_wrapping(model: nn.Module) -> None:
     method = getattr(getattr(model, PEFT_CONFIG, None), "peft_type", None)
     if method in PREFIXES:
         raise ValueError(
-            f"Λ-attention cannot tell the positions of PEFT's {method.value}, which puts keys and values in front of the "
-            "text that no token of it was read for: take an adapter of weights (LoRA, ...) or of embeddings (prompt tuning)"
+            f"PEFT's {method.value} puts keys and values in front of the text that Λ-attention has not read: take an "
+            "adapter of weights (LoRA, ...) or of embeddings (prompt tuning)"
         )
 
 
