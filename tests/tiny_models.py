@@ -22,7 +22,7 @@ MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("an", "d"), ("Ġ"
 VOCAB_SIZE = len(SPECIAL_TOKENS) + 256 + len(MERGES)
 PRETRAINING_LENGTH = 64
 
-_IDS = {"vocab_size": VOCAB_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+IDS = {"vocab_size": VOCAB_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _SIZES = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -168,7 +168,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 def tiny_config(model_type: str, **overrides: Any) -> PretrainedConfig:
     """A tiny configuration of that family; `overrides` are configuration fields."""
-    return AutoConfig.for_model(model_type, **{**_IDS, **CONFIGS[model_type], **overrides})
+    return AutoConfig.for_model(model_type, **{**IDS, **CONFIGS[model_type], **overrides})
 
 
 def lacks_type(model_type: str) -> bool:
@@ -189,11 +189,11 @@ def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> Pr
         model = AutoModelForCausalLM.from_config(config, **how)
         with torch.no_grad():
             for parameter in model.parameters():
-                _randomise(parameter)
+                randomise(parameter)
     return model.eval()
 
 
-def _randomise(parameter: torch.nn.Parameter) -> None:
+def randomise(parameter: torch.nn.Parameter) -> None:
     """Matrices from N(0, 0.2²), so that attention is far from uniform; vectors moved off their 0 or 1."""
     noise = 0.2 * torch.randn_like(parameter)
     parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)
