@@ -87,7 +87,7 @@ UNUSED_BY_ATTENTION = frozenset(
         "output_attentions",  # refused before the base model
         "output_hidden_states",
         "output_router_logits",
-        "logits_to_keep",  # the head's
+        LOGITS_TO_KEEP,  # the head's
         "return_dict",
         "num_items_in_batch",  # the loss's
     }
