@@ -47,6 +47,15 @@ POSITION_IDS = "position_ids"
 """A base model's argument of its new tokens' positions; one without it counts columns."""
 LOGITS_TO_KEEP = "logits_to_keep"
 """A causal LM's argument of how many of the last tokens the head reads; one without it gives the logits of all."""
+TOKEN_TYPES, PADDING = "token_type_ids", "padding"
+"""The argument that says which tokens are an image's; a name that no mask of Transformers has, which hands such a mask
+to the text model as it is."""
+CRITERIA, PREDEFINED_LENGTH = "_get_stopping_criteria", "max_position_embeddings"
+"""A causal LM's method that `generate` takes its ends from, and an end's length beyond which it warns."""
+BATCHING = "init_continuous_batching"
+"""A causal LM's method that every way into continuous batching begins with."""
+PEFT_CONFIG = "active_peft_config"
+"""A PeftModel's attribute: the configuration of its method."""
 
 ROPE_TYPE = "rope_type"
 """Of rotary parameters, and of a module of rotary embeddings: "default", "dynamic", ..."""
@@ -85,6 +94,7 @@ UNUSED_BY_ATTENTION = frozenset(
         "output_attentions",  # refused before the base model
         "output_hidden_states",
         "output_router_logits",
+        LOGITS_TO_KEEP,  # the head's
         "return_dict",
         "num_items_in_batch",  # the loss's
     }

@@ -8,7 +8,6 @@ padding, makes the cache and keeps Transformers from building any mask.
 import logging
 import threading
 from dataclasses import replace
-from types import MethodType
 
 import torch
 from torch import Tensor, nn
@@ -31,9 +30,10 @@ from .assumptions import (
     unknown_argument,
     unused_modules,
 )
+from .attention.compiled import untraced
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer
-from .attention.forwards import Replaced, forward_name, make_nothing, restore_forward
+from .attention.forwards import Replaced, forward_name, make_nothing, replace_forward, restore_forward
 from .attention.inference import InferenceOnly
 from .attention.inputs import (
     as_lambda_cache,
@@ -51,6 +51,17 @@ from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_t
 from .attention.settings import SAME_AS_LOCAL
 from .attention.text_positions import text_positions
 from .family import Family, check_parts, describe_layers, layer_positions
+from .generating import Generation
+from .wrappers import (
+    MASKING,
+    check_wrapping,
+    conversion_of,
+    given_padding,
+    hand_padding_on,
+    text_config,
+    text_model,
+    transformers_model,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +72,8 @@ class _Running(threading.local):
     def __init__(self) -> None:
         self.real, self.stretch = RealTokens(), None
 
-    def __deepcopy__(self, memo: dict) -> "_Running":
-        return _Running()
+    def __reduce__(self) -> tuple:
+        return _Running, ()
 
 
 class _Conversion:
@@ -90,27 +101,32 @@ class _Conversion:
         self.replaced = Replaced(base, family.instead)
         self.norms = list(rms_norms(base)) if config.compiled else []
         for module in self.norms:
-            setattr(module, forward_name(module), MethodType(fused_norm, module))
+            replace_forward(module, fused_norm)
         self.hooks = (
             base.register_forward_pre_hook(self.before_forward, with_kwargs=True),
             base.register_forward_hook(self.after_forward, with_kwargs=True),
         )
 
-    def use_cache_in_generation(self, model: PreTrainedModel) -> None:
-        """MPT's configuration turns the cache of `generate` off; a bounded one has no reason to be."""
-        self.generation_config = getattr(model, "generation_config", None)
-        if self.generation_config is not None:
-            self.generation_used_cache, self.generation_config.use_cache = self.generation_config.use_cache, True
+    def guard(self, model: PreTrainedModel) -> None:
+        """Watch what comes to the whole model that `base` is the text model of, by itself and through `generate`."""
+        self.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
+        if model.config.model_type in MASKING:
+            self.hooks += (model.base_model.register_forward_pre_hook(hand_padding_on, with_kwargs=True),)
+        self.generation = Generation(model)
+        if self.sequence is not None and hasattr(model, PREPARE):
+            guard_generation(model)
 
-    def remove(self) -> None:
+    def remove(self, model: PreTrainedModel) -> None:
         for hook in self.hooks:
             hook.remove()
-        for module in (*self.unused, *self.norms):
+        for module in (*self.unused, *self.norms, *self.modules):
             restore_forward(module)
         self.replaced.restore()
-        if self.generation_config is not None:
-            self.generation_config.use_cache = self.generation_used_cache
+        for module in self.modules:
+            del module.lambda_layer, module.lambda_conversion
+        self.generation.give_back(model)
 
+    @untraced
     def before_forward(self, base: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
         """Rewrite the base model's arguments: a cache of ours, and a placeholder where the mask was."""
         inputs = dict(zip(self.signature, args)) | kwargs
@@ -151,7 +167,7 @@ class _Conversion:
         tokens = inputs["inputs_embeds"] if tokens is None else tokens
         if inputs.get("output_attentions") or base.config.output_attentions:
             raise ValueError("Λ-attention never holds attention weights: output_attentions is not available")
-        mask = new_columns(inputs.get(ATTENTION_MASK), tokens.shape[1])
+        mask = new_columns(given_padding(inputs.get(ATTENTION_MASK)), tokens.shape[1])
         check_positions(inputs.get("position_ids"), mask)
         cache = self._cache(base.config, cache, inputs.get("use_cache"))
         if cache is not None:
@@ -160,6 +176,7 @@ class _Conversion:
                 refuse_other_rank(cache)
         return tokens, mask, cache
 
+    @untraced
     def after_forward(self, base: nn.Module, args: tuple, kwargs: dict, output: object) -> None:
         """Raise RuntimeError where a layer did not read into the cache: its numbers would lack what was read before."""
         cache = kwargs[self.cache_name]
@@ -177,6 +194,7 @@ class _Conversion:
         return LambdaCache.of_layers(self.layer_configs) if use_cache else None
 
 
+@untraced
 def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple:
     """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
 
@@ -236,7 +254,7 @@ def drop_in(
     families: those that the function takes, by `model_type`; ValueError for a model of another. sequence_group: as in
     `convert_family`. options: further fields of LambdaConfig.
     """
-    model_type = model.config.model_type
+    model_type = text_config(transformers_model(model).config).model_type
     if model_type not in families:
         raise ValueError(f"this function converts {', '.join(families)}, not {model_type}")
     limit = local_branch if limit_distance == SAME_AS_LOCAL else limit_distance
@@ -257,38 +275,31 @@ def convert_family(
     if sequence_group is not None:
         check_config(config)
         sequence = SequenceGroup(sequence_group)
+    check_wrapping(model)
     revert_model(model)
-    base = model.base_model
+    whole, base = transformers_model(model), text_model(model)
     conversion = _Conversion(family, base, config, sequence)
     layers = zip(conversion.modules, conversion.layer_configs, conversion.layer_positions)
     for layer_idx, (module, layer_config, positions) in enumerate(layers):
         module.lambda_layer = family.layer(module, layer_config, positions, layer_idx)
         module.lambda_conversion = conversion
-        setattr(module, forward_name(module), MethodType(_attention_forward, module))
+        replace_forward(module, _attention_forward)
     base.lambda_conversion = conversion
-    conversion.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
-    conversion.use_cache_in_generation(model)
-    if sequence is not None and hasattr(model, PREPARE):
-        guard_generation(model)
-    model.config.lambda_attention = config.to_dict()
-    logger.info("%s: %s", type(model).__name__, describe_layers(config, conversion.layer_configs))
+    conversion.guard(whole)
+    whole.config.lambda_attention = config.to_dict()
+    logger.info("%s: %s", type(whole).__name__, describe_layers(config, conversion.layer_configs))
     return model
 
 
 def revert_model(model: PreTrainedModel) -> PreTrainedModel:
     """Undo a conversion in place and return the model; one that is not converted stays as it is."""
-    base = model.base_model
-    conversion = base.__dict__.pop("lambda_conversion", None)
-    if conversion is None:
-        return model
-    conversion.remove()
-    for module in conversion.modules:
-        restore_forward(module)
-        del module.lambda_layer, module.lambda_conversion
-    model.__dict__.pop(PREPARE, None)
-    del model.config.lambda_attention
+    conversion = text_model(model).__dict__.pop("lambda_conversion", None)
+    if conversion is not None:
+        whole = transformers_model(model)
+        conversion.remove(whole)
+        del whole.config.lambda_attention
     return model
 
 
 def is_converted(model: PreTrainedModel) -> bool:
-    return "lambda_conversion" in model.base_model.__dict__
+    return conversion_of(model) is not None

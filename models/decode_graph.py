@@ -23,11 +23,13 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from .assumptions import ATTENTION_MASK, MORE_OUTPUTS, OUTPUT_CACHE, find_cache, with_cache
+from .attention.compiled import static_step
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import BOUNDED_TENSORS, LambdaCache, LambdaLayer
 from .attention.decode.step import Heads, decode_step
 from .attention.inputs import as_lambda_cache
 from .attention.positions import PositionEncoding
+from .wrappers import conversion_of, text_config, transformers_model
 
 Backend = str | Callable
 
@@ -57,7 +59,8 @@ class DecodeGraph:
     def _hold(self, cache: LambdaCache) -> None:
         self.layers = _attention_layers(self.model, cache)
         self._first_tokens = max(layer.config.global_branch for layer in self.layers)
-        self.cache, self._inputs = cache, {**with_cache(self.model, cache), "use_cache": True}
+        self.cache, whole = cache, transformers_model(self.model)
+        self._inputs = {**with_cache(whole, cache), "use_cache": True}
 
     def take(self, cache: LambdaCache) -> None:
         """Go on with another cache: where it has as many rows, all it holds moves into the memory of the last one.
@@ -135,7 +138,8 @@ class DecodeGraph:
             for place in places:
                 self.cache.layers[place].step = step
         try:
-            logits = self.model(input_ids=self._tokens, **self._inputs).logits
+            with static_step():
+                logits = self.model(input_ids=self._tokens, **self._inputs).logits
         finally:
             for layer in self.cache.layers:
                 layer.step = None
@@ -257,14 +261,14 @@ def _same(left: Tensor, right: Tensor) -> bool:
 
 def _query_heads(model: PreTrainedModel) -> list[int]:
     """Layer by layer."""
-    conversion = model.base_model.lambda_conversion
+    conversion, config = conversion_of(model), text_config(transformers_model(model).config)
     count = conversion.family.query_heads
-    return [model.config.num_attention_heads if count is None else count(module) for module in conversion.modules]
+    return [config.num_attention_heads if count is None else count(module) for module in conversion.modules]
 
 
 def _attention_layers(model: PreTrainedModel, cache: LambdaCache) -> list[AttentionLayer]:
     """The layers of a model that can decode statically, for which an empty cache is made ready."""
-    conversion = getattr(model.base_model, "lambda_conversion", None)
+    conversion = conversion_of(model)
     if conversion is None:
         raise ValueError("a DecodeGraph needs a model with Λ-attention: convert it first")
     config = conversion.config

@@ -54,11 +54,34 @@ class Family:
     returns: Callable[..., tuple] | None = None
     instead: Mapping[str, object] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict) -> "Family":
+        return self
+
+    def __reduce__(self) -> tuple:
+        """Pickled by name: its functions have none. Raises TypeError for a family that is not registered."""
+        return registered_family, (name_of(self),)
+
     def layer(self, module: nn.Module, config: LambdaConfig, positions: PositionEncoding, index: int) -> AttentionLayer:
         """An attention module in the terms of Λ-attention."""
         cap = None if self.soft_cap is None else self.soft_cap(module)
         sink_logit = None if self.sink_logit is None else self.sink_logit(module)
         return AttentionLayer(config, positions, self.scale(module), index, cap, sink_logit)
+
+
+def registered_family(model_type: str) -> Family:
+    from .model_base import FAMILIES  # which imports this file
+
+    return FAMILIES[model_type]
+
+
+def name_of(family: Family) -> str:
+    """The first `model_type` of a family."""
+    from .model_base import FAMILIES
+
+    for model_type, registered in FAMILIES.items():
+        if registered is family:
+            return model_type
+    raise TypeError("a model of a family that is not in model_base.FAMILIES cannot be pickled: revert_model first")
 
 
 def layer_positions(family: Family, base: nn.Module, farthest: int | None) -> list[PositionEncoding]:

@@ -14,10 +14,11 @@ from .constant import CONSTANT_MODEL, ConstantModel
 from .errors import SharedError, need_package
 from .lambda_attention import LambdaConfig
 from .loading.identity import model_identity
-from .loading.pretrained import load_config, load_tokenizer, load_weights
+from .loading.pretrained import load_config, load_tokenizer, load_weights, loaded_config
 from .loading.sample import SAMPLE_MODEL
 from .loading.source import Source, find_source
-from .model_base import check_supported, convert_model, extend_vanilla_positions
+from .model_base import convert_model, extend_vanilla_positions, family_of
+from .wrappers import text_config
 
 DTYPES = {
     "auto": "auto",
@@ -107,7 +108,7 @@ def _load_pretrained(spec: ModelSpec, lambda_config: LambdaConfig | None, device
     _scale_rope(config, spec)
     _check_supported(config, lambda_config)
     tokenizer = load_tokenizer(tokenizer_source)
-    _check_vocabulary(tokenizer.vocab_size, tokenizer_source, config.vocab_size)
+    _check_vocabulary(tokenizer.vocab_size, tokenizer_source, text_config(config).vocab_size)
     model = load_weights(source, config, _loading_options(spec, source, device))
     return LoadedModel(model, tokenizer, model_identity(source.name, tokenizer_source.name, model))
 
@@ -161,7 +162,8 @@ def _check_machine(spec: ModelSpec, source: Source) -> None:
 def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | None) -> None:
     if lambda_config is None:
         return
-    check_supported(config.model_type)
+    family_of(loaded_config(config))
+    config = text_config(config)
     first, layers = 0 if lambda_config.top_k is None else lambda_config.top_k.from_layer, config.num_hidden_layers
     if first >= layers:
         raise SharedError(f"--top_k_from_layer {first} is not one of this model's {layers} layers, counted from 0")
@@ -174,7 +176,7 @@ def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | Non
 
 def _rope_type(config: PretrainedConfig) -> str | None:
     """The rope_type; None for a model without RoPE, or with another one per kind of layer."""
-    return rope_parameters(config).get(ROPE_TYPE)
+    return rope_parameters(text_config(config)).get(ROPE_TYPE)
 
 
 def _scale_rope(config: PretrainedConfig, spec: ModelSpec) -> None:
@@ -189,7 +191,7 @@ def _scale_rope(config: PretrainedConfig, spec: ModelSpec) -> None:
         )
     if rope_type != "default":
         raise SharedError(f"--rope_scaling {spec.rope_scaling}: this checkpoint has a scaling of its own, {rope_type}")
-    config.rope_parameters |= {"rope_type": spec.rope_scaling, "factor": spec.rope_factor}
+    text_config(config).rope_parameters |= {"rope_type": spec.rope_scaling, "factor": spec.rope_factor}
 
 
 def _check_vocabulary(tokens: int, tokenizer_source: Source, embeddings: int) -> None:

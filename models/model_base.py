@@ -23,7 +23,9 @@ from .attention.config import LambdaConfig
 from .attention.sequence.group import Ranks
 from .conversion import convert_family, is_converted, revert_model
 from .errors import SharedError
+from .family import Family
 from .refused import REASONS
+from .wrappers import SEEING, text_config, text_model, transformers_model
 
 __all__ = [
     "UnsupportedModelError",
@@ -65,6 +67,15 @@ def check_supported(model_type: str) -> None:
         raise UnsupportedModelError(model_type)
 
 
+def family_of(config: PretrainedConfig) -> Family:
+    """The family of a model, or of the text model within one. Raises UnsupportedModelError where there is none."""
+    if text_config(config) is not config and config.model_type not in SEEING:
+        raise UnsupportedModelError(config.model_type)
+    model_type = text_config(config).model_type
+    check_supported(model_type)
+    return FAMILIES[model_type]
+
+
 def convert_model(
     model: PreTrainedModel, config: LambdaConfig | None = None, sequence_group: Ranks | None = None
 ) -> PreTrainedModel:
@@ -74,25 +85,27 @@ def convert_model(
     sequence together, as in `conversion.convert_family`. Raises UnsupportedModelError, and ValueError where there is no
     saved configuration.
     """
-    check_supported(model.config.model_type)
+    whole = transformers_model(model)
+    family = family_of(whole.config)
     if config is None:
-        saved = getattr(model.config, "lambda_attention", None)
+        saved = getattr(whole.config, "lambda_attention", None)
         if saved is None:
             raise ValueError("this model was not saved after a conversion: give a LambdaConfig")
         config = LambdaConfig.from_dict(saved)
-    return convert_family(model, FAMILIES[model.config.model_type], config, sequence_group)
+    return convert_family(model, family, config, sequence_group)
 
 
 def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:
     """Let an unconverted model run past its position tables, where its family has any; returns the model."""
-    family = FAMILIES.get(model.config.model_type)
+    family = FAMILIES.get(text_config(model.config).model_type)
     if family is not None and family.extend_vanilla is not None:
-        family.extend_vanilla(model.base_model)
+        family.extend_vanilla(text_model(model))
     return model
 
 
 def pretraining_length(config: PretrainedConfig) -> int | None:
     """Tokens of context that the model was trained with, before RoPE scaling; None if its configuration is silent."""
+    config = text_config(config)
     rope = rope_parameters(config)
     if isinstance(rope, dict) and rope.get("original_max_position_embeddings"):
         return rope["original_max_position_embeddings"]

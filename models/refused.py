@@ -1,4 +1,4 @@
-"""Why causal language models of some types are not supported, by `config.model_type`."""
+"""Why models of some types are not supported, by `config.model_type`."""
 
 _LATENT = "its keys and values are compressed together (multi-head latent attention)"
 _INDEXER = "an indexer chooses which keys are attended"
@@ -7,6 +7,7 @@ _DECODER = f"it is the decoder of an encoder-decoder, and {_ADDED}"
 _RECURRENT = "it has no attention over its tokens: what it keeps of a text is bounded already"
 _LOOPED = "its layers read a text several times, and each time with other keys"
 _BIASED = "its scores have learned biases by distance"
+_AXES = "its positions have three axes (time, height, width), so no score is one of a distance alone"
 _SHARED = "some of its layers attend to keys of other layers"
 
 REASONS = {
@@ -34,6 +35,9 @@ REASONS = {
     **dict.fromkeys(("inkling2_text", "inkling_text"), f"{_BIASED}, and convolutions run along its keys"),
     **dict.fromkeys(("dory", "hrm_text", "inkling2_loop_text"), _LOOPED),
     **dict.fromkeys(("gemma3n_text", "gemma4_assistant", "gemma4_unified_text"), _SHARED),
+    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe"), _AXES),
+    **dict.fromkeys(("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"), _AXES),
+    "paligemma": "the tokens of its prompt attend to each other in both directions",
     "zaya": "convolutions run along its queries and keys",
     "reformer": "hashes choose which keys are attended",
     "doge": "its values choose which keys are attended",

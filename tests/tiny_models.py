@@ -22,7 +22,7 @@ MERGES = [("t", "h"), ("th", "e"), ("Ġ", "the"), ("a", "n"), ("an", "d"), ("Ġ"
 VOCAB_SIZE = len(SPECIAL_TOKENS) + 256 + len(MERGES)
 PRETRAINING_LENGTH = 64
 
-_IDS = {"vocab_size": VOCAB_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+IDS = {"vocab_size": VOCAB_SIZE, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 _SIZES = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -167,7 +167,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "flex_olmo": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2},
     "olmoe": {**_GROUPED, "num_experts": 4, "num_experts_per_tok": 2, "clip_qkv": 0.5},
     "minimax_m2": {**_HEADS_OF_8, "num_local_experts": 4, "num_experts_per_tok": 2},
-    "bloom": {**_IDS, "hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "bloom": {**IDS, "hidden_size": 32, "n_layer": 2, "n_head": 4},
     "falcon": {**_GROUPED, "alibi": True, "num_kv_heads": 4},
     "falcon:separate_heads": {**_SIZES, "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
     "falcon:rotary": _SIZES,
@@ -250,7 +250,7 @@ def type_of(kind: str) -> str:
 
 def tiny_config(model_type: str, **overrides: Any) -> PretrainedConfig:
     """A tiny configuration of that family, a key of CONFIGS; `overrides` are configuration fields."""
-    return AutoConfig.for_model(type_of(model_type), **{**_IDS, **CONFIGS[model_type], **overrides})
+    return AutoConfig.for_model(type_of(model_type), **{**IDS, **CONFIGS[model_type], **overrides})
 
 
 def lacks_type(model_type: str) -> bool:
@@ -271,11 +271,11 @@ def tiny_model(model_type: str = "llama", seed: int = 0, **overrides: Any) -> Pr
         model = AutoModelForCausalLM.from_config(config, **how)
         with torch.no_grad():
             for parameter in model.parameters():
-                _randomise(parameter)
+                randomise(parameter)
     return model.eval()
 
 
-def _randomise(parameter: torch.nn.Parameter) -> None:
+def randomise(parameter: torch.nn.Parameter) -> None:
     """Matrices from N(0, 0.2²), so that attention is far from uniform; vectors moved off their 0 or 1."""
     noise = 0.2 * torch.randn_like(parameter)
     parameter.copy_(noise if parameter.dim() > 1 else parameter + noise)

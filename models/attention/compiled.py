@@ -1,6 +1,9 @@
 """Functions by torch.compile that are compiled or an error: none runs as it is where it was to be fused."""
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
 from typing import Any
 
 import torch
@@ -28,6 +31,37 @@ def compile_whole(function: Callable, backend: str | Callable = "inductor") -> C
         # Sizes that happen to be equal, 64 blocks and a head of 64, are not taken for the same one.
         with dynamo_config.patch(_LIMITS), symbolic_config.patch(use_duck_shape=False):
             return compiled(*args, **kwargs)
+
+    return run
+
+
+class _Step(threading.local):
+    is_static = False
+
+
+_STEP = _Step()
+
+
+@contextmanager
+def static_step() -> Iterator[None]:
+    """While a static step runs in this thread: torch.compile may take what is `untraced` as a part of its graph."""
+    _STEP.is_static = True
+    try:
+        yield
+    finally:
+        _STEP.is_static = False
+
+
+def untraced(function: Callable) -> Callable:
+    """Have torch.compile run `function` as it is, for it reads numbers that change from forward to forward.
+
+    Traced, some are taken for constants: with the backends of torch that gave wrong logits without an error.
+    """
+    as_it_is = torch.compiler.disable(function)
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs) if _STEP.is_static else as_it_is(*args, **kwargs)
 
     return run
 

@@ -1,6 +1,7 @@
 """Forwards and attributes of modules that are replaced, and given back."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from types import MethodType
 
 from torch import nn
@@ -11,6 +12,11 @@ from ..assumptions import WRAPPED_FORWARD
 def forward_name(module: nn.Module) -> str:
     """Accelerate's device hooks keep the forward that they wrap under another name."""
     return WRAPPED_FORWARD if hasattr(module, WRAPPED_FORWARD) else "forward"
+
+
+def replace_forward(module: nn.Module, forward: Callable) -> None:
+    """forward: a function of a file, which is handed the module first. A bound one could not be pickled."""
+    setattr(module, forward_name(module), partial(forward, module))
 
 
 def restore_forward(module: nn.Module) -> None:

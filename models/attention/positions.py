@@ -98,6 +98,9 @@ class RotaryPositions:
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
         return self
 
+    def __reduce__(self) -> tuple:
+        return RotaryPositions, (self.inv_freq, self.scaling, self.interleaved)
+
     def begin_forward(self, rows: int, columns: int) -> None:
         """Forget tables that the last forward did not use; to be called before each forward of a model.
 
@@ -232,6 +235,9 @@ class AlibiPositions(_NotRotated):
 
     def __deepcopy__(self, memo: dict) -> "AlibiPositions":
         return self
+
+    def __reduce__(self) -> tuple:
+        return AlibiPositions, (self.slopes,)
 
     def on(self, device: torch.device) -> "AlibiPositions":
         """The same, with its tensors there."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..attention.config import AttentionLayer
-from ..model_base import FAMILIES
+from ..model_base import family_of
 from .layers import attention_layers, attention_modules, decoder_layers
 from .measure import ProjectedText, measure_attention
 from .plan import Plan
@@ -63,7 +63,7 @@ class DiagnosedModel(nn.Module):
         return measurements
 
     def _measuring(self, layer: AttentionLayer, lengths: Sequence[int], measurements: list[Measurement]) -> Callable:
-        project = FAMILIES[self.model.config.model_type].project
+        project = family_of(self.model.config).project
 
         def before_attention(module: nn.Module, args: tuple, kwargs: dict) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]

@@ -7,18 +7,18 @@ from ..assumptions import own_window
 from ..attention.config import AttentionLayer, LambdaConfig
 from ..errors import UserError
 from ..family import layer_positions
-from ..model_base import FAMILIES, check_supported, is_converted
+from ..model_base import family_of, is_converted
+from ..wrappers import text_config, text_model
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
     """The attention modules in layer order. Raises UnsupportedModelError for a family that is not known."""
-    check_supported(model.config.model_type)
-    return FAMILIES[model.config.model_type].attention_modules(model.base_model)
+    return family_of(model.config).attention_modules(text_model(model))
 
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The modules that hold the attention modules: what each gives is the hidden states behind that layer."""
-    base = model.base_model
+    base = text_model(model)
     names = {module: name for name, module in base.named_modules()}
     return [base.get_submodule(_in_its_list(names[module])) for module in attention_modules(model)]
 
@@ -36,7 +36,7 @@ def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer
     The unmodified model is Λ-attention with a window over all of the text, or its own sliding window, and no limit.
     Raises UserError for a model whose scores are more than products.
     """
-    modules, family = attention_modules(model), FAMILIES[model.config.model_type]
+    modules, family = attention_modules(model), family_of(model.config)
     if family.soft_cap is not None or family.sink_logit is not None or family.place is not None:
         raise UserError(
             f"a diagnosis of {model.config.model_type} would lack its soft caps, learned sink logits, or what its "
@@ -44,6 +44,7 @@ def attention_layers(model: PreTrainedModel, length: int) -> list[AttentionLayer
         )
     if is_converted(model):
         return [module.lambda_layer for module in modules]
-    positions = layer_positions(family, model.base_model, length)
-    configs = [LambdaConfig(own_window(model.config, layer) or length, 0, None) for layer in range(len(modules))]
+    positions = layer_positions(family, text_model(model), length)
+    config = text_config(model.config)
+    configs = [LambdaConfig(own_window(config, layer) or length, 0, None) for layer in range(len(modules))]
     return [family.layer(*parts, layer) for layer, parts in enumerate(zip(modules, configs, positions))]

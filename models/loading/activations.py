@@ -6,6 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..assumptions import EXPERTS_OF_A_TOKEN, HEAD_WIDTH
+from ..wrappers import text_config
 
 MLP_COPIES = 4
 """Tensors as wide as the MLP that are alive at once: the gate, its activation, what it gates, and their product."""
@@ -21,7 +22,8 @@ def bytes_per_token(model: PreTrainedModel, first_tokens: int = 0) -> int:
 
     first_tokens: those that all attend to, of Λ-attention.
     """
-    config, heads = model.config, model.config.num_attention_heads
+    config = text_config(model.config)
+    heads = config.num_attention_heads
     hidden = max(config.hidden_size, heads * (getattr(config, HEAD_WIDTH, None) or 0))
     experts = getattr(config, EXPERTS_OF_A_TOKEN, None) or 1
     widest = max(_widths(model.base_model, experts), default=MLP_COPIES * hidden)

@@ -7,6 +7,7 @@ from typing import Any
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ..model_base import pretraining_length
+from ..wrappers import text_config
 
 # Differ between two loads of the same model without changing what it computes.
 VOLATILE_FIELDS = ("_name_or_path", "transformers_version")
@@ -23,7 +24,7 @@ def model_identity(name: str, tokenizer: str, model: PreTrainedModel) -> dict[st
         "dtype": str(model.dtype).removeprefix("torch."),
         "config_sha256": _digest(config),
         "tokenizer": tokenizer,
-        "vocab_size": config.vocab_size,
+        "vocab_size": text_config(config).vocab_size,
     }
 
 

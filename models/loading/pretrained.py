@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoTokenizer,
     GgufConfig,
     PretrainedConfig,
@@ -16,6 +18,7 @@ from transformers import (
 )
 
 from ..get_llama2.meta_tokenizer import read_tokenizer
+from ..wrappers import SEEING, text_config
 from .source import Source, check_model_folder, check_tokenizer_folder
 
 META_TOKENIZER, TRANSFORMERS_TOKENIZER = "tokenizer.model", ("tokenizer.json", "tokenizer_config.json")
@@ -29,6 +32,19 @@ def load_config(source: Source) -> PretrainedConfig:
         problem = f"there is no such folder, and as a hub name {problem}"
     with _reported(source, problem):
         return AutoConfig.from_pretrained(**source.files, trust_remote_code=False)
+
+
+def loaded_config(config: PretrainedConfig) -> PretrainedConfig:
+    """The configuration of the model that is loaded: of some that see as well, that is their text model alone."""
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    text_alone = kind is not None and kind.config_class is type(text_config(config))
+    return text_config(config) if text_alone else config
+
+
+def _loader(config: PretrainedConfig) -> type:
+    """Of models that see as well, Transformers lists few as causal LMs."""
+    as_causal = config.model_type not in SEEING or type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForCausalLM if as_causal else AutoModelForImageTextToText
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
@@ -59,7 +75,7 @@ def load_weights(source: Source, config: PretrainedConfig, options: dict[str, An
     if source.gguf_file:
         options = {**options, "quantization_config": GgufConfig(dequantize=True)}
     with _reported(source, "the model cannot be loaded"):
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = _loader(config).from_pretrained(
             **source.files,
             **options,
             config=config,

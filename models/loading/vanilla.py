@@ -6,6 +6,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from ..assumptions import POSITION_TABLES, ROPE_TYPE, TABLE_OFFSET, find_cache, forward_names, rope_parameters
+from ..wrappers import text_config
 
 
 def position_table_length(model: nn.Module) -> int | None:
@@ -20,6 +21,7 @@ def position_table_length(model: nn.Module) -> int | None:
 
 def constant_rope_length(config: PretrainedConfig) -> int | None:
     """Tokens up to which RoPE's frequencies do not depend on the length of the text; None where they never do."""
+    config = text_config(config)
     rope = rope_parameters(config)
     if rope.get(ROPE_TYPE) == "dynamic":
         return config.max_position_embeddings

@@ -16,6 +16,7 @@ from models.assumptions import OUTPUT_CACHE, ROPE_TYPE, with_cache
 from models.attention.sequence.caches import reading_alone, sequence_of, share_cache
 from models.attention.sequence.reading import read_stretch
 from models.loading.vanilla import position_table_length
+from models.wrappers import text_config
 from scripts.generation.arguments import Generation
 from scripts.generation.padding import padding_inputs
 from scripts.generation.way import Way
@@ -228,7 +229,7 @@ def _reason(error: Exception) -> str:
 
 def _check_tokens(generation: Generation, model: nn.Module) -> None:
     """Refuse tokens that are not there, and lengths that cannot be reached: Transformers ignores them."""
-    known, length = model.config.vocab_size, generation.max_generation_length
+    known, length = text_config(model.config).vocab_size, generation.max_generation_length
     for token in generation.suppress_tokens or ():
         if token >= known:
             raise UserError(f"--suppress_tokens {token} is no token of the model: they are numbered 0 to {known - 1}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from models.assumptions import EXPERTS_OF_A_TOKEN
 from models.decode_graph import CapturedSteps
+from models.wrappers import text_config
 from scripts.generation.arguments import Generation
 from scripts.harness.model import RunnableModel, is_sharded
 from scripts.harness.model_arguments import ModelPlan
@@ -74,7 +75,7 @@ def reason_for_ordinary_steps(
         return "ranks share the weights"
     if method.spec.load_in_4bit:
         return "--load_in_4bit"
-    if getattr(model.model.config, EXPERTS_OF_A_TOKEN, None):
+    if getattr(text_config(model.model.config), EXPERTS_OF_A_TOKEN, None):
         return "the host picks each token's experts"
     if len({weight.device for weight in model.model.parameters()}) > 1:
         return "the model lies on several devices"

@@ -10,16 +10,19 @@ import pytest
 import torch
 import transformers
 from accelerate import dispatch_model
-from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GgufConfig
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, GenerationMixin, GgufConfig
 from transformers.cache_utils import Cache, CacheLayerMixin
+from transformers.generation import MaxLengthCriteria
 from transformers.modeling_outputs import CausalLMOutputWithPast
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from models.assumptions import (
     ATTENTION_MASK,
+    BATCHING,
     BEYOND,
     CACHE_METHODS,
     CACHE_NAMES,
+    CRITERIA,
     LAYER_CACHE_NAMES,
     LAYER_TYPES,
     LOGITS_TO_KEEP,
@@ -27,6 +30,8 @@ from models.assumptions import (
     OUTPUT_CACHE,
     POSITION_IDS,
     POSITION_TABLES,
+    PREDEFINED_LENGTH,
+    PREPARE,
     ROPE,
     ROTARY,
     SLIDING,
@@ -359,6 +364,14 @@ def test_single_tokens_of_generate_go_through_the_models_own_forward_by_name(mod
 @EVERY_TYPE
 def test_base_models_take_positions_but_for_two(model_type):
     assert (POSITION_IDS in forward_names(tiny_model(model_type).base_model)) == (model_type not in ("bloom", "mpt"))
+
+
+def test_generate_warns_of_a_length_and_begins_to_batch_where_it_did():
+    for name in (CRITERIA, BATCHING, PREPARE):
+        assert callable(getattr(GenerationMixin, name))
+    assert BATCHING in inspect.getsource(GenerationMixin.continuous_batching_context_manager)
+    assert BATCHING not in inspect.getsource(GenerationMixin.generate)
+    assert hasattr(MaxLengthCriteria(10, 5), PREDEFINED_LENGTH)
 
 
 def test_accelerates_hooks_keep_the_forward_that_they_wrap():

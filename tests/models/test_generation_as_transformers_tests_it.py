@@ -1,11 +1,16 @@
 """What Transformers' own suite asks of generation, of one family of each kind: RoPE, RoPE in pairs, ALiBi."""
 
+import copy
+
 import pytest
 import torch
+from transformers import DynamicCache
+from transformers.generation import stopping_criteria
 
+from models.assumptions import BATCHING, CRITERIA, OUTPUT_CACHE
 from models.lambda_attention import LambdaConfig
-from models.model_base import convert_model
-from tests.tiny_models import tiny_input_ids, tiny_model
+from models.model_base import convert_model, revert_model
+from tests.tiny_models import PRETRAINING_LENGTH, tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
 
@@ -39,6 +44,56 @@ def test_past_the_window_they_are_one_true_sentence(how):
         how = {"assistant_model": convert_model(tiny_model(seed=1), NARROW)}
     with pytest.raises(NotImplementedError, match="more than the 8 of its window, has overwritten"):
         generate(model, **how)
+
+
+@pytest.mark.parametrize("config", [WIDE, NARROW], ids=["covered", "beyond"])
+@pytest.mark.parametrize("model_type", FAMILIES)
+def test_beams_are_those_of_a_search_without_a_cache(model_type, config):
+    model, ids = convert_model(tiny_model(model_type), config), tiny_input_ids(2, 12)
+    beams = {"num_beams": 3, "num_return_sequences": 2}
+    found = generate(model, ids, 8, **beams)
+    assert found.shape == (4, 20) and len({tuple(row) for row in found.tolist()}) > 2
+    assert torch.equal(found, generate(model, ids, 8, use_cache=False, **beams))
+
+
+def test_an_empty_dynamic_cache_is_taken_and_goes_on_in_another_call():
+    model, ids, cache = convert_model(tiny_model(), NARROW), tiny_input_ids(2, 12), DynamicCache()
+    whole = generate(model, ids, 10)
+    options = {OUTPUT_CACHE: cache}
+    assert torch.equal(generate(model, generate(model, ids, 4, **options), 6, **options), whole)
+
+
+@pytest.mark.parametrize("implementation", ["offloaded", "quantized"])
+def test_another_cache_is_refused_by_name(implementation):
+    with pytest.raises((ValueError, ImportError), match="quantized or offloaded|optimum|quanto|HQQ"):
+        generate(convert_model(tiny_model(), NARROW), cache_implementation=implementation)
+
+
+def test_continuous_batching_is_one_true_sentence_and_the_vanilla_model_has_it_again():
+    model = convert_model(tiny_model(), NARROW)
+    for begin in (lambda: model.generate_batch([[5, 6, 7]]), model.init_continuous_batching):
+        with pytest.raises(NotImplementedError, match="call generate with a padded batch"):
+            begin()
+    assert BATCHING not in revert_model(model).__dict__
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """The texts that Transformers warns of once, each time that it would."""
+    said = []
+    monkeypatch.setattr(stopping_criteria.logger, "warning_once", said.append, raising=False)
+    return said
+
+
+def test_a_length_beyond_the_pre_training_is_warned_of_for_vanilla_models_alone(warned):
+    model, ids = convert_model(tiny_model(), NARROW), tiny_input_ids(1, PRETRAINING_LENGTH)
+    generate(model, ids, 3)
+    assert not warned
+    generate(revert_model(model), ids, 3)
+    assert "predefined maximum length" in warned[0]
+    warned.clear()
+    generate(copy.deepcopy(convert_model(model, NARROW)), ids, 3)
+    assert not warned and CRITERIA not in revert_model(model).__dict__
 
 
 CONFIGS = (NARROW, LambdaConfig(8, 3, 5), LambdaConfig(8, 3, 8, triangle_offset=0.5))

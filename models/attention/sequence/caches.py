@@ -8,6 +8,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from ...assumptions import PREPARE
+from ...wrappers import conversion_of
 from ..decode.cache import LambdaCache
 from .group import Ranks, SequenceGroup
 from .messages import hearing_others
@@ -20,7 +21,7 @@ def reading_alone(model: PreTrainedModel) -> Iterator[None]:
     The cache is then the last rank's, or one that `share_cache` has made whole. Under ZeRO-3 all ranks go on alike.
     Raises ValueError for a model that is not converted.
     """
-    conversion = model.base_model.__dict__.get("lambda_conversion")
+    conversion = conversion_of(model)
     if conversion is None:
         raise ValueError("this model is not converted: call convert_model first")
     sequence, conversion.sequence = conversion.sequence, None
@@ -61,5 +62,5 @@ def share_cache(cache: LambdaCache, sequence_group: Ranks) -> None:
 
 def sequence_of(model: PreTrainedModel) -> SequenceGroup | None:
     """The group that a converted model reads sequences with; None for one that reads alone, or is not converted."""
-    conversion = model.base_model.__dict__.get("lambda_conversion")
+    conversion = conversion_of(model)
     return None if conversion is None else conversion.sequence

@@ -31,6 +31,9 @@ class SequenceGroup:
             raise ValueError("this rank is not in the sequence_group that its model is converted with")
         self.bytes_sent = 0
 
+    def __reduce__(self) -> tuple:
+        raise TypeError("a model that reads with a sequence_group belongs to its ranks: revert_model, then save it")
+
     @property
     def is_last(self) -> bool:
         """Whether this is the rank whose cache holds the window."""
