@@ -1,5 +1,6 @@
 """Small things that every script records or prints."""
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,6 +15,9 @@ PACKAGES = (
     *("torch", "transformers", "tokenizers", "deepspeed", "datasets", "numpy", "sacrebleu", "rouge-score"),
     "lm-eval",
 )
+PROCESSES, DEEPSPEED, RANK_FLAG = Path("/proc"), "deepspeed", "--local_rank"
+MOST_LAUNCHERS = 4
+"""How far above a rank its launcher is at most: DeepSpeed has one process in between."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -33,7 +37,7 @@ def describe_run(
     return {
         "script": script,
         "arguments": dict(plan.recorded),
-        "command": [sys.executable, *sys.argv],
+        "command": typed_command(),
         "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": git_commit(),
         "device": describe_device(runtime.device),
@@ -44,6 +48,26 @@ def describe_run(
         "lambda_attention": lambda_attention,
         "corpus": {"name": corpus, "documents": documents},
     }
+
+
+def typed_command() -> list[str]:
+    """The command that started this process, or that of DeepSpeed's launcher which did, where the system tells it."""
+    process, launched = os.getpid(), any(word.startswith(RANK_FLAG) for word in sys.argv)
+    for _ in range(MOST_LAUNCHERS if launched else 0):
+        try:
+            process = _parent(process)
+            words = (PROCESSES / str(process) / "cmdline").read_text(encoding="utf-8").split("\0")[:-1]
+        except (OSError, ValueError, IndexError):
+            break
+        if len(words) > 1 and Path(words[1]).name == DEEPSPEED:
+            return [DEEPSPEED, *words[2:]]
+    return [sys.executable, *sys.argv]
+
+
+def _parent(process: int) -> int:
+    """The process that started this one, by Linux's record of it: its number, its name in brackets, its state, ..."""
+    record = (PROCESSES / str(process) / "stat").read_text(encoding="utf-8")
+    return int(record.rpartition(")")[2].split()[1])
 
 
 def package_versions() -> dict[str, str]:

@@ -55,7 +55,7 @@ def write_page(path: Path, page: str) -> None:
 def main() -> None:
     arguments = parse_arguments()
     trials = load_report_trials(arguments.log_dirs, arguments.labels)
-    pictures = draw_pictures(trials, arguments.pretraining_length)
+    pictures = draw_pictures(trials, arguments.pretraining_length, by_method=arguments.labels is None)
     write_page(arguments.out, render(trials, pictures, arguments.title))
     print(f"wrote {arguments.out}")
 

@@ -1,18 +1,21 @@
 """The look that all figures share, and how they are written: column width, colour-blind safe, no display."""
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
+    FixedFormatter,
     FixedLocator,
     FuncFormatter,
     LogLocator,
@@ -27,12 +30,14 @@ from utils.files import replace_file
 
 SUFFIXES = (".png", ".pdf", ".svg")
 COLUMN_WIDTH = 3.35  # inches: a column of the usual two-column templates
+AXIS_WIDTH = 2.5  # inches: about what a panel of such a width has beside its labels
 TEXT_WIDTH = 6.9  # inches: both columns
 MOST_DECADES_WITH_MINOR_TICKS = 6
-NEAR = 1.3  # lengths that are this much apart have room for their ticks side by side
+LETTER, BESIDE, SLANTED = 0.058, 0.08, 0.14
+"""Inches of an axis that a letter of a tick takes, of the gap beside the words, and a slanted one whatever it says."""
 
-# Okabe and Ito (2008): told apart with any colour vision, and in grey by the line styles beside them.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LETTERS_PER_INCH = 15  # of a title
+LEAST_FOR_125 = 5  # the highest over the lowest of an axis that has at least two ticks of 1, 2, 5, ...
 MARKERS = "osD^vPX"
 LINE_STYLES = ("-", (0, (7, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
 
@@ -69,11 +74,6 @@ def paper_style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(RC)
 
 
-def line_look(index: int) -> dict[str, object]:
-    """Colour and line style of the index-th trial; 28 trials look different."""
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
-
-
 def mark_length(panels: Sequence[Axes], length: float, **look: object) -> Line2D:
     """Mark a length in tokens, such as the pre-training length, in all panels; returns one of the lines.
 
@@ -81,6 +81,25 @@ def mark_length(panels: Sequence[Axes], length: float, **look: object) -> Line2D
     """
     look = {"color": "0.35", "linestyle": (0, (1, 1)), "linewidth": 0.9, "zorder": 1} | look
     return [axes.axvline(length, **look) for axes in reversed(panels)][-1]
+
+
+def set_panel_title(axes: Axes, title: str) -> None:
+    """The title of a panel, in lines no wider than its column of the figure; a name, as in `add_heading`."""
+    inches = axes.figure.get_figwidth() / axes.get_subplotspec().get_gridspec().ncols
+    axes.set_title(wrap_title(title, inches), parse_math=False)
+
+
+def add_heading(figure: Figure, title: str | None, source: str) -> None:
+    """The title, if any, above all panels, and below it what the picture is of. A title is a name: "$5" stays so."""
+    lines = [wrap_title(line, figure.get_figwidth()) for line in (title, source) if line]
+    if lines:
+        look = {} if title else {"fontsize": 7, "color": "0.35"}
+        figure.suptitle("\n".join(lines), parse_math=False, **look)
+
+
+def wrap_title(title: str, inches: float) -> str:
+    """The title in lines that are no wider than this."""
+    return textwrap.fill(title, max(int(LETTERS_PER_INCH * inches) - 2, 1))
 
 
 def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
@@ -114,20 +133,39 @@ def set_doubling_ticks(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def set_length_ticks(axis: Axis, lengths: Sequence[float]) -> None:
-    """Ticks of a logarithmic axis at each of these lengths of texts, those too near the one before aside."""
-    shown: list[float] = []
-    for length in lengths:
-        if not shown or length > NEAR * shown[-1]:
-            shown.append(float(length))
-    axis.set_major_locator(FixedLocator(shown))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value < 1e5 else f"{value / 1e3:.3g}K"))
+def set_length_ticks(axis: Axis, lengths: Sequence[float], inches: float) -> None:
+    """Ticks of a logarithmic axis at each of these lengths of texts, ascending, on an axis of so many inches.
+
+    Their labels are slanted where they have no room side by side; one that has none even so is left out.
+    """
+    axis.set_major_locator(FixedLocator(lengths))
     axis.set_minor_locator(NullLocator())
+    labels = [f"{length:,.0f}" if length < 1e5 else f"{length / 1e3:.3g}K" for length in lengths]
+    places = np.log(np.asarray(lengths) / lengths[0])
+    places *= inches / (places[-1] or 1.0)
+    level = (np.diff(places) > BESIDE + LETTER * max(map(len, labels))).all()
+    axis.set_major_formatter(FixedFormatter(labels if level else _with_room(labels, places)))
+    if not level:
+        axis.set_tick_params(labelrotation=45)
+        for label in axis.get_ticklabels():
+            label.set(ha="right", rotation_mode="anchor")
+
+
+def _with_room(labels: Sequence[str], places: Sequence[float]) -> list[str]:
+    """The labels, without those that are nearer than SLANTED to the one before."""
+    kept, last = [], -math.inf
+    for label, place in zip(labels, places):
+        near = place - last < SLANTED
+        kept.append("" if near else label)
+        last = last if near else place
+    return kept
 
 
 def set_plain_log_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis of few decades at 1, 2, 5, 10, ..., written out."""
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=20))
+    """Ticks of a logarithmic axis of few decades at 1, 2, 5, 10, ..., or if these are too few evenly, written out."""
+    low, high = axis.get_view_interval()
+    few = high < LEAST_FOR_125 * low
+    axis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)) if few else LogLocator(10, subs=(1, 2, 5), numticks=20))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
 

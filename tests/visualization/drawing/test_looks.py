@@ -9,9 +9,8 @@ from tests.visualization.example_files import lambda_flags, write_lengths
 from utils.trials.examples import read_trial
 from utils.trials.methods import METHODS
 from visualization.drawing.curves import Curve
-from visualization.drawing.looks import METHOD_LOOKS, looks_of, method_labels, source_words
+from visualization.drawing.looks import METHOD_LOOKS, looks_by_name, looks_of, method_labels, source_words
 from visualization.drawing.nll import limit_nll
-from visualization.drawing.style import COLOURS
 
 
 @pytest.fixture
@@ -25,7 +24,6 @@ def test_every_method_has_a_look_of_its_own():
     assert METHOD_LOOKS.keys() == METHODS.keys() | {"other"}
     for part in ("name", "colour"):
         assert len({getattr(look, part) for look in METHOD_LOOKS.values()}) == len(METHOD_LOOKS)
-    assert set(COLOURS) <= {look.colour for look in METHOD_LOOKS.values()}
 
 
 def test_a_method_has_its_colour_wherever_it_stands(trials):
@@ -34,6 +32,19 @@ def test_a_method_has_its_colour_wherever_it_stands(trials):
     assert colours[0] == colours[1] == {METHOD_LOOKS["vanilla"].colour, METHOD_LOOKS["lm_infinite"].colour}
     assert looks_of([wide])[0]["color"] == looks_of([vanilla, wide])[1]["color"]
     assert method_labels([vanilla, wide]) == ["vanilla", "Λ-attention"]
+
+
+def test_a_benchmark_has_the_colours_of_all_other_pictures():
+    names = ["Λ-attention", "window", "dense causal", "published", "flex_attention, no cap"]
+    colours = dict(zip(names, [look["color"] for look in looks_by_name(names)]))
+    assert colours["Λ-attention"] == METHOD_LOOKS["lm_infinite"].colour
+    assert colours["window"] == METHOD_LOOKS["window"].colour
+    assert colours["dense causal"] == METHOD_LOOKS["vanilla"].colour == looks_by_name(["dense"])[0]["color"]
+    assert len(set(colours.values())) == 5
+    others = {look.colour for name, look in METHOD_LOOKS.items() if name not in ("lm_infinite", "window", "vanilla")}
+    assert others.isdisjoint(colours.values())
+    captured, at_once = looks_by_name(["Λ-attention, CUDA graph", "Λ-attention"])
+    assert captured["color"] == colours["Λ-attention"] and at_once["color"] != captured["color"]
 
 
 def test_several_of_one_method_are_told_apart(trials):
