@@ -2,9 +2,9 @@
 
     python visualization/score_by_length.py logs/passkey/*/ --out score.png
 
-LOG_DIR is of scripts/eval_downstream_tasks.py; log dirs of one label are one method, at several lengths. Prompts of
-about equal length are one point: their score, with Wilson's 95 % interval where it is a proportion, else with its
-standard error. What failed does not count.
+LOG_DIR is of scripts/eval_downstream_tasks.py; log dirs of one label are one method, at several lengths. Prompts made
+for one --max_length are one point, or prompts of about equal length: their score, with Wilson's 95 % interval where it
+is a proportion, else with its standard error. What failed does not count.
 """
 
 import sys

@@ -13,8 +13,10 @@ def legend_labels(figure):
 
 
 def assert_nothing_overlaps(figure):
-    """Titles, labels and ticks of the panels, and the legend, are beside each other and within the picture."""
-    boxes = [axes.get_tightbbox() for axes in figure.axes] + [figure.legends[0].get_window_extent()]
+    """Titles, labels and ticks of panels, the heading and the legend are beside each other and within the picture."""
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    boxes += [legend.get_window_extent() for legend in figure.legends]
+    boxes += [] if figure._suptitle is None else [figure._suptitle.get_window_extent()]
     for place, box in enumerate(boxes):
         assert box.x0 > -1 and box.y0 > -1 and box.x1 < figure.bbox.x1 + 1 and box.y1 < figure.bbox.y1 + 1
         assert not any(box.overlaps(other.padded(-1)) for other in boxes[place + 1 :])

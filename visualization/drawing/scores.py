@@ -28,7 +28,7 @@ def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, ti
         counts += points.examples.tolist()
     entries += mark_pretraining([axes], methods, pretraining_length)
     axes.set(
-        ylim=(-0.03, 1.03), xscale="log", xlabel=groups.axis, ylabel=f"{measure_of(methods)} ({spread_of(methods)})"
+        ylim=(-0.03, 1.03), xscale="log", xlabel=groups.axis, ylabel=f"{measure_of(methods)}\n({spread_of(methods)})"
     )
     set_length_ticks(axes.xaxis, groups.lengths, AXIS_WIDTH)
     finish_figure(figure, entries, title, f"{words_of(methods)}; {count_words(counts)} a point")

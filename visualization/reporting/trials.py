@@ -51,7 +51,7 @@ def by_method(trials: Sequence[ReportTrial]) -> list[ReportTrial]:
     """The trials by task or text, method and length; tasks and methods in the order in which they come up."""
     texts, methods = ([describe(trial) for trial in trials] for describe in (_text, method_of))
     places = [
-        (texts.index(text), methods.index(method), trial.headline["length"][0] or 0)
+        (texts.index(text), methods.index(method), trial.headline.get("length", (0, None))[0] or 0)
         for text, method, trial in zip(texts, methods, trials)
     ]
     return [trials[place] for place in sorted(range(len(trials)), key=places.__getitem__)]

@@ -21,7 +21,7 @@ def test_scores_and_their_errors_are_those_of_the_examples(task_dirs):
     assert (low, high) == pytest.approx(proportion_interval([1.0, 0.0, 0.0] * 2)) and high - low > 0.1
     low, high = infinite.lines[2][0].get_segments()[2][:, 1]
     assert low < 0.7 and high == 1, "all of them right is no certainty"
-    assert axes.get_xscale() == "log" and axes.get_ylabel() == "accuracy (95 % interval)"
+    assert axes.get_xscale() == "log" and axes.get_ylabel() == "accuracy\n(95 % interval)"
     assert figure.get_suptitle() == "tiny, passkey_retrieval; 6 examples a point"
 
 
