@@ -39,6 +39,7 @@ from visualization.drawing.benchmark_results import (
 from visualization.drawing.looks import Look, looks_by_name, marked
 from visualization.drawing.style import (
     COLUMN_WIDTH,
+    RC,
     TEXT_WIDTH,
     add_legend_below,
     give_picture,
@@ -171,7 +172,7 @@ def _heading(benchmarks: Sequence[Benchmark], title: str | None, width: float) -
     lines = [title] if title else list(dict.fromkeys(benchmark.title for benchmark in benchmarks))
     machines = {benchmark.machine for benchmark in benchmarks}
     lines += machines if len(machines) == 1 else []
-    return "\n".join(wrap_title(line, width) for line in lines)
+    return "\n".join(wrap_title(line, width, RC["figure.titlesize"]) for line in lines)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ BARS = {"capsize": 2, "elinewidth": 0.8}
 
 def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, title: str | None = None) -> Figure:
     """The figure of these methods. Draw and save within paper_style()."""
-    figure = Figure(figsize=(COLUMN_WIDTH, 2.0), layout="constrained")
+    figure = Figure(figsize=(COLUMN_WIDTH, 2.2), layout="constrained")
     axes = figure.subplots()
     groups = LengthGroups.over(methods)
     entries, counts = [], []

@@ -36,7 +36,8 @@ MOST_DECADES_WITH_MINOR_TICKS = 6
 LETTER, BESIDE, SLANTED = 0.058, 0.08, 0.14
 """Inches of an axis that a letter of a tick takes, of the gap beside the words, and a slanted one whatever it says."""
 
-LETTERS_PER_INCH = 15  # of a title
+LETTERS_OF_A_POINT = 125  # that have room in an inch: they are about 0.58 as wide as high
+SOURCE_SIZE = 7
 LEAST_FOR_125 = 5  # the highest over the lowest of an axis that has at least two ticks of 1, 2, 5, ...
 MARKERS = "osD^vPX"
 LINE_STYLES = ("-", (0, (7, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
@@ -91,15 +92,15 @@ def set_panel_title(axes: Axes, title: str) -> None:
 
 def add_heading(figure: Figure, title: str | None, source: str) -> None:
     """The title, if any, above all panels, and below it what the picture is of. A title is a name: "$5" stays so."""
-    lines = [wrap_title(line, figure.get_figwidth()) for line in (title, source) if line]
+    size = RC["figure.titlesize"] if title else SOURCE_SIZE
+    lines = [wrap_title(line, figure.get_figwidth(), size) for line in (title, source) if line]
     if lines:
-        look = {} if title else {"fontsize": 7, "color": "0.35"}
-        figure.suptitle("\n".join(lines), parse_math=False, **look)
+        figure.suptitle("\n".join(lines), parse_math=False, fontsize=size, color="black" if title else "0.35")
 
 
-def wrap_title(title: str, inches: float) -> str:
-    """The title in lines that are no wider than this."""
-    return textwrap.fill(title, max(int(LETTERS_PER_INCH * inches) - 2, 1))
+def wrap_title(title: str, inches: float, size: float = RC["axes.titlesize"]) -> str:
+    """The title in lines that are no wider than this, in letters of so many points."""
+    return textwrap.fill(title, max(int(LETTERS_OF_A_POINT * inches / size) - 1, 1))
 
 
 def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
