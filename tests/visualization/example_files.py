@@ -21,7 +21,8 @@ def write_lengths(folder, lengths, *, score=lambda length, depth: 1.0, depths=(0
         )
         for index, (length, depth) in enumerate(places)
     ]
-    results = {"examples": len(samples), "metric": "accuracy", "score": 0.5, "length": max(lengths)}
+    results = {"examples": len(samples), "task": "passkey_retrieval", "metric": "accuracy"}
+    results |= {"score": 0.5, "length": max(lengths)}
     return with_pretraining_length(write_trial(folder, "eval_downstream_tasks", samples, results, **options))
 
 

@@ -102,8 +102,14 @@ def marked(looks: Sequence[Look]) -> list[Look]:
 def source_words(trials: Sequence[FinishedTrial]) -> str:
     """The model and the text of these trials, for a picture's title; those that are several are left out."""
     models = {model_name(trial) for trial in trials}
-    texts = {(trial.arguments.get("dataset") or "").rstrip("/").rpartition("/")[2] for trial in trials}
+    texts = {_text_name(trial) for trial in trials}
     return ", ".join(name for names in (models, texts) if len(names) == 1 for name in names if name)
+
+
+def _text_name(trial: FinishedTrial) -> str:
+    """The task, or the last part of what its user called the text."""
+    task = trial.results.get("task")
+    return task or (trial.arguments.get("dataset") or "").rstrip("/").rpartition("/")[2]
 
 
 def model_name(trial: FinishedTrial) -> str:

@@ -8,7 +8,7 @@ from utils.trials.examples import ExampleTrial, read_trial
 from utils.trials.experiments import DOWNSTREAM
 from utils.trials.finished import label_trials, refuse_repeated
 from utils.trials.samples import Sample
-from visualization.drawing.looks import Look, looks_of, marked, method_labels, method_of, model_name
+from visualization.drawing.looks import Look, looks_of, marked, method_labels, method_of, source_words
 
 METRIC_NAMES = {"f1": "F1", "rouge_geometric_mean": "ROUGE (geometric mean)"}
 CORPUS = ("max_length", "seed")
@@ -50,10 +50,8 @@ def length_of(sample: Sample) -> int:
 
 
 def words_of(methods: Sequence[Method]) -> str:
-    """The model, where all have one, and the task, for a picture's title."""
-    models = {model_name(trial) for method in methods for trial in method.trials}
-    task = methods[0].samples[0].get("task")
-    return ", ".join([*(models if len(models) == 1 else ()), *([task] if task else ())])
+    """The model and the task or text, for a picture's title; those that are several are left out."""
+    return source_words([trial for method in methods for trial in method.trials])
 
 
 def measure_of(methods: Sequence[Method]) -> str:

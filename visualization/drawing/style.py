@@ -38,6 +38,9 @@ LETTER, BESIDE, SLANTED = 0.058, 0.08, 0.14
 
 LETTERS_OF_A_POINT = 125  # that have room in an inch: they are about 0.58 as wide as high
 SOURCE_SIZE = 7
+LINE_OF_A_POINT = 1.2 / 72  # inches
+PANEL_SHARE = 0.84  # of a column of the figure, that a panel has beside colour bars
+WIDEST_LEGEND = 0.98  # share of the width of the figure
 LEAST_FOR_125 = 5  # the highest over the lowest of an axis that has at least two ticks of 1, 2, 5, ...
 MARKERS = "osD^vPX"
 LINE_STYLES = ("-", (0, (7, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
@@ -85,22 +88,38 @@ def mark_length(panels: Sequence[Axes], length: float, **look: object) -> Line2D
 
 
 def set_panel_title(axes: Axes, title: str) -> None:
-    """The title of a panel, in lines no wider than its column of the figure; a name, as in `add_heading`."""
-    inches = axes.figure.get_figwidth() / axes.get_subplotspec().get_gridspec().ncols
-    axes.set_title(wrap_title(title, inches), parse_math=False)
+    """The title of a panel, in lines no wider than its column of the figure, which grows by lines beyond the first.
+
+    It is a name, as in `add_heading`.
+    """
+    inches = PANEL_SHARE * axes.figure.get_figwidth() / axes.get_subplotspec().get_gridspec().ncols
+    wrapped = wrap_title(title, inches)
+    axes.set_title(wrapped, parse_math=False)
+    if axes.get_subplotspec().is_first_col():
+        _make_taller(axes.figure, wrapped.partition("\n")[2])
 
 
 def add_heading(figure: Figure, title: str | None, source: str) -> None:
-    """The title, if any, above all panels, and below it what the picture is of. A title is a name: "$5" stays so."""
+    """The title, if any, above all panels, and below it what the picture is of; the figure grows by their height.
+
+    A title is a name: "$5" stays so.
+    """
     size = RC["figure.titlesize"] if title else SOURCE_SIZE
-    lines = [wrap_title(line, figure.get_figwidth(), size) for line in (title, source) if line]
-    if lines:
-        figure.suptitle("\n".join(lines), parse_math=False, fontsize=size, color="black" if title else "0.35")
+    heading = "\n".join(wrap_title(line, figure.get_figwidth(), size) for line in (title, source) if line)
+    if heading:
+        figure.suptitle(heading, parse_math=False, fontsize=size, color="black" if title else "0.35")
+        _make_taller(figure, heading, size)
+
+
+def _make_taller(figure: Figure, lines: str, size: float = RC["axes.titlesize"]) -> None:
+    """Give the figure room for these lines, in letters of so many points."""
+    count = lines.count("\n") + 1 if lines else 0
+    figure.set_figheight(figure.get_figheight() + count * LINE_OF_A_POINT * size)
 
 
 def wrap_title(title: str, inches: float, size: float = RC["axes.titlesize"]) -> str:
     """The title in lines that are no wider than this, in letters of so many points."""
-    return textwrap.fill(title, max(int(LETTERS_OF_A_POINT * inches / size) - 1, 1))
+    return textwrap.fill(title, max(int(LETTERS_OF_A_POINT * inches / size) - 1, 1), break_on_hyphens=False)
 
 
 def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
@@ -112,7 +131,7 @@ def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence
         for text, label in zip(legend.get_texts(), wrapped):
             text.set(text=label, parse_math=False)  # a label is a name: "_a" and "$5" are shown as they are
         extent = legend.get_window_extent()
-        if extent.width <= figure.bbox.width or columns == 1:
+        if extent.width <= WIDEST_LEGEND * figure.bbox.width or columns == 1:
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
@@ -127,13 +146,6 @@ def set_token_ticks(axis: Axis, length: int) -> None:
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def set_doubling_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis of lengths at powers of two, in units of 1,024 tokens."""
-    axis.set_major_locator(LogLocator(2, numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1024:.3g}K" if value >= 1024 else f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
-
-
 def set_length_ticks(axis: Axis, lengths: Sequence[float], inches: float) -> None:
     """Ticks of a logarithmic axis at each of these lengths of texts, ascending, on an axis of so many inches.
 
@@ -141,7 +153,7 @@ def set_length_ticks(axis: Axis, lengths: Sequence[float], inches: float) -> Non
     """
     axis.set_major_locator(FixedLocator(lengths))
     axis.set_minor_locator(NullLocator())
-    labels = [f"{length:,.0f}" if length < 1e5 else f"{length / 1e3:.3g}K" for length in lengths]
+    labels = [f"{length:,.0f}" if length < 1e6 else short_number(length) for length in lengths]
     places = np.log(np.asarray(lengths) / lengths[0])
     places *= inches / (places[-1] or 1.0)
     level = (np.diff(places) > BESIDE + LETTER * max(map(len, labels))).all()

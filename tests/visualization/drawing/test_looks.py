@@ -55,10 +55,13 @@ def test_several_of_one_method_are_told_apart(trials):
 
 def test_model_and_text_are_told_where_they_are_one(trials):
     name = trials[0].config["model"]["name"].rpartition("/")[2]
-    text = trials[0].arguments["dataset"]
-    assert source_words(trials) == f"{name}, {text}"
+    assert source_words(trials) == f"{name}, passkey_retrieval"
     trials[0].config["model"]["name"] = "other/model"
-    assert source_words(trials) == text
+    assert source_words(trials) == "passkey_retrieval"
+    del trials[0].results["task"]
+    trials[0].arguments["dataset"] = "/data/plays/"
+    assert source_words(trials[:1]) == "model, plays"
+    assert source_words(trials) == ""
 
 
 @pytest.mark.parametrize(("scale", "first"), product(("linear", "log"), (12.0, 3.2)))
