@@ -12,7 +12,13 @@ import pytest
 
 from scripts import diagnose
 from tests.visualization.diagnosis_files import write_diagnosis
-from tests.visualization.pictures import LONG_LABELS, assert_nothing_overlaps, legend_labels, run_in_process
+from tests.visualization.pictures import (
+    LONG_LABELS,
+    assert_nothing_overlaps,
+    assert_words_are_apart,
+    legend_labels,
+    run_in_process,
+)
 from utils.errors import UserError
 from visualization import (
     attention_entropy,
@@ -46,7 +52,7 @@ def test_long_labels_do_not_overlap(picture, diagnosis_dirs):
     with paper_style():
         figure = picture.draw(load_diagnoses(diagnosis_dirs, LONG_LABELS[:2]), title="A title of many words, " * 9)
         figure.draw_without_rendering()
-        assert_nothing_overlaps(figure, slack=6)
+        assert_words_are_apart(figure)
     assert "tiny, plays" in figure.get_suptitle()
 
 
