@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from utils.arguments import RunPlan
+from utils.ranks.command import typed_command
 from utils.ranks.runtime import Runtime, describe_device
 
 PACKAGES = (
@@ -33,7 +34,7 @@ def describe_run(
     return {
         "script": script,
         "arguments": dict(plan.recorded),
-        "command": [sys.executable, *sys.argv],
+        "command": typed_command(),
         "versions": {"python": sys.version.split()[0], **package_versions()},
         "git_commit": git_commit(),
         "device": describe_device(runtime.device),

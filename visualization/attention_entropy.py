@@ -10,22 +10,18 @@ over all tokens has the largest entropy that there is, log n.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.program import run_main
-from utils.trials.arguments import trial_parser
 from visualization.drawing import entropy
-from visualization.drawing.arguments import add_head_arguments, add_picture_arguments
-from visualization.drawing.diagnosis import HeadChoice, load_diagnoses
-from visualization.drawing.style import give_picture
+from visualization.drawing.command import give_heads, head_parser
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = trial_parser(__doc__)
-    add_picture_arguments(parser)
-    add_head_arguments(parser)
+    parser = head_parser(__doc__)
     parser.add_argument(
         "--unit",
         choices=tuple(entropy.LABELS),
@@ -41,17 +37,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    give_picture(
-        arguments.out,
-        lambda: entropy.draw(
-            load_diagnoses(arguments.log_dirs, arguments.labels),
-            choice=HeadChoice.of(arguments.layer, arguments.head),
-            unit=arguments.unit,
-            scale=arguments.x,
-            pretraining_length=arguments.pretraining_length,
-            title=arguments.title,
-        ),
-    )
+    give_heads(arguments, partial(entropy.draw, unit=arguments.unit, scale=arguments.x))
 
 
 if __name__ == "__main__":

@@ -36,20 +36,21 @@ from visualization.drawing.benchmark_results import (
     methods_of,
     panels_of,
 )
-from visualization.drawing.methods import method_look
+from visualization.drawing.looks import Look, looks_by_name, marked
 from visualization.drawing.style import (
     COLUMN_WIDTH,
+    RC,
     TEXT_WIDTH,
     add_legend_below,
     give_picture,
     set_decade_ticks,
     set_plain_log_ticks,
+    wrap_title,
 )
 
 PANEL_HEIGHT = 1.45  # inches
 NARROWEST_PANEL = 1.6  # inches
 LINE_HEIGHT = 0.16  # inches
-LETTERS_PER_INCH = 15
 LETTERS_BESIDE_PANEL = 19
 TICKS_PER_INCH = 3
 LEAST_RANGE = 4.0
@@ -80,14 +81,15 @@ def draw(benchmarks: Sequence[Benchmark], title: str | None = None) -> Figure:
     height = PANEL_HEIGHT * len(quantities) + LINE_HEIGHT * (heading.count("\n") + 4)  # 4: of panels and their axes
     figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(quantities), len(panels), sharex="col", sharey="row", squeeze=False)
+    looks = _method_looks(methods_of(panels))
     entries: dict[str, Artist] = {}
     for row, (name, label) in zip(grid, quantities.items()):
         _set_quantity(row[0], name, label, panels)
         for axes, panel in zip(row, panels):
-            entries |= _draw_panel(axes, panel, name, methods_of(panels))
+            entries |= _draw_panel(axes, panel, name, looks)
     _label_columns(grid, panels, width)
     figure.suptitle(heading, parse_math=False)
-    in_order = [method for method in methods_of(panels) if method in entries]
+    in_order = [method for method in looks if method in entries]
     add_legend_below(figure, [entries[method] for method in in_order], in_order)
     return figure
 
@@ -96,22 +98,26 @@ def _all_points(panels: Sequence[Panel], quantity: str) -> list[Point]:
     return [point for panel in panels for method in methods_of([panel]) for point in panel.points(method, quantity)]
 
 
-def _draw_panel(axes: Axes, panel: Panel, quantity: str, methods: Sequence[str]) -> dict[str, Artist]:
+def _draw_panel(axes: Axes, panel: Panel, quantity: str, looks: dict[str, Look]) -> dict[str, Artist]:
     """Draw the methods that have this quantity; each one's artist for the legend."""
     drawn = {}
-    for index, method in enumerate(methods):
+    for method, look in looks.items():
         points = panel.points(method, quantity)
         if points:
-            look = FLOOR_LOOK if method == FLOOR else _method_look(index)
             lengths = [point.length for point in points]
             medians = [point.median for point in points]
             drawn[method] = axes.errorbar(lengths, medians, _spread(points), **look)
     return drawn
 
 
-def _method_look(index: int) -> dict[str, object]:
-    """The first method lies over the others."""
-    return {"capsize": 1.5, "elinewidth": 0.8, "zorder": 2 + 1 / (1 + index), **method_look(index)}
+def _method_looks(methods: Sequence[str]) -> dict[str, Look]:
+    """The look of each; the first method lies over the others."""
+    measured = [method for method in methods if method != FLOOR]
+    bars = {"capsize": 1.5, "elinewidth": 0.8}
+    looks = [
+        bars | look | {"zorder": 2 + 1 / (1 + place)} for place, look in enumerate(marked(looks_by_name(measured)))
+    ]
+    return dict(zip(measured, looks)) | {FLOOR: FLOOR_LOOK}
 
 
 def _spread(points: Sequence[Point]) -> np.ndarray | None:
@@ -137,11 +143,10 @@ def _set_quantity(axes: Axes, name: str, label: str, panels: Sequence[Panel]) ->
 def _label_columns(grid: np.ndarray, panels: Sequence[Panel], width: float) -> None:
     """Above each column its panel, with the machine where they differ; below it the lengths."""
     panel_width = width / len(panels)
-    letters = int(LETTERS_PER_INCH * panel_width) - 3
     several_machines = len({panel.machine for panel in panels}) > 1
     for top, bottom, panel in zip(grid[0], grid[-1], panels):
         lines = [panel.name, panel.machine] if several_machines else [panel.name]
-        top.set_title("\n".join(textwrap.fill(line, letters) for line in lines), parse_math=False)
+        top.set_title("\n".join(wrap_title(line, panel_width) for line in lines), parse_math=False)
         bottom.set(xscale="log", xlabel="length (tokens)")
         _set_length_ticks(bottom.xaxis, [row["length"] for row in panel.rows], int(TICKS_PER_INCH * panel_width))
 
@@ -167,7 +172,7 @@ def _heading(benchmarks: Sequence[Benchmark], title: str | None, width: float) -
     lines = [title] if title else list(dict.fromkeys(benchmark.title for benchmark in benchmarks))
     machines = {benchmark.machine for benchmark in benchmarks}
     lines += machines if len(machines) == 1 else []
-    return "\n".join(textwrap.fill(line, int(LETTERS_PER_INCH * width)) for line in lines)
+    return "\n".join(wrap_title(line, width, RC["figure.titlesize"]) for line in lines)
 
 
 def main() -> None:

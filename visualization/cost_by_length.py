@@ -11,36 +11,25 @@ Seconds of a generation are those of a batch of texts read together.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.program import run_main
-from utils.trials.arguments import trial_parser
 from visualization.drawing import costs
-from visualization.drawing.arguments import add_picture_arguments
-from visualization.drawing.methods import LABELS, load_methods
-from visualization.drawing.style import give_picture
+from visualization.drawing.command import give_methods, method_parser
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = trial_parser(__doc__, LABELS)
-    add_picture_arguments(parser)
+    parser = method_parser(__doc__)
     parser.add_argument("--y", choices=("linear", "log"), default="linear", help="axes of costs (default: %(default)s)")
     return parser.parse_args(argv)
 
 
 def main() -> None:
     arguments = parse_arguments()
-    give_picture(
-        arguments.out,
-        lambda: costs.draw(
-            load_methods(arguments.log_dirs, arguments.labels, tuple(costs.COSTS)),
-            scale=arguments.y,
-            pretraining_length=arguments.pretraining_length,
-            title=arguments.title,
-        ),
-    )
+    give_methods(arguments, partial(costs.draw, scale=arguments.y), tuple(costs.COSTS))
 
 
 if __name__ == "__main__":

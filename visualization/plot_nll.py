@@ -23,7 +23,7 @@ from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from utils.trials.nll_trials import NllTrial, load_trials
 from visualization.drawing import nll
-from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.arguments import LABELS, add_picture_arguments
 from visualization.drawing.curves import MAX_POINTS
 from visualization.drawing.looks import named_by_method
 from visualization.drawing.stream_curves import FEWEST_TOKENS
@@ -31,7 +31,7 @@ from visualization.drawing.style import give_picture
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = trial_parser(__doc__)
+    parser = trial_parser(__doc__, LABELS)
     add_picture_arguments(parser)
     parser.add_argument(
         "--smoothing",

@@ -19,13 +19,13 @@ from utils.arguments import whole_number
 from utils.program import run_main
 from utils.trials.arguments import trial_parser
 from visualization.drawing import projection
-from visualization.drawing.arguments import add_picture_arguments
+from visualization.drawing.arguments import LABELS, add_picture_arguments
 from visualization.drawing.diagnosis import load_diagnoses
 from visualization.drawing.style import give_picture
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = trial_parser(__doc__)
+    parser = trial_parser(__doc__, LABELS)
     add_picture_arguments(parser)
     parser.add_argument(
         "--layer",

@@ -12,22 +12,18 @@ which much attention falls at any length: they do not count for growth. Where no
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from utils.program import run_main
-from utils.trials.arguments import trial_parser
 from visualization.drawing import logits
-from visualization.drawing.arguments import add_head_arguments, add_picture_arguments
-from visualization.drawing.diagnosis import HeadChoice, load_diagnoses
-from visualization.drawing.style import give_picture
+from visualization.drawing.command import give_heads, head_parser
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = trial_parser(__doc__)
-    add_picture_arguments(parser)
-    add_head_arguments(parser)
+    parser = head_parser(__doc__)
     parser.add_argument(
         "--statistic",
         choices=tuple(logits.STATISTICS),
@@ -40,16 +36,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
-    give_picture(
-        arguments.out,
-        lambda: logits.draw(
-            load_diagnoses(arguments.log_dirs, arguments.labels),
-            choice=HeadChoice.of(arguments.layer, arguments.head),
-            statistic=arguments.statistic,
-            pretraining_length=arguments.pretraining_length,
-            title=arguments.title,
-        ),
-    )
+    give_heads(arguments, partial(logits.draw, statistic=arguments.statistic))
 
 
 if __name__ == "__main__":

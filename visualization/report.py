@@ -2,9 +2,10 @@
 
     python visualization/report.py LOG_DIR [LOG_DIR ...] --labels vanilla Λ --out report.html
 
-Trials of any script may be mixed. The page has a table of all trials that sorts by each column, a picture of the trials
-of each script side by side, what the trials share and where they differ, and for each trial its command, arguments,
-versions and numbers in full. The same trials give the same page.
+Trials of any script may be mixed. The page has a table of the trials of each script that sorts by each column, their
+pictures side by side, what the trials share and where they differ, and for each trial its command, arguments, versions
+and numbers in full. The same trials give the same page. Without --labels, trials of one method and text follow each
+other by length, and have one line in a picture.
 """
 
 import argparse
@@ -55,7 +56,7 @@ def write_page(path: Path, page: str) -> None:
 def main() -> None:
     arguments = parse_arguments()
     trials = load_report_trials(arguments.log_dirs, arguments.labels)
-    pictures = draw_pictures(trials, arguments.pretraining_length)
+    pictures = draw_pictures(trials, arguments.pretraining_length, by_method=arguments.labels is None)
     write_page(arguments.out, render(trials, pictures, arguments.title))
     print(f"wrote {arguments.out}")
 

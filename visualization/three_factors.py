@@ -11,6 +11,7 @@ position_pca.py.
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -19,20 +20,17 @@ from matplotlib.figure import Figure
 
 from utils.arguments import whole_number
 from utils.program import run_main
-from utils.trials.arguments import trial_parser
-from visualization.drawing.arguments import add_head_arguments, add_picture_arguments
-from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice, load_diagnoses
+from visualization.drawing.command import give_heads, head_parser
+from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice
 from visualization.drawing.entropy import draw_entropy, uniform_entry
 from visualization.drawing.head_curves import band_words, finish_head_figure
 from visualization.drawing.logits import draw_logits, growing_head, shade_first_tokens
 from visualization.drawing.projection import add_position_bar, draw_projection, first_label
-from visualization.drawing.style import TEXT_WIDTH, give_picture
+from visualization.drawing.style import TEXT_WIDTH, set_panel_title
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = trial_parser(__doc__)
-    add_picture_arguments(parser)
-    add_head_arguments(parser)
+    parser = head_parser(__doc__)
     parser.add_argument(
         "--growing_head",
         action="store_true",
@@ -64,14 +62,14 @@ def draw(
     logits, entropy, hidden = figure.subplots(1, 3)
     shown = growing_head(trials[0], choice, pretraining_length) if growing else choice
     lines = draw_logits(logits, trials, shown)
-    logits.set_title(f"1. Largest logit, {shown}")
+    set_panel_title(logits, f"1. Largest logit, {shown}")
     first = shade_first_tokens([logits], trials)
     draw_entropy(entropy, trials, choice)
-    entropy.set_title(f"2. Entropy, {choice}")
+    set_panel_title(entropy, f"2. Entropy, {choice}")
     layer = trials[0].layers[len(trials[0].layers) // 2] if hidden_layer is None else hidden_layer
     last = int(trials[0].arrays["hidden_position"].max())
     triangles = draw_projection(hidden, trials[0], layer, last)
-    hidden.set_title(f"3. Hidden states, layer {layer}")
+    set_panel_title(hidden, f"3. Hidden states, layer {layer}")
     hidden_label = f"{first_label(trials[:1])} ({trials[0].label})"
     add_position_bar(figure, [hidden], last)
     finish_head_figure(
@@ -89,17 +87,7 @@ def draw(
 
 def main() -> None:
     arguments = parse_arguments()
-    give_picture(
-        arguments.out,
-        lambda: draw(
-            load_diagnoses(arguments.log_dirs, arguments.labels),
-            choice=HeadChoice.of(arguments.layer, arguments.head),
-            growing=arguments.growing_head,
-            hidden_layer=arguments.hidden_layer,
-            pretraining_length=arguments.pretraining_length,
-            title=arguments.title,
-        ),
-    )
+    give_heads(arguments, partial(draw, growing=arguments.growing_head, hidden_layer=arguments.hidden_layer))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from tests.utils.trials.trial_files import write_trial
 from tests.visualization.diagnosis_files import write_diagnosis
 from tests.visualization.example_files import lambda_flags, write_lengths
 from tests.visualization.nll_files import documents
+from tests.visualization.report_files import three_trials, written
 from utils.trials.nll_trials import load_trial
 from visualization.drawing.diagnosis import load_diagnoses
 
@@ -54,3 +55,15 @@ def nll_dirs(tmp_path):
 @pytest.fixture
 def nll_trials(nll_dirs):
     return [load_trial(log_dir) for log_dir in nll_dirs]
+
+
+@pytest.fixture(scope="session")
+def report_page(tmp_path_factory):
+    """The page of three trials, written once: pictures take their time."""
+    with pytest.MonkeyPatch.context() as patch:
+        return written(tmp_path_factory.mktemp("report"), patch)
+
+
+@pytest.fixture
+def report_dirs(tmp_path):
+    return three_trials(tmp_path)

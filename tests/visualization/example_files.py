@@ -21,9 +21,9 @@ def write_lengths(folder, lengths, *, score=lambda length, depth: 1.0, depths=(0
         )
         for index, (length, depth) in enumerate(places)
     ]
-    return with_pretraining_length(
-        write_trial(folder, "eval_downstream_tasks", samples, {"examples": len(samples)}, **options)
-    )
+    results = {"examples": len(samples), "task": "passkey_retrieval", "metric": "accuracy"}
+    results |= {"score": 0.5, "length": max(lengths)}
+    return with_pretraining_length(write_trial(folder, "eval_downstream_tasks", samples, results, **options))
 
 
 def write_generation(folder, positions, *, documents=2, cache=lambda position: 1024 * position, **options):

@@ -10,7 +10,13 @@ from data.tasks.task import TaskRequest, open_examples
 from scripts import eval_downstream_tasks
 from tests.scripts.example_trials import write_nll_trial
 from tests.tiny_models import tiny_tokenizer
-from tests.visualization.pictures import assert_nothing_overlaps, legend_labels, run_in_process
+from tests.visualization.pictures import (
+    LONG_LABELS,
+    assert_nothing_overlaps,
+    assert_words_are_apart,
+    legend_labels,
+    run_in_process,
+)
 from utils.errors import UserError
 from visualization import cost_by_length, score_by_length, score_heatmap
 from visualization.drawing import costs, heatmap, scores
@@ -47,6 +53,15 @@ def test_each_script_draws_every_format_and_nothing_overlaps(script, picture, mo
     run_in_process(monkeypatch, script, *task_dirs, "--out", *outputs)
     assert outputs[0].read_bytes().startswith(b"%PDF-") and b"<svg" in outputs[1].read_bytes()
     assert legend_labels(figure)[-1] == "pre-training length 8,192"
+
+
+def test_long_labels_do_not_overlap(task_dirs):
+    labels = [LONG_LABELS[place] for place in (0, 0, 1, 2, 2, 2)]
+    for picture in SCRIPTS.values():
+        with paper_style():
+            figure = picture.draw(load_methods(task_dirs, labels), title="A title of many words, " * 9)
+            figure.draw_without_rendering()
+            assert_words_are_apart(figure)
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

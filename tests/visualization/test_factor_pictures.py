@@ -12,7 +12,13 @@ import pytest
 
 from scripts import diagnose
 from tests.visualization.diagnosis_files import write_diagnosis
-from tests.visualization.pictures import assert_nothing_overlaps, legend_labels, run_in_process
+from tests.visualization.pictures import (
+    LONG_LABELS,
+    assert_nothing_overlaps,
+    assert_words_are_apart,
+    legend_labels,
+    run_in_process,
+)
 from utils.errors import UserError
 from visualization import (
     attention_entropy,
@@ -39,6 +45,15 @@ def test_each_picture_is_as_wide_as_a_column_or_the_text(picture, number, diagno
         assert_nothing_overlaps(figure)
     assert matplotlib.image.imread(tmp_path / "picture.png").shape[1] in (1005, MOST_WIDTH - 1)
     assert all(axes.get_title() or axes.get_ylabel() == "position (tokens)" for axes in figure.axes)
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_long_labels_do_not_overlap(picture, diagnosis_dirs):
+    with paper_style():
+        figure = picture.draw(load_diagnoses(diagnosis_dirs, LONG_LABELS[:2]), title="A title of many words, " * 9)
+        figure.draw_without_rendering()
+        assert_words_are_apart(figure)
+    assert "tiny, plays" in figure.get_suptitle()
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

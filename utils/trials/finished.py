@@ -110,11 +110,18 @@ class LoadedTrial(FinishedTrial, ABC):
         """Positions of the longest text."""
 
 
+def _ends(folders: Sequence[Path], depth: int) -> list[str]:
+    """The last parts of each path, so many of them."""
+    return [str(Path(*folder.parts[-depth:])) for folder in folders]
+
+
 def label_trials(log_dirs: Sequence[str], labels: Sequence[str] | None = None) -> Sequence[str]:
-    """One label for each: `labels`, or the folders' names, or their paths where two names are alike."""
+    """One label for each: `labels`, or the folders' names, after as many of the folders above as tell them apart."""
     if labels is None:
-        names = [Path(log_dir).resolve().name for log_dir in log_dirs]
-        labels = names if len(set(names)) == len(names) else list(log_dirs)
+        folders = [Path(log_dir).resolve() for log_dir in log_dirs]
+        depth = 1
+        while len(set(labels := _ends(folders, depth))) < len(set(folders)):
+            depth += 1
     if len(labels) != len(log_dirs):
         raise UserError(f"--labels: {len(labels)} given for {len(log_dirs)} log dirs, give one for each")
     return labels

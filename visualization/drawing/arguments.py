@@ -2,6 +2,15 @@
 
 from utils.arguments import HarnessParser, whole_number
 
+LABELS = (
+    "a name for each LOG_DIR, in the same order (default: the names of their methods, or where two are of one method "
+    "the folders' names)"
+)
+METHOD_LABELS = (
+    "a name for each LOG_DIR, in the same order; log dirs of one name are drawn as one, such as a method's trials at "
+    "several lengths (default: the names of their methods)"
+)
+
 
 def add_picture_arguments(parser: HarnessParser) -> None:
     """--out and --title."""

@@ -13,14 +13,12 @@ from utils.trials.examples import ExampleTrial
 from utils.trials.experiments import DOWNSTREAM, GENERATION
 from utils.trials.samples import Sample
 from visualization.drawing.legend import finish_figure, mark_pretraining
-from visualization.drawing.methods import Method, finished, group_of, group_starts, looks, mean_lengths, words_of
-from visualization.drawing.style import (
-    COLUMN_WIDTH,
-    set_length_ticks,
-    set_plain_log_ticks,
-)
+from visualization.drawing.lengths import LengthGroups
+from visualization.drawing.methods import Method, finished, looks, words_of
+from visualization.drawing.style import AXIS_WIDTH, COLUMN_WIDTH, set_length_ticks, set_plain_log_ticks
 
 PERCENTILES = (50, 10, 90)
+HEADROOM = 1.07  # for whole markers
 BARS = "10–90% of examples"
 
 
@@ -60,51 +58,50 @@ def draw(
 ) -> Figure:
     """The figure of these methods. Draw and save within paper_style()."""
     costs = COSTS[methods[0].trials[0].script]
-    figure = Figure(figsize=(COLUMN_WIDTH, 0.4 + 1.3 * len(costs)), layout="constrained")
+    figure = Figure(figsize=(COLUMN_WIDTH, 0.4 + 1.45 * len(costs)), layout="constrained")
     panels = figure.subplots(len(costs), 1, sharex=True)
+    groups = LengthGroups.over(methods)
     for axes, cost in zip(panels, costs):
-        bars = _draw_cost(axes, methods, cost)
+        bars = _draw_cost(axes, methods, cost, groups)
         axes.set(yscale=scale, ylabel=cost.label, title=f"{cost.title} by length")
         if scale == "log":
             set_plain_log_ticks(axes.yaxis)
         else:
-            axes.set_ylim(bottom=0)
-    panels[-1].set(xscale="log", xlabel="length (tokens)")
-    set_length_ticks(panels[-1].xaxis, mean_lengths(methods, group_starts(methods)))
+            axes.set_ylim(0, HEADROOM * axes.dataLim.ymax)
+    panels[-1].set(xscale="log", xlabel=groups.axis)
+    set_length_ticks(panels[-1].xaxis, groups.lengths, AXIS_WIDTH)
     entries = list(zip(bars, [method.label for method in methods]))
     entries.append((Line2D([], [], color="0.35", marker="|", markersize=8, linestyle=""), BARS))
     entries += mark_pretraining(panels, methods, pretraining_length)
-    finish_figure(figure, entries, title or words_of(methods))
+    finish_figure(figure, entries, title, words_of(methods))
     return figure
 
 
-def _draw_cost(axes: Axes, methods: Sequence[Method], cost: Cost) -> list[Artist]:
-    starts = group_starts(methods)
-    lengths = mean_lengths(methods, starts)
+def _draw_cost(axes: Axes, methods: Sequence[Method], cost: Cost, groups: LengthGroups) -> list[Artist]:
     bars = []
     for own, method in zip(looks(methods), methods):
-        middle, low, high = costs_by_length(method, starts, cost)
+        middle, low, high = costs_by_length(method, groups, cost)
         there = np.isfinite(middle)
         spread = np.stack([middle - low, high - middle])[:, there]
         look = {"capsize": 2, "elinewidth": 0.8, **own}
-        bars.append(axes.errorbar(lengths[there], middle[there], spread, **look))
+        bars.append(axes.errorbar(groups.lengths[there], middle[there], spread, **look))
     return bars
 
 
-def costs_by_length(method: Method, starts: np.ndarray, cost: Cost) -> np.ndarray:
-    """PERCENTILES of the costs of each group's examples, `[3, groups]`, NaN where there is none; see `group_starts`."""
-    values: list[list[float]] = [[] for _ in starts]
+def costs_by_length(method: Method, groups: LengthGroups, cost: Cost) -> np.ndarray:
+    """PERCENTILES of the costs of each group's examples, `[3, groups]`, NaN where there is none."""
+    values: list[list[float]] = [[] for _ in groups.starts]
     for trial in method.trials:
-        for group, sample in _countable(trial, starts, cost):
+        for group, sample in _countable(trial, groups, cost):
             value = cost.of(sample)
             if value is not None:
                 values[group].append(value)
-    return np.array([np.percentile(group, PERCENTILES) if group else [np.nan] * 3 for group in values]).T
+    return np.array([np.percentile(own, PERCENTILES) if own else [np.nan] * 3 for own in values]).T
 
 
-def _countable(trial: ExampleTrial, starts: np.ndarray, cost: Cost) -> list[tuple[int, Sample]]:
+def _countable(trial: ExampleTrial, groups: LengthGroups, cost: Cost) -> list[tuple[int, Sample]]:
     """A trial's examples with their groups; for a peak, without those that come after a longer one."""
     samples = finished(trial)
-    groups = group_of(samples, starts)
-    longest = np.maximum.accumulate(groups) if len(groups) else groups
-    return [(group, sample) for group, sample, most in zip(groups, samples, longest) if not cost.peak or group == most]
+    places = groups.of(samples)
+    longest = np.maximum.accumulate(places) if len(places) else places
+    return [(place, sample) for place, sample, most in zip(places, samples, longest) if not cost.peak or place == most]

@@ -13,7 +13,7 @@ from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice
 from visualization.drawing.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
 from visualization.drawing.legend import Entry
 from visualization.drawing.looks import looks_of
-from visualization.drawing.style import COLUMN_WIDTH, set_token_ticks
+from visualization.drawing.style import COLUMN_WIDTH, set_panel_title, set_token_ticks
 
 LABELS = {"nats": "entropy (nats)", "attended": "entropy / log(attended tokens)", "all": "entropy / log n"}
 MOMENTS = ("mean", "deviation")
@@ -33,7 +33,7 @@ def draw(
     figure = Figure(figsize=(COLUMN_WIDTH, 2.2), layout="constrained")
     axes = figure.subplots()
     lines = draw_entropy(axes, trials, choice, unit, scale)
-    axes.set_title(f"Entropy of the attention, {choice}")
+    set_panel_title(axes, f"Entropy of the attention, {choice}")
     bands = band_words(trials, [choice])
     more = [uniform_entry()] if unit == "nats" else []
     finish_head_figure(

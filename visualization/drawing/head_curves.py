@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from visualization.drawing.diagnosis import Diagnosis, HeadChoice
 from visualization.drawing.legend import Entry, band_patch, finish_figure, mark_pretraining
-from visualization.drawing.looks import Look
+from visualization.drawing.looks import Look, source_words
 
 PERCENTILES = (10, 50, 90)
 SHORT_RUN = 4  # points: a line through so few of a picture's hundreds is hard to see
@@ -94,4 +94,4 @@ def finish_head_figure(
     entries = list(zip(lines, [trial.label for trial in trials]))
     entries += [(band_patch(), words) for words in bands] + list(more)
     entries += mark_pretraining(panels, trials, pretraining_length)
-    finish_figure(figure, entries, title)
+    finish_figure(figure, entries, title, source_words(trials))

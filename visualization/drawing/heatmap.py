@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +14,9 @@ from matplotlib.patches import Patch
 
 from utils.errors import UserError
 from visualization.drawing.legend import finish_figure, mark_pretraining
-from visualization.drawing.methods import Method, group_of, group_starts, mean_lengths, words_of
-from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH
+from visualization.drawing.lengths import LengthGroups
+from visualization.drawing.methods import Method, count_words, measure_of, words_of
+from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH, set_panel_title
 
 COLOURS, SCALE = "cividis", Normalize(0, 1)
 MISSING = "0.88"
@@ -27,27 +29,29 @@ DARK = 0.55  # a score below has so dark a colour that words on it are white
 
 def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, title: str | None = None) -> Figure:
     """The figure of these methods. Draw and save within paper_style()."""
-    starts, depths = group_starts(methods), depth_rows(methods)
-    lengths = mean_lengths(methods, starts)
+    groups, depths = LengthGroups.over(methods), depth_rows(methods)
     figure, panels = _make_panels(len(methods))
     for axes, method in zip(panels, methods):
-        _draw_cells(axes, scores_by_cell(method, starts, depths), len(methods))
-        axes.set_title(method.label, parse_math=False)
-        axes.set_xticks(range(len(starts)), [f"{length:,.0f}" for length in lengths], rotation=45, ha="right")
+        _draw_cells(axes, scores_by_cell(method, groups, depths), len(methods))
+        set_panel_title(axes, method.label)
+        axes.set_xticks(
+            range(len(groups.lengths)), [f"{length:,.0f}" for length in groups.lengths], rotation=45, ha="right"
+        )
         axes.set_yticks(range(len(depths.names)), depths.names)
-        axes.set(xlabel="prompt length (tokens)", ylabel="depth of the answer")
-    bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=panels, label="score", pad=0.02)
+        axes.set(xlabel=groups.axis, ylabel="depth of the answer")
+    bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=panels, label=measure_of(methods), pad=0.02)
     bar.outline.set_visible(False)
-    marks = mark_pretraining(
-        panels, methods, pretraining_length, lambda length: np.searchsorted(lengths, length, side="right") - 0.5, **MARK
-    )
-    counts = np.stack([examples_by_cell(method, starts, depths) for method in methods])
+    marks = mark_pretraining(panels, methods, pretraining_length, partial(_column_edge, groups.lengths), **MARK)
+    counts = np.stack([examples_by_cell(method, groups, depths) for method in methods])
     if (counts == 0).any():
         marks.append((Patch(color=MISSING), "no example"))
-    per_cell = f"{counts[counts > 0].min():,} to {counts.max():,}"
-    number = f"{counts.max():,}" if counts[counts > 0].min() == counts.max() else per_cell
-    finish_figure(figure, marks, title or f"{words_of(methods)}: score by length and depth ({number} examples a cell)")
+    finish_figure(figure, marks, title, f"{words_of(methods)}; {count_words(counts[counts > 0])} a cell")
     return figure
+
+
+def _column_edge(lengths: np.ndarray, length: int) -> float:
+    """Where a length lies between columns of these lengths."""
+    return np.searchsorted(lengths, length, side="right") - 0.5
 
 
 @dataclass(frozen=True)
@@ -74,26 +78,26 @@ def depth_rows(methods: Sequence[Method]) -> DepthRows:
     return DepthRows(edges, [f"{depth:.0%}" for depth in depths])
 
 
-def examples_by_cell(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
-    """Numbers of examples, int64 `[depths, lengths]`; starts: see `group_starts`."""
-    return _sums(method, starts, rows)[1].astype(np.int64)
+def examples_by_cell(method: Method, groups: LengthGroups, rows: DepthRows) -> np.ndarray:
+    """Numbers of examples, int64 `[depths, lengths]`."""
+    return _sums(method, groups, rows)[1].astype(np.int64)
 
 
-def _sums(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
+def _sums(method: Method, groups: LengthGroups, rows: DepthRows) -> np.ndarray:
     """Sums of scores and numbers of examples, `[2, depths, lengths]`."""
     samples = [sample for sample in method.samples if sample["depth"] is not None]
-    columns = group_of(samples, starts)
+    columns = groups.of(samples)
     depths = np.array([sample["depth"] for sample in samples], dtype=np.float64)
     cells = np.searchsorted(rows.edges[1:-1], depths, side="right"), columns
-    sums = np.zeros((2, len(rows.names), len(starts)))
+    sums = np.zeros((2, len(rows.names), len(groups.starts)))
     np.add.at(sums[0], cells, [sample["score"] for sample in samples])
     np.add.at(sums[1], cells, 1)
     return sums
 
 
-def scores_by_cell(method: Method, starts: np.ndarray, rows: DepthRows) -> np.ndarray:
-    """Mean scores `[depths, lengths]`, NaN where there is no example; starts: see `group_starts`."""
-    total, count = _sums(method, starts, rows)
+def scores_by_cell(method: Method, groups: LengthGroups, rows: DepthRows) -> np.ndarray:
+    """Mean scores `[depths, lengths]`, NaN where there is no example."""
+    total, count = _sums(method, groups, rows)
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 

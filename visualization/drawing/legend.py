@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from utils.trials.finished import Drawn, lengths_to_mark
-from visualization.drawing.style import add_legend_below, mark_length
+from visualization.drawing.style import add_heading, add_legend_below, mark_length
 
 Entry = tuple[Artist, str]
 """A line of the legend: what stands for it, and its words."""
@@ -36,9 +36,8 @@ def mark_pretraining(
     ]
 
 
-def finish_figure(figure: Figure, entries: Sequence[Entry], title: str | None = None) -> None:
-    """Add the title and, where there are entries, the legend. A title is a name: "$5" is shown as it is."""
-    if title:
-        figure.suptitle(title, parse_math=False)
+def finish_figure(figure: Figure, entries: Sequence[Entry], title: str | None, source: str) -> None:
+    """Add the title, below it what the picture is of, and, where there are entries, the legend."""
+    add_heading(figure, title, source)
     if entries:
         add_legend_below(figure, *zip(*entries))

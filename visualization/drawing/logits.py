@@ -11,7 +11,7 @@ from utils.trials.finished import lengths_to_mark
 from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice
 from visualization.drawing.head_curves import HeadCurve, band_words, draw_head_curves, finish_head_figure
 from visualization.drawing.looks import looks_of
-from visualization.drawing.style import COLUMN_WIDTH, set_token_ticks
+from visualization.drawing.style import COLUMN_WIDTH, set_panel_title, set_token_ticks
 
 STATISTICS = {"max": "largest logit", "mean": "mean logit", "bound": "largest logit up to a distance"}
 PANEL_HEIGHT = 1.7
@@ -35,8 +35,9 @@ def draw(
     panels = figure.subplots(len(choices), 1, sharex=True, squeeze=False)[:, 0]
     for axes, shown in zip(panels, choices):
         lines = draw_logits(axes, trials, shown, statistic)
-        axes.set(xlabel=None, title=f"Grows most: {shown}")
-    panels[0].set_title(f"{STATISTICS[statistic].capitalize()} by distance, {choice}")
+        axes.set_xlabel(None)
+        set_panel_title(axes, f"Grows most: {shown}")
+    set_panel_title(panels[0], f"{STATISTICS[statistic].capitalize()} by distance, {choice}")
     panels[-1].set_xlabel(DISTANCE)
     bands = band_words(trials, choices)
     more = [(shade_first_tokens(panels, trials), "first tokens")]

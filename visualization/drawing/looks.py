@@ -36,6 +36,13 @@ METHOD_LOOKS = {
     "dynamic_ntk": MethodLook("dynamic NTK", "#7F7F7F"),
     "other": MethodLook("other", "#8C6D31"),
 }
+BENCHMARK_COLOURS = {look.name: look.colour for look in METHOD_LOOKS.values()} | {
+    "dense": METHOD_LOOKS["vanilla"].colour,
+    "dense causal": METHOD_LOOKS["vanilla"].colour,
+    "published": "#332288",
+    "flex_attention": "#882255",
+}
+"""Colours by what benchmarks call a method, up to a comma; the last two of Tol's muted scheme."""
 
 
 def method_of(trial: FinishedTrial) -> str:
@@ -67,14 +74,23 @@ def looks_of(trials: Sequence[FinishedTrial]) -> list[Look]:
 
     The line style tells methods apart in grey, too.
     """
-    methods = [method_of(trial) for trial in trials]
-    order, totals, seen = list(dict.fromkeys(methods)), Counter(methods), Counter[str]()
+    return _told_apart([METHOD_LOOKS[method_of(trial)].colour for trial in trials])
+
+
+def looks_by_name(names: Sequence[str]) -> list[Look]:
+    """The same of methods as benchmarks call them; one that no table names is a way of running Λ-attention."""
+    ours = METHOD_LOOKS["lm_infinite"].colour
+    return _told_apart([BENCHMARK_COLOURS.get(name.partition(",")[0], ours) for name in names])
+
+
+def _told_apart(colours: Sequence[str]) -> list[Look]:
+    order, totals, seen = list(dict.fromkeys(colours)), Counter(colours), Counter[str]()
     looks = []
-    for method in methods:
-        again, several = seen[method], max(totals[method] - 1, 1)
-        seen[method] += 1
-        colour = _lighter(METHOD_LOOKS[method].colour, LIGHTEST * again / several)
-        looks.append({"color": colour, "linestyle": LINE_STYLES[(order.index(method) + again) % len(LINE_STYLES)]})
+    for colour in colours:
+        again, several = seen[colour], max(totals[colour] - 1, 1)
+        seen[colour] += 1
+        style = LINE_STYLES[(order.index(colour) + again) % len(LINE_STYLES)]
+        looks.append({"color": _lighter(colour, LIGHTEST * again / several), "linestyle": style})
     return looks
 
 
@@ -86,13 +102,20 @@ def marked(looks: Sequence[Look]) -> list[Look]:
 def source_words(trials: Sequence[FinishedTrial]) -> str:
     """The model and the text of these trials, for a picture's title; those that are several are left out."""
     models = {model_name(trial) for trial in trials}
-    texts = {(trial.arguments.get("dataset") or "").rstrip("/").rpartition("/")[2] for trial in trials}
-    return ", ".join(next(iter(names)) for names in (models, texts) if len(names) == 1)
+    texts = {_text_name(trial) for trial in trials}
+    return ", ".join(name for names in (models, texts) if len(names) == 1 for name in names if name)
+
+
+def _text_name(trial: FinishedTrial) -> str:
+    """The task, or the last part of what its user called the text."""
+    task = trial.results.get("task")
+    return task or (trial.arguments.get("dataset") or "").rstrip("/").rpartition("/")[2]
 
 
 def model_name(trial: FinishedTrial) -> str:
     """The last part of what its user called the model."""
-    return trial.config["model"]["name"].rstrip("/").rpartition("/")[2]
+    name = (trial.config.get("model") or {}).get("name") or ""
+    return name.rstrip("/").rpartition("/")[2]
 
 
 def _lighter(colour: str, white: float) -> str:

@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from visualization.drawing.diagnosis import ALL_HEADS, Diagnosis, HeadChoice
 from visualization.drawing.legend import finish_figure, mark_pretraining
-from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH, set_token_ticks
+from visualization.drawing.looks import source_words
+from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH, set_panel_title, set_token_ticks
 
 # Told apart in grey by their lightness, and the middle by its hatch.
 LOOKS = {
@@ -38,11 +39,11 @@ def draw(
             axes.set(ylim=(0, 1), ylabel="share of attention")
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
             axes.grid(False)
-        growing.set_title(f"{trial.label}: mean over {choice}", parse_math=False)
-        final.set_title(f"{trial.label}: at {trial.length:,} tokens", parse_math=False)
+        set_panel_title(growing, f"{trial.label}: mean over {choice}")
+        set_panel_title(final, f"{trial.label}: at {trial.length:,} tokens")
         entries += mark_pretraining([growing], [trial], pretraining_length, zorder=3)
     by_words = {words: artist for artist, words in entries}  # a length that several trials share is told once
-    finish_figure(figure, [(artist, words) for words, artist in by_words.items()], title)
+    finish_figure(figure, [(artist, words) for words, artist in by_words.items()], title, source_words(trials))
     return figure
 
 

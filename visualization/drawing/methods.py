@@ -3,23 +3,17 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from utils.errors import UserError
 from utils.trials.examples import ExampleTrial, read_trial
 from utils.trials.experiments import DOWNSTREAM
 from utils.trials.finished import label_trials, refuse_repeated
 from utils.trials.samples import Sample
-from visualization.drawing.looks import Look, looks_of, marked, method_labels, method_of, model_name
-from visualization.drawing.style import MARKERS, line_look
+from visualization.drawing.looks import Look, looks_of, marked, method_labels, method_of, source_words
 
-LABELS = (
-    "a name for each LOG_DIR, in the same order; log dirs of one name are drawn as one, such as a method's trials at "
-    "several lengths (default: the names of their methods)"
-)
-MOST_GROUPS = 12
+METRIC_NAMES = {"f1": "F1", "rouge_geometric_mean": "ROUGE (geometric mean)"}
 CORPUS = ("max_length", "seed")
 """Arguments by which trials of one task may have other examples under the same numbers."""
+Place = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -56,20 +50,26 @@ def length_of(sample: Sample) -> int:
 
 
 def words_of(methods: Sequence[Method]) -> str:
-    """The model, where all have one, and the task, for a picture's title."""
-    models = {model_name(trial) for method in methods for trial in method.trials}
-    task = methods[0].samples[0].get("task")
-    return ", ".join([*(models if len(models) == 1 else ()), *([task] if task else ())])
+    """The model and the task or text, for a picture's title; those that are several are left out."""
+    return source_words([trial for method in methods for trial in method.trials])
+
+
+def measure_of(methods: Sequence[Method]) -> str:
+    """What the scores are called: the metric, where all trials have one."""
+    names = {trial.results.get("metric", "score") for method in methods for trial in method.trials}
+    name = names.pop() if len(names) == 1 else "score"
+    return METRIC_NAMES.get(name, name.replace("_", " "))
+
+
+def count_words(counts: Sequence[int]) -> str:
+    """The least and the largest of these numbers of examples, or the one that all are."""
+    least, most = min(counts), max(counts)
+    return f"{most:,} example{'s' if most > 1 else ''}" if least == most else f"{least:,} to {most:,} examples"
 
 
 def looks(methods: Sequence[Method]) -> list[Look]:
     """Colour, line style and marker of each."""
     return marked(looks_of([method.trials[0] for method in methods]))
-
-
-def method_look(index: int) -> dict[str, object]:
-    """Colour, line style and marker of the index-th method."""
-    return line_look(index) | {"marker": MARKERS[index % len(MARKERS)], "markersize": 3}
 
 
 def load_methods(
@@ -96,6 +96,29 @@ def join_trials(trials: Sequence[ExampleTrial], labels: Sequence[str]) -> list[M
     return methods
 
 
+def join_by_method(trials: Sequence[ExampleTrial], labels: Sequence[str]) -> list[Method]:
+    """Join trials of one task that are of one method with the same settings and have other examples.
+
+    Each is called by its method; where several are of one, by the label of its first trial, too.
+    """
+    _check_topics(trials)
+    groups: list[list[int]] = []
+    for place, trial in enumerate(trials):
+        fitting = [group for group in groups if all(_belong_together(trials[other], trial) for other in group)]
+        if fitting:
+            fitting[0].append(place)
+        else:
+            groups.append([place])
+    firsts = [group[0] for group in groups]
+    names = method_labels([trials[first] for first in firsts])
+    told = [name if names.count(name) == 1 else f"{name}, {labels[first]}" for name, first in zip(names, firsts)]
+    return [Method(name, tuple(trials[place] for place in group)) for name, group in zip(told, groups)]
+
+
+def _belong_together(one: ExampleTrial, other: ExampleTrial) -> bool:
+    return _facts(one) == _facts(other) and _places(one).isdisjoint(_places(other))
+
+
 def _check_topics(trials: Sequence[ExampleTrial]) -> None:
     for trial in trials:
         if _topic(trial) != _topic(trials[0]):
@@ -115,8 +138,14 @@ def _facts(trial: ExampleTrial) -> dict[str, object]:
     return {"method": method_of(trial), "Λ-attention": config.get("lambda_attention"), "model": config["model"]}
 
 
+def _places(trial: ExampleTrial) -> set[Place]:
+    """Where each example of a trial comes from."""
+    corpus = tuple(trial.arguments.get(name) for name in CORPUS)
+    return {(*corpus, sample["index"], sample.get("position")) for sample in trial.samples}
+
+
 def _check_method(method: Method) -> None:
-    first, places = method.trials[0], set()
+    first, places = method.trials[0], set[Place]()
     for trial in method.trials:
         for fact, value in _facts(trial).items():
             if value != _facts(first)[fact]:
@@ -124,47 +153,12 @@ def _check_method(method: Method) -> None:
                     f"{first.log_dir} and {trial.log_dir} are both called {method.label!r} and differ in their {fact}: "
                     "give each its own name with --labels"
                 )
-        trial_place = tuple(trial.arguments.get(name) for name in CORPUS)
-        for sample in trial.samples:
-            place = (*trial_place, sample["index"], sample.get("position"))
+        for place in _places(trial):
             if place in places:
                 raise UserError(
                     f"{trial.log_dir} has an example that another trial called {method.label!r} has, too (number "
-                    f"{sample['index']}): give it once, or another name with --labels"
+                    f"{place[len(CORPUS)]}): give it once, or another name with --labels"
                 )
-            places.add(place)
+        places |= _places(trial)
     if not method.samples:
         raise UserError(f"all examples of {first.log_dir} failed: there is nothing to show of this trial")
-
-
-def group_starts(methods: Sequence[Method], most: int = MOST_GROUPS) -> np.ndarray:
-    """The shortest lengths of groups of about equal length, ascending, int64, so that all methods have the same ones.
-
-    A group's lengths lie within 2% of its shortest, or within so much more that there are at most `most` groups.
-    """
-    lengths = np.unique([length_of(sample) for method in methods for sample in method.samples])
-    ratio = 1.02
-    while len(starts := _starts(lengths, ratio)) > most:
-        ratio **= 2
-    return starts
-
-
-def _starts(lengths: np.ndarray, ratio: float) -> np.ndarray:
-    starts = [lengths[0]]
-    for length in lengths:
-        if length > ratio * starts[-1]:
-            starts.append(length)
-    return np.array(starts, dtype=np.int64)
-
-
-def group_of(samples: Sequence[Sample], starts: np.ndarray) -> np.ndarray:
-    """The group of each example, from 0; int64 `[samples]`."""
-    return np.searchsorted(starts, [length_of(sample) for sample in samples], side="right") - 1
-
-
-def mean_lengths(methods: Sequence[Method], starts: np.ndarray) -> np.ndarray:
-    """The mean length of each group over all methods, tokens, `[groups]`."""
-    samples = [sample for method in methods for sample in method.samples]
-    groups = group_of(samples, starts)
-    lengths = np.array([length_of(sample) for sample in samples], dtype=np.float64)
-    return np.bincount(groups, lengths, len(starts)) / np.bincount(groups, minlength=len(starts))

@@ -55,8 +55,7 @@ def draw(
         limit_nll(panels[0], curves, scale)
     else:
         panels[0].set_ylim(ylim)
-    panels[0].set_title(source_words(trials), fontsize=6, color="0.35", loc="left", pad=2, parse_math=False)
-    finish_figure(figure, entries, title)
+    finish_figure(figure, entries, title, source_words(trials))
     return figure
 
 

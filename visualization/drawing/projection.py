@@ -12,13 +12,14 @@ from matplotlib.ticker import MaxNLocator
 
 from visualization.drawing.diagnosis import Diagnosis, HeadChoice
 from visualization.drawing.legend import finish_figure
-from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH
+from visualization.drawing.looks import source_words
+from visualization.drawing.style import COLUMN_WIDTH, TEXT_WIDTH, set_panel_title
 
 LAYERS = 4
 LATER = "viridis"
-FAR, FENCE = 10, 3
+FAR, FENCE = 8, 3
 INSET, INSET_ROOM = (0.62, 0.66, 0.36, 0.26), 5
-FIRST = {"marker": "^", "s": 16, "color": "#D55E00", "edgecolors": "black", "linewidths": 0.4, "zorder": 3}
+FIRST = {"marker": "^", "s": 16, "color": "white", "edgecolors": "black", "linewidths": 0.4, "zorder": 3}
 
 
 def draw(trials: Sequence[Diagnosis], *, layers: Sequence[int] | None = None, title: str | None = None) -> Figure:
@@ -29,9 +30,9 @@ def draw(trials: Sequence[Diagnosis], *, layers: Sequence[int] | None = None, ti
     for trial, row in zip(trials, panels):
         for axes, layer in zip(row, layers):
             triangles = draw_projection(axes, trial, layer, last)
-            axes.set_title(f"{trial.label}, layer {layer}" if len(trials) > 1 else f"Layer {layer}", parse_math=False)
+            set_panel_title(axes, f"{trial.label}, layer {layer}" if len(trials) > 1 else f"Layer {layer}")
     add_position_bar(figure, figure.axes, last)
-    finish_figure(figure, [(triangles, first_label(trials))], title)
+    finish_figure(figure, [(triangles, first_label(trials))], title, source_words(trials))
     return figure
 
 

@@ -1,55 +1,68 @@
 """Score of a downstream task against the length of its prompts, a line for each method."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from utils.trials.summary import Summary, summarise_task
 from visualization.drawing.legend import finish_figure, mark_pretraining
-from visualization.drawing.methods import Method, group_of, group_starts, looks, mean_lengths, words_of
-from visualization.drawing.style import COLUMN_WIDTH, set_length_ticks
+from visualization.drawing.lengths import LengthGroups
+from visualization.drawing.methods import Method, count_words, looks, measure_of, words_of
+from visualization.drawing.style import AXIS_WIDTH, COLUMN_WIDTH, set_length_ticks
+
+BARS = {"capsize": 2, "elinewidth": 0.8}
 
 
 def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, title: str | None = None) -> Figure:
     """The figure of these methods. Draw and save within paper_style()."""
-    figure = Figure(figsize=(COLUMN_WIDTH, 2.0), layout="constrained")
+    figure = Figure(figsize=(COLUMN_WIDTH, 2.2), layout="constrained")
     axes = figure.subplots()
-    starts = group_starts(methods)
-    entries = []
+    groups = LengthGroups.over(methods)
+    entries, counts = [], []
     for look, method in zip(looks(methods), methods):
-        there, score, bars = scores_by_length(method, starts)
-        lengths = mean_lengths(methods, starts)[there]
-        drawn = axes.errorbar(lengths, score, bars, capsize=2, elinewidth=0.8, **look)
-        entries.append((drawn, method.label))
+        points = scores_by_length(method, groups)
+        lengths = groups.lengths[points.groups]
+        entries.append((axes.errorbar(lengths, points.scores, points.bars, **BARS | look), method.label))
+        counts += points.examples.tolist()
     entries += mark_pretraining([axes], methods, pretraining_length)
-    axes.set(ylim=(-0.03, 1.03), xscale="log", xlabel="prompt length (tokens)", ylabel=measure(methods))
-    set_length_ticks(axes.xaxis, mean_lengths(methods, starts))
-    axes.set_title(f"Score by length: {words_of(methods)}", parse_math=False)
-    finish_figure(figure, entries, title)
+    axes.set(
+        ylim=(-0.03, 1.03), xscale="log", xlabel=groups.axis, ylabel=f"{measure_of(methods)}\n({spread_of(methods)})"
+    )
+    set_length_ticks(axes.xaxis, groups.lengths, AXIS_WIDTH)
+    finish_figure(figure, entries, title, f"{words_of(methods)}; {count_words(counts)} a point")
     return figure
 
 
-def measure(methods: Sequence[Method]) -> str:
-    """What the scores are called, and what the bars are."""
-    names = {trial.results.get("metric", "score") for method in methods for trial in method.trials}
+def spread_of(methods: Sequence[Method]) -> str:
+    """What the bars are."""
     proportion = any(summarise_task(method.samples)["interval"] for method in methods)
-    name = names.pop().replace("_", " ") if len(names) == 1 else "score"
-    return f"{name} ({'95 % interval' if proportion else '± 1 standard error'})"
+    return "95 % interval" if proportion else "± 1 standard error"
 
 
-def scores_by_length(method: Method, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The groups that have examples, int64 [g], their scores [g], and how far bars reach below and above, [2, g].
+@dataclass(frozen=True)
+class Points:
+    """The groups that have examples, int64 `[g]`, their scores, and their numbers of examples, `[g]`.
 
-    A bar is the 95 % interval of a proportion, else one standard error each way; NaN where there is one example.
-    starts: of the groups, see `group_starts`.
+    bars: how far they reach below and above, `[2, g]`: the 95 % interval of a proportion, else one standard error each
+    way; NaN where there is one example.
     """
+
+    groups: np.ndarray
+    scores: np.ndarray
+    examples: np.ndarray
+    bars: np.ndarray
+
+
+def scores_by_length(method: Method, groups: LengthGroups) -> Points:
+    """A method's scores in each group of lengths."""
     samples = method.samples
-    groups = group_of(samples, starts)
-    there = np.unique(groups)
-    found = [summarise_task([samples[place] for place in np.flatnonzero(groups == group)]) for group in there]
+    places = groups.of(samples)
+    there, counts = np.unique(places, return_counts=True)
+    found = [summarise_task([samples[place] for place in np.flatnonzero(places == group)]) for group in there]
     bars = np.array([_reach(one) for one in found], dtype=np.float64).T
-    return there, np.array([one["score"] for one in found]), bars
+    return Points(there, np.array([one["score"] for one in found]), counts, bars)
 
 
 def _reach(found: Summary) -> tuple[float | None, float | None]:

@@ -1,18 +1,21 @@
 """The look that all figures share, and how they are written: column width, colour-blind safe, no display."""
 
 import io
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
+    FixedFormatter,
     FixedLocator,
     FuncFormatter,
     LogLocator,
@@ -27,12 +30,18 @@ from utils.files import replace_file
 
 SUFFIXES = (".png", ".pdf", ".svg")
 COLUMN_WIDTH = 3.35  # inches: a column of the usual two-column templates
+AXIS_WIDTH = 2.5  # inches: about what a panel of such a width has beside its labels
 TEXT_WIDTH = 6.9  # inches: both columns
 MOST_DECADES_WITH_MINOR_TICKS = 6
-NEAR = 1.3  # lengths that are this much apart have room for their ticks side by side
+LETTER, BESIDE, SLANTED = 0.058, 0.08, 0.14
+"""Inches of an axis that a letter of a tick takes, of the gap beside the words, and a slanted one whatever it says."""
 
-# Okabe and Ito (2008): told apart with any colour vision, and in grey by the line styles beside them.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+LETTERS_OF_A_POINT = 125  # that have room in an inch: they are about 0.58 as wide as high
+SOURCE_SIZE = 7
+LINE_OF_A_POINT = 1.2 / 72  # inches
+PANEL_SHARE = 0.84  # of a column of the figure, that a panel has beside colour bars
+WIDEST_LEGEND = 0.98  # share of the width of the figure
+LEAST_FOR_125 = 5  # the highest over the lowest of an axis that has at least two ticks of 1, 2, 5, ...
 MARKERS = "osD^vPX"
 LINE_STYLES = ("-", (0, (7, 1.2)), (0, (6, 1.2, 1, 1.2)), (0, (1.2, 1.2)))
 
@@ -69,11 +78,6 @@ def paper_style() -> AbstractContextManager[None]:
     return matplotlib.rc_context(RC)
 
 
-def line_look(index: int) -> dict[str, object]:
-    """Colour and line style of the index-th trial; 28 trials look different."""
-    return {"color": COLOURS[index % len(COLOURS)], "linestyle": LINE_STYLES[index % len(LINE_STYLES)]}
-
-
 def mark_length(panels: Sequence[Axes], length: float, **look: object) -> Line2D:
     """Mark a length in tokens, such as the pre-training length, in all panels; returns one of the lines.
 
@@ -81,6 +85,41 @@ def mark_length(panels: Sequence[Axes], length: float, **look: object) -> Line2D
     """
     look = {"color": "0.35", "linestyle": (0, (1, 1)), "linewidth": 0.9, "zorder": 1} | look
     return [axes.axvline(length, **look) for axes in reversed(panels)][-1]
+
+
+def set_panel_title(axes: Axes, title: str) -> None:
+    """The title of a panel, in lines no wider than its column of the figure, which grows by lines beyond the first.
+
+    It is a name, as in `add_heading`.
+    """
+    inches = PANEL_SHARE * axes.figure.get_figwidth() / axes.get_subplotspec().get_gridspec().ncols
+    wrapped = wrap_title(title, inches)
+    axes.set_title(wrapped, parse_math=False)
+    if axes.get_subplotspec().is_first_col():
+        _make_taller(axes.figure, wrapped.partition("\n")[2])
+
+
+def add_heading(figure: Figure, title: str | None, source: str) -> None:
+    """The title, if any, above all panels, and below it what the picture is of; the figure grows by their height.
+
+    A title is a name: "$5" stays so.
+    """
+    size = RC["figure.titlesize"] if title else SOURCE_SIZE
+    heading = "\n".join(wrap_title(line, figure.get_figwidth(), size) for line in (title, source) if line)
+    if heading:
+        figure.suptitle(heading, parse_math=False, fontsize=size, color="black" if title else "0.35")
+        _make_taller(figure, heading, size)
+
+
+def _make_taller(figure: Figure, lines: str, size: float = RC["axes.titlesize"]) -> None:
+    """Give the figure room for these lines, in letters of so many points."""
+    count = lines.count("\n") + 1 if lines else 0
+    figure.set_figheight(figure.get_figheight() + count * LINE_OF_A_POINT * size)
+
+
+def wrap_title(title: str, inches: float, size: float = RC["axes.titlesize"]) -> str:
+    """The title in lines that are no wider than this, in letters of so many points."""
+    return textwrap.fill(title, max(int(LETTERS_OF_A_POINT * inches / size) - 1, 1), break_on_hyphens=False)
 
 
 def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
@@ -92,7 +131,7 @@ def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence
         for text, label in zip(legend.get_texts(), wrapped):
             text.set(text=label, parse_math=False)  # a label is a name: "_a" and "$5" are shown as they are
         extent = legend.get_window_extent()
-        if extent.width <= figure.bbox.width or columns == 1:
+        if extent.width <= WIDEST_LEGEND * figure.bbox.width or columns == 1:
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
@@ -107,27 +146,39 @@ def set_token_ticks(axis: Axis, length: int) -> None:
     axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
-def set_doubling_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis of lengths at powers of two, in units of 1,024 tokens."""
-    axis.set_major_locator(LogLocator(2, numticks=8))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1024:.3g}K" if value >= 1024 else f"{value:g}"))
+def set_length_ticks(axis: Axis, lengths: Sequence[float], inches: float) -> None:
+    """Ticks of a logarithmic axis at each of these lengths of texts, ascending, on an axis of so many inches.
+
+    Their labels are slanted where they have no room side by side; one that has none even so is left out.
+    """
+    axis.set_major_locator(FixedLocator(lengths))
     axis.set_minor_locator(NullLocator())
+    labels = [f"{length:,.0f}" if length < 1e6 else short_number(length) for length in lengths]
+    places = np.log(np.asarray(lengths) / lengths[0])
+    places *= inches / (places[-1] or 1.0)
+    level = (np.diff(places) > BESIDE + LETTER * max(map(len, labels))).all()
+    axis.set_major_formatter(FixedFormatter(labels if level else _with_room(labels, places)))
+    if not level:
+        axis.set_tick_params(labelrotation=45)
+        for label in axis.get_ticklabels():
+            label.set(ha="right", rotation_mode="anchor")
 
 
-def set_length_ticks(axis: Axis, lengths: Sequence[float]) -> None:
-    """Ticks of a logarithmic axis at each of these lengths of texts, those too near the one before aside."""
-    shown: list[float] = []
-    for length in lengths:
-        if not shown or length > NEAR * shown[-1]:
-            shown.append(float(length))
-    axis.set_major_locator(FixedLocator(shown))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}" if value < 1e5 else f"{value / 1e3:.3g}K"))
-    axis.set_minor_locator(NullLocator())
+def _with_room(labels: Sequence[str], places: Sequence[float]) -> list[str]:
+    """The labels, without those that are nearer than SLANTED to the one before."""
+    kept, last = [], -math.inf
+    for label, place in zip(labels, places):
+        near = place - last < SLANTED
+        kept.append("" if near else label)
+        last = last if near else place
+    return kept
 
 
 def set_plain_log_ticks(axis: Axis) -> None:
-    """Ticks of a logarithmic axis of few decades at 1, 2, 5, 10, ..., written out."""
-    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5), numticks=20))
+    """Ticks of a logarithmic axis of few decades at 1, 2, 5, 10, ..., or if these are too few evenly, written out."""
+    low, high = axis.get_view_interval()
+    few = high < LEAST_FOR_125 * low
+    axis.set_major_locator(MaxNLocator(4, steps=(1, 2, 5, 10)) if few else LogLocator(10, subs=(1, 2, 5), numticks=20))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_locator(NullLocator())
 

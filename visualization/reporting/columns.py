@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from utils.trials.versions import describe, differ, environments
+from visualization.drawing.looks import display_name
 from visualization.reporting.numbers import QUANTITIES, Quantity, Spread
 from visualization.reporting.trials import ReportTrial
-from visualization.reporting.words import argument_text, method_words
+from visualization.reporting.words import argument_text, settings_words
 
 LONG = 26  # letters: a date and a time fit into one line
 UNCOMPARED = ("log_dir",)
@@ -38,24 +39,39 @@ class Column:
         return max(len(cell.text) for cell in self.cells) > LONG
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The table of the trials of one script: columns beside that of labels, and where each trial stands on the page."""
+
+    measures: str
+    trials: list[ReportTrial]
+    places: list[int]
+    columns: list[Column]
+
+
+def comparisons(trials: Sequence[ReportTrial]) -> list[Comparison]:
+    """A table for each script, in the order of the trials."""
+    found = []
+    for script in dict.fromkeys(trial.script for trial in trials):
+        places = [place for place, trial in enumerate(trials) if trial.script == script]
+        own = [trials[place] for place in places]
+        found.append(Comparison(own[0].kind.measures, own, places, compare(own)))
+    return found
+
+
 def compare(trials: Sequence[ReportTrial]) -> list[Column]:
-    """The columns that any trial has something in; that of labels is the page's own."""
-    described = [
-        Column(heading, False, "", [_text_cell(describe(trial.config)) for trial in trials])
-        for heading, describe in DESCRIPTIONS.items()
-    ]
-    if len({trial.script for trial in trials}) > 1:
-        described.insert(0, Column("Measures", False, "", [_text_cell(trial.kind.measures) for trial in trials]))
+    """The columns that any trial has something in, the results right after the method."""
+    method = Column("Method", False, "", [_text_cell(display_name(trial)) for trial in trials])
     measured = [
         Column(quantity.heading, True, quantity.note, [_number_cell(trial, name, quantity) for trial in trials])
         for name, quantity in QUANTITIES.items()
     ]
-    surroundings = [
+    described = [
         Column(heading, False, "", [_text_cell(describe(trial.config)) for trial in trials])
-        for heading, describe in SURROUNDINGS.items()
+        for heading, describe in DESCRIPTIONS.items()
     ]
-    surroundings += _versions(trials)
-    return [column for column in (*described, *measured, *surroundings) if any(cell.text for cell in column.cells)]
+    columns = (method, *measured, *described, *_versions(trials))
+    return [column for column in columns if any(cell.text for cell in column.cells)]
 
 
 def _versions(trials: Sequence[ReportTrial]) -> list[Column]:
@@ -78,12 +94,10 @@ def _started(config: dict[str, Any]) -> str:
 
 
 DESCRIPTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "Method": method_words,
+    "Settings": settings_words,
     "Model": lambda config: config["model"].get("name"),
     "Dtype": _dtype,
     "Dataset": lambda config: config["corpus"].get("name"),
-}
-SURROUNDINGS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "Device": lambda config: config.get("device"),
     "Started (UTC)": _started,
 }

@@ -11,10 +11,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from utils.trials.versions import CONTINUED, describe, environments
-from visualization.reporting.columns import Column, argument_rows, compare, differing_arguments
+from visualization.reporting.columns import Comparison, argument_rows, comparisons, differing_arguments
 from visualization.reporting.pictures import ShownPicture
 from visualization.reporting.trials import ReportTrial
-from visualization.reporting.words import argument_text
+from visualization.reporting.words import argument_text, typed_words
 
 FOLDER = Path(__file__).with_name("page")
 
@@ -29,7 +29,7 @@ def render(trials: Sequence[ReportTrial], pictures: Sequence[ShownPicture], titl
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    columns = compare(trials)
+    tables = comparisons(trials)
     differing = differing_arguments(trials)
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return environment.get_template("report.html").render(
@@ -37,13 +37,14 @@ def render(trials: Sequence[ReportTrial], pictures: Sequence[ShownPicture], titl
         policy=_policy(style, script),
         style=Markup(style),
         script=Markup(script),
-        columns=columns,
+        tables=tables,
+        notes={column.heading: column.note for table in tables for column in table.columns if column.note},
         labels=[trial.label for trial in trials],
         pictures=pictures,
         shared=_shared_arguments(trials, differing),
         differing=[f"--{name}" for name in differing],
         differing_rows=[[_value(trial, name) for name in differing] for trial in trials],
-        trials=[_trial_section(trial, place, columns, differing) for place, trial in enumerate(trials)],
+        trials=_trial_sections(tables, differing),
     )
 
 
@@ -68,9 +69,17 @@ def _value(trial: ReportTrial, name: str) -> str:
     return argument_text(trial.arguments[name]) if name in trial.arguments else ""
 
 
-def _trial_section(
-    trial: ReportTrial, place: int, columns: Sequence[Column], differing: Sequence[str]
-) -> dict[str, Any]:
+def _trial_sections(tables: Sequence[Comparison], differing: Sequence[str]) -> list[dict[str, Any]]:
+    """Values of the template for each trial, in the order of the page."""
+    sections = {
+        place: _trial_section(trial, [(column.heading, column.cells[row].text) for column in table.columns], differing)
+        for table in tables
+        for row, (place, trial) in enumerate(zip(table.places, table.trials))
+    }
+    return [sections[place] for place in sorted(sections)]
+
+
+def _trial_section(trial: ReportTrial, numbers: Sequence[tuple[str, str]], differing: Sequence[str]) -> dict[str, Any]:
     """Values of the template for one trial."""
     config = trial.config
     facts = {
@@ -86,11 +95,11 @@ def _trial_section(
         "Went on with": describe(environments(config)) if config.get(CONTINUED) else None,
         "Versions": ", ".join(f"{name} {version}" for name, version in (config.get("versions") or {}).items()),
     }
-    numbers = [(column.heading, column.cells[place].text) for column in columns]
     return {
         "label": trial.label,
+        "measures": trial.kind.measures,
         "numbers": [(heading, text) for heading, text in numbers if text],
-        "command": shlex.join(map(str, config.get("command") or [])),
+        "command": [shlex.quote(word) for word in typed_words(config)],
         "facts": [(name, str(value)) for name, value in facts.items() if value not in (None, "")],
         "marked": argument_rows(trial, differing),
         "arguments": argument_rows(trial, [name for name in trial.arguments if name not in differing]),

@@ -33,9 +33,6 @@ class Quantity:
 
 
 QUANTITIES = {
-    "length": Quantity("Length (tokens)", "the longest text, stream or prompt, or the last position", whole),
-    "texts": Quantity("Texts", "documents, streams or examples that the numbers are taken over", whole),
-    "failed": Quantity("Failed", "texts without a result, which count in no other number", whole),
     "nll": Quantity("NLL", "nats per token over all scored tokens, lower is better", fixed(4)),
     "perplexity": Quantity("Perplexity", "exp(NLL), lower is better", large),
     "bits_per_byte": Quantity("Bits/byte", "NLL in bits per UTF-8 byte of the text, lower is better", fixed(4)),
@@ -57,11 +54,14 @@ QUANTITIES = {
     "mass_middle": Quantity(
         "Mass on middle", "share of attention between the first tokens and the window, at the last position", percent
     ),
+    "length": Quantity("Length (tokens)", "the longest text, stream or prompt, or the last position", whole),
+    "texts": Quantity("Texts", "documents, streams or examples that the numbers are taken over", whole),
+    "failed": Quantity("Failed", "texts without a result, which count in no other number", whole),
     "tokens_per_second": Quantity("Tokens/s", "of scoring; of generation decoding at the last position", large),
     "peak_memory_bytes": Quantity("Peak memory (GiB)", "of one process", lambda value: f"{value / 2**30:.2f}"),
     "seconds": Quantity("Time (s)", "that the trial took", fixed(1)),
 }
-"""Quantities in the order of the table's columns."""
+"""Quantities in the order of the table's columns: results first."""
 TEXT_SCORES = tuple(name for name in METRICS if name in QUANTITIES)
 
 Headline = dict[str, Value]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from visualization.drawing.style import paper_style
+from visualization.drawing.style import COLUMN_WIDTH, paper_style
 from visualization.reporting.kinds import KINDS, Picture
 from visualization.reporting.trials import ReportTrial
 
@@ -17,19 +17,23 @@ CSS_PIXELS_PER_INCH = 190  # on a screen, pictures that are made for a printed c
 
 @dataclass(frozen=True)
 class ShownPicture:
-    """A picture as data of the page. width: in CSS pixels, before the page narrows it."""
+    """A picture as data of the page. width: in CSS pixels, before the page narrows it. broad: of several panels."""
 
     heading: str
     reading: str
     labels: list[str]
     source: str
     width: int
+    broad: bool
 
 
-def draw_pictures(trials: Sequence[ReportTrial], pretraining_length: int | None = None) -> list[ShownPicture]:
+def draw_pictures(
+    trials: Sequence[ReportTrial], pretraining_length: int | None = None, by_method: bool = False
+) -> list[ShownPicture]:
     """The pictures of each kind and topic, in the order of KINDS, each of all the trials that it can show.
 
-    pretraining_length: to mark instead of the trials' own.
+    pretraining_length: to mark instead of the trials' own. by_method: whether trials of one method are called by it,
+    and have one line, or go by their labels.
     """
     shown = []
     for script, kind in KINDS.items():
@@ -39,20 +43,21 @@ def draw_pictures(trials: Sequence[ReportTrial], pretraining_length: int | None 
             for picture in kind.pictures:
                 drawn = [trial for trial in group if picture.shows(trial.evidence)]
                 if drawn:
-                    shown.append(_draw(picture, topic, drawn, pretraining_length))
+                    together = kind.together([trial.evidence for trial in drawn], by_method)
+                    with paper_style():
+                        figure = picture.draw(together, pretraining_length=pretraining_length)
+                        shown.append(_shown(picture, topic, drawn, figure))
     return shown
 
 
-def _draw(picture: Picture, topic: str, trials: Sequence[ReportTrial], pretraining_length: int | None) -> ShownPicture:
-    with paper_style():
-        figure = picture.draw([trial.evidence for trial in trials], pretraining_length)
-        source = data_uri(figure)
+def _shown(picture: Picture, topic: str, trials: Sequence[ReportTrial], figure: Figure) -> ShownPicture:
     return ShownPicture(
         heading=f"{picture.heading}: {topic}" if topic else picture.heading,
         reading=picture.reading,
         labels=list(dict.fromkeys(trial.label for trial in trials)),
-        source=source,
+        source=data_uri(figure),
         width=round(figure.get_figwidth() * CSS_PIXELS_PER_INCH),
+        broad=figure.get_figwidth() > COLUMN_WIDTH,
     )
 
 

@@ -1,12 +1,13 @@
 """Numbers, methods and arguments as a reader is told them."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from utils.files import json_text
-from utils.trials.methods import method_name
 
 LARGE = 1e6
+SCRIPTS = "scripts"
 
 
 def whole(value: float) -> str:
@@ -31,8 +32,8 @@ def large(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.2f}"
 
 
-def method_words(config: dict[str, Any]) -> str:
-    """A trial's method: its name, and what its settings are."""
+def settings_words(config: dict[str, Any]) -> str:
+    """What the settings of a trial's method are."""
     arguments, attention = config["arguments"], config.get("lambda_attention")
     parts = ["full attention"] if attention is None else _attention_words(attention)
     if arguments.get("rope_scaling"):
@@ -40,7 +41,22 @@ def method_words(config: dict[str, Any]) -> str:
     if arguments.get("method") == "truncate" or arguments.get("runtime_truncation"):
         kept = arguments.get("runtime_truncation") or arguments.get("max_length")
         parts.append(f"of the last {_text(kept)} tokens only")
-    return f"{method_name(config['script'], arguments)}: {', '.join(parts)}"
+    return ", ".join(parts)
+
+
+def typed_words(config: dict[str, Any]) -> list[str]:
+    """The words of a trial's command, its program called as it is typed: by its name, and scripts/ from where they lie.
+
+    No words where config.json does not tell it.
+    """
+    words = [str(word) for word in config.get("command") or []]
+    if words and Path(words[0]).name.startswith("python"):
+        words[0] = "python"
+    for place, word in enumerate(words):
+        path = Path(word)
+        if path.is_absolute() and path.parent.name == SCRIPTS and path.suffix == ".py":
+            words[place] = f"{SCRIPTS}/{path.name}"
+    return words
 
 
 def _attention_words(attention: dict[str, Any]) -> list[str]:

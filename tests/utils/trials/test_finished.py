@@ -14,7 +14,7 @@ from tests.utils.trials.trial_files import (
 )
 from utils.errors import UserError
 from utils.trials.examples import read_trial
-from utils.trials.finished import lengths_to_mark, read_log_dir
+from utils.trials.finished import label_trials, lengths_to_mark, read_log_dir
 from utils.trials.nll_trials import DocumentTrial, StreamTrial, load_trial, load_trials
 
 
@@ -34,9 +34,11 @@ def test_a_trial_is_read_whole(log_dir):
     np.testing.assert_array_equal(trial.arrays["sum"], [0, 8, 1])
 
 
-def test_folders_of_one_name_are_told_apart_by_path(tmp_path):
+def test_folders_of_one_name_are_told_apart_by_those_above(tmp_path):
     paths = [str(write_trial(tmp_path / name / "ppl", [np.ones(2)])) for name in "ab"]
-    assert [trial.label for trial in load_trials(paths)] == paths
+    assert [trial.label for trial in load_trials(paths)] == ["a/ppl", "b/ppl"]
+    assert label_trials(["x/a/c", "y/b/c", "y/a/c"]) == ["x/a/c", "y/b/c", "y/a/c"]
+    assert label_trials(["x/c", "x/d", "x/c"]) == ["c", "d", "c"]
     assert [trial.label for trial in load_trials(paths, ["x", "x"])] == ["x", "x"]
 
 

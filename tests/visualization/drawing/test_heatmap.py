@@ -7,14 +7,15 @@ from tests.scripts.example_trials import task_sample, write_lines, write_task_tr
 from tests.visualization.example_files import write_lengths
 from utils.errors import UserError
 from visualization.drawing import heatmap
-from visualization.drawing.methods import group_starts, load_methods
+from visualization.drawing.lengths import LengthGroups
+from visualization.drawing.methods import load_methods
 
 
 def test_cells_of_the_heatmap_are_mean_scores(task_dirs):
     methods = load_methods(task_dirs)
     rows = heatmap.depth_rows(methods)
     assert rows.names == ["0%", "50%", "100%"]
-    cells = heatmap.scores_by_cell(methods[0], group_starts(methods), rows)
+    cells = heatmap.scores_by_cell(methods[0], LengthGroups.over(methods), rows)
     np.testing.assert_array_equal(cells, [[1, 1, 1], [1, 1, 0], [1, 1, 0]])
     figure = heatmap.draw(methods)
     panel = figure.axes[0]
@@ -29,7 +30,7 @@ def test_random_depths_share_rows_and_missing_cells_stay_empty(tmp_path):
     (method,) = load_methods([str(write_lengths(tmp_path / "random", [500], depths=depths))])
     rows = heatmap.depth_rows([method])
     assert len(rows.names) == 10 and rows.names[0] == "0%–10%"
-    cells = heatmap.scores_by_cell(method, group_starts([method]), rows)
+    cells = heatmap.scores_by_cell(method, LengthGroups.over([method]), rows)
     assert np.isfinite(cells[:5]).all() and np.isnan(cells[5:]).all()
     panel = heatmap.draw([method]).axes[0]
     assert panel.collections[0].get_array().mask.sum() == 5 and len(panel.texts) == 5

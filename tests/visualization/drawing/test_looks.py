@@ -9,9 +9,8 @@ from tests.visualization.example_files import lambda_flags, write_lengths
 from utils.trials.examples import read_trial
 from utils.trials.methods import METHODS
 from visualization.drawing.curves import Curve
-from visualization.drawing.looks import METHOD_LOOKS, looks_of, method_labels, source_words
+from visualization.drawing.looks import METHOD_LOOKS, looks_by_name, looks_of, method_labels, source_words
 from visualization.drawing.nll import limit_nll
-from visualization.drawing.style import COLOURS
 
 
 @pytest.fixture
@@ -25,7 +24,6 @@ def test_every_method_has_a_look_of_its_own():
     assert METHOD_LOOKS.keys() == METHODS.keys() | {"other"}
     for part in ("name", "colour"):
         assert len({getattr(look, part) for look in METHOD_LOOKS.values()}) == len(METHOD_LOOKS)
-    assert set(COLOURS) <= {look.colour for look in METHOD_LOOKS.values()}
 
 
 def test_a_method_has_its_colour_wherever_it_stands(trials):
@@ -36,6 +34,19 @@ def test_a_method_has_its_colour_wherever_it_stands(trials):
     assert method_labels([vanilla, wide]) == ["vanilla", "Λ-attention"]
 
 
+def test_a_benchmark_has_the_colours_of_all_other_pictures():
+    names = ["Λ-attention", "window", "dense causal", "published", "flex_attention, no cap"]
+    colours = dict(zip(names, [look["color"] for look in looks_by_name(names)]))
+    assert colours["Λ-attention"] == METHOD_LOOKS["lm_infinite"].colour
+    assert colours["window"] == METHOD_LOOKS["window"].colour
+    assert colours["dense causal"] == METHOD_LOOKS["vanilla"].colour == looks_by_name(["dense"])[0]["color"]
+    assert len(set(colours.values())) == 5
+    others = {look.colour for name, look in METHOD_LOOKS.items() if name not in ("lm_infinite", "window", "vanilla")}
+    assert others.isdisjoint(colours.values())
+    captured, at_once = looks_by_name(["Λ-attention, CUDA graph", "Λ-attention"])
+    assert captured["color"] == colours["Λ-attention"] and at_once["color"] != captured["color"]
+
+
 def test_several_of_one_method_are_told_apart(trials):
     looks = [tuple(look.values()) for look in looks_of([*trials, trials[2]])]
     assert len(set(looks)) == 4
@@ -44,10 +55,13 @@ def test_several_of_one_method_are_told_apart(trials):
 
 def test_model_and_text_are_told_where_they_are_one(trials):
     name = trials[0].config["model"]["name"].rpartition("/")[2]
-    text = trials[0].arguments["dataset"]
-    assert source_words(trials) == f"{name}, {text}"
+    assert source_words(trials) == f"{name}, passkey_retrieval"
     trials[0].config["model"]["name"] = "other/model"
-    assert source_words(trials) == text
+    assert source_words(trials) == "passkey_retrieval"
+    del trials[0].results["task"]
+    trials[0].arguments["dataset"] = "/data/plays/"
+    assert source_words(trials[:1]) == "model, plays"
+    assert source_words(trials) == ""
 
 
 @pytest.mark.parametrize(("scale", "first"), product(("linear", "log"), (12.0, 3.2)))

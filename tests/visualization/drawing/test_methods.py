@@ -5,7 +5,9 @@ import pytest
 from tests.scripts.example_trials import task_sample, write_lines, write_task_trial
 from tests.visualization.example_files import lambda_flags, write_lengths
 from utils.errors import UserError
-from visualization.drawing.methods import group_starts, load_methods, mean_lengths
+from utils.trials.examples import read_trial
+from visualization.drawing.lengths import LengthGroups
+from visualization.drawing.methods import join_by_method, load_methods
 
 
 def test_trials_of_a_method_are_one_and_so_are_log_dirs_of_one_label(task_dirs):
@@ -19,11 +21,36 @@ def test_trials_of_a_method_are_one_and_so_are_log_dirs_of_one_label(task_dirs):
 
 
 def test_lengths_are_grouped_alike_for_all_methods(task_dirs, tmp_path):
-    methods = load_methods(task_dirs)
-    assert group_starts(methods).tolist() == [1991, 3991, 15991]
-    assert mean_lengths(methods, group_starts(methods)).tolist() == [1995.5, 3995.5, 15995.5]
+    groups = LengthGroups.over(load_methods(task_dirs))
+    assert groups.starts.tolist() == [1991, 3991, 15991] and groups.lengths.tolist() == [2000, 4000, 16000]
+    mixed = load_methods([str(write_lengths(tmp_path / "mixed", [1991, 2000, 3991, 4000]))])
+    assert LengthGroups.over(mixed).lengths.tolist() == [1995.5, 3995.5]
     many = load_methods([str(write_lengths(tmp_path / "many", range(1000, 9000, 50)))])
-    assert 6 < len(group_starts(many)) <= 12
+    assert 6 < len(LengthGroups.over(many).starts) <= 12
+
+
+def test_prompts_count_as_of_the_requested_length_only_where_they_were_made_for_it(tmp_path):
+    long, short = (write_lengths(tmp_path / str(size), [size - 500, size], max_length=size) for size in (4000, 3600))
+    assert LengthGroups.over(load_methods([str(long)])).lengths.tolist() == [4000]
+    overlapping = LengthGroups.over(load_methods([str(long), str(short)]))
+    assert overlapping.lengths.tolist() == [3100, 3500, 3600, 4000]
+    beyond = write_lengths(tmp_path / "beyond", [500, 520], max_length=510)
+    assert 510 not in LengthGroups.over(load_methods([str(beyond)])).lengths
+
+
+def test_trials_are_joined_by_method_settings_and_examples(task_dirs, tmp_path):
+    one, again = (read_trial(write_lengths(tmp_path / name, [2000], max_length=2000)) for name in ("one", "again"))
+    wide = read_trial(write_lengths(tmp_path / "wide", [2000], max_length=2000, **lambda_flags(8192)))
+    trials = [*map(read_trial, task_dirs), one, again, wide]
+    methods = join_by_method(trials, [f"{place}" for place in range(len(trials))])
+    assert [(method.label, len(method.trials)) for method in methods] == [
+        ("vanilla, 0", 3),
+        ("Λ-attention, 3", 3),
+        ("vanilla, 6", 1),
+        ("vanilla, 7", 1),
+        ("Λ-attention, 8", 1),
+    ]
+    assert [method.label for method in join_by_method(trials[:6], "abcdef")] == ["vanilla", "Λ-attention"]
 
 
 def test_what_cannot_be_set_side_by_side(tmp_path):
