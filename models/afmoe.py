@@ -18,7 +18,7 @@ def _project_phi(module: nn.Module, hidden_states: Tensor) -> Projections:
     return query, key, value
 
 
-def _gate(module: nn.Module, attention: Tensor, gate: Tensor) -> Tensor:
+def gate(module: nn.Module, attention: Tensor, gate: Tensor) -> Tensor:
     return attention * gate.sigmoid()
 
 
@@ -31,7 +31,7 @@ def _is_local(module: nn.Module) -> bool:
 
 
 FAMILIES = {
-    "afmoe": family(_project_gated, (*PARTS, *NORMS, "gate_proj"), is_rotated=_is_local, finish=_gate),
+    "afmoe": family(_project_gated, (*PARTS, *NORMS, "gate_proj"), is_rotated=_is_local, finish=gate),
     "bitnet": family(parts=(*PARTS, "attn_sub_norm"), finish=_normalise),
     "phi": family(_project_phi, (*PARTS[:3], "dense"), optional=("q_layernorm", "k_layernorm"), output="dense"),
 }

@@ -1,8 +1,8 @@
 """The registry of architectures: which families Λ-attention supports, by `config.model_type`."""
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
-from . import afmoe, gemma2, gpt_j, gpt_neox, gpt_oss, llama, mpt_7b
+from . import afmoe, gemma2, gpt_j, gpt_neox, gpt_oss, hybrids, llama, mpt_7b
 from .assumptions import LENGTHS, rope_parameters
 from .attention.config import LambdaConfig
 from .attention.sequence.group import Ranks
@@ -13,14 +13,16 @@ __all__ = [
     "UnsupportedModelError",
     "check_supported",
     "convert_model",
+    "empty_cache",
     "extend_vanilla_positions",
     "is_converted",
+    "is_hybrid",
     "pretraining_length",
     "revert_model",
     "supported_model_types",
 ]
 
-_FILES = (llama, gpt_j, mpt_7b, gpt_neox, gpt_oss, gemma2, afmoe)
+_FILES = (llama, gpt_j, mpt_7b, gpt_neox, gpt_oss, gemma2, afmoe, hybrids)
 FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}
 
 
@@ -66,8 +68,8 @@ def convert_model(
     """Give a model of any supported family Λ-attention in place, and return it.
 
     config: None takes the configuration that was saved with a converted model. sequence_group: the ranks that read one
-    sequence together, as in `conversion.convert_family`. Raises UnsupportedModelError, and ValueError where there is no
-    saved configuration.
+    sequence together, as in `conversion.convert_family`. Raises UnsupportedModelError, SharedError for ranks that would
+    share a recurrent state, and ValueError where there is no saved configuration.
     """
     check_supported(model.config.model_type)
     if config is None:
@@ -84,6 +86,16 @@ def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:
     if family is not None and family.extend_vanilla is not None:
         family.extend_vanilla(model.base_model)
     return model
+
+
+def is_hybrid(model_type: str) -> bool:
+    """Whether some layers of models of this type are known to carry a recurrent state."""
+    return model_type in FAMILIES and FAMILIES[model_type].recurrent is not None
+
+
+def empty_cache(model: PreTrainedModel) -> DynamicCache:
+    """A cache that a model, converted or not, reads its first token into; a converted one makes it its own."""
+    return DynamicCache(config=model.config) if is_hybrid(model.config.model_type) else DynamicCache()
 
 
 def pretraining_length(config: PretrainedConfig) -> int | None:

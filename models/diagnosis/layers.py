@@ -5,14 +5,22 @@ from transformers import PreTrainedModel
 
 from ..assumptions import own_window
 from ..attention.config import AttentionLayer, LambdaConfig
-from ..errors import UserError
+from ..errors import SharedError, UserError
 from ..family import layer_positions
-from ..model_base import FAMILIES, check_supported, is_converted
+from ..model_base import FAMILIES, check_supported, is_converted, is_hybrid
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """The attention modules in layer order. Raises UnsupportedModelError for a family that is not known."""
+    """The attention modules in layer order.
+
+    Raises UnsupportedModelError for a family that is not known, and SharedError for one with recurrent layers.
+    """
     check_supported(model.config.model_type)
+    if is_hybrid(model.config.model_type):
+        raise SharedError(
+            f"a diagnosis of {model.config.model_type} would pass over its recurrent layers, which no weights of "
+            "attention describe: take a model whose layers all attend"
+        )
     return FAMILIES[model.config.model_type].attention_modules(model.base_model)
 
 
