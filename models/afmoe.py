@@ -28,7 +28,7 @@ def _project_halves(module: nn.Module, hidden_states: Tensor) -> Projections:
     return query, key, torch.cat(value.chunk(2, dim=1), -1).repeat(1, 2, 1, 1)
 
 
-def _gate(module: nn.Module, attention: Tensor, gate: Tensor) -> Tensor:
+def gate(module: nn.Module, attention: Tensor, gate: Tensor) -> Tensor:
     return attention * gate.sigmoid()
 
 
@@ -76,7 +76,7 @@ def _place_beam(module: nn.Module, query: Tensor, positions: Tensor) -> Tensor:
 
 _DIFFERENCES = ("lambda_q1", "lambda_k1", "lambda_q2", "lambda_k2", "groupnorm")
 FAMILIES = {
-    "afmoe": family(_project_gated, (*PARTS, *NORMS, "gate_proj"), is_rotated=_is_local, finish=_gate),
+    "afmoe": family(_project_gated, (*PARTS, *NORMS, "gate_proj"), is_rotated=_is_local, finish=gate),
     "beam": family(
         _project_gated,
         (*PARTS, *NORMS, "gate_proj", "gate_bias"),

@@ -11,7 +11,7 @@ from functools import cache as remember
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PretrainedConfig
 from transformers import __version__ as VERSION
 from transformers.cache_utils import Cache
@@ -29,6 +29,8 @@ CACHE_NAMES = ("cache", "past_key_values")
 """The names of a cache in a model's forward. 5.24 renamed it, and takes the older name as an alias until 5.40."""
 LAYER_CACHE_NAMES = (*CACHE_NAMES, "layer_past")
 """The names under which a decoder layer hands it to its attention module."""
+STATE_CACHE_NAMES = (*CACHE_NAMES, "cache_params")
+"""The names under which it hands it to a recurrent module."""
 OUTPUT_CACHE = next(name for name in CACHE_NAMES if name in BaseModelOutputWithPast.__dataclass_fields__)
 """The cache's name in outputs and in the arguments of `generate`, in this release."""
 
@@ -59,6 +61,10 @@ PEFT_CONFIG = "active_peft_config"
 
 ROPE_TYPE = "rope_type"
 """Of rotary parameters, and of a module of rotary embeddings: "default", "dynamic", ..."""
+ATTENDS, CARRIES_STATE = "full_attention", ("linear_attention", "conv")
+"""The kinds of layers of models that also have recurrent ones, which take a mask for each kind."""
+IN_PROJECTION = "in_proj"
+"""The beginning of the names of a recurrent module's projections of its input."""
 LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len")
 """A configuration's pre-training length, by family."""
 LAYER_TYPES, SLIDING, WINDOW = "layer_types", "sliding_attention", "sliding_window"
@@ -232,6 +238,11 @@ def layer_type(config: PretrainedConfig, layer: int) -> str | None:
     """The kind of a layer; None where the configuration lists none."""
     kinds = getattr(config, LAYER_TYPES, None)
     return kinds[layer] if kinds else None
+
+
+def kind_masks(attention: Tensor, padding: Tensor | None) -> dict[str, Tensor | None]:
+    """The mask argument of a model with recurrent layers. padding: `[B, n]`, zero at padding; None where is none."""
+    return {ATTENDS: attention, **dict.fromkeys(CARRIES_STATE, padding)}
 
 
 def own_window(config: PretrainedConfig, layer: int) -> int | None:

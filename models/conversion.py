@@ -25,7 +25,6 @@ from .assumptions import (
     find_cache,
     forward_names,
     handed_over_otherwise,
-    own_window,
     refuse_unknown,
     unknown_argument,
     unused_modules,
@@ -33,6 +32,7 @@ from .assumptions import (
 from .attention.compiled import untraced
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import LambdaCache, LambdaLayer
+from .attention.decode.recurrent import planned_layers
 from .attention.forwards import Replaced, forward_name, make_nothing, replace_forward, restore_forward
 from .attention.inference import InferenceOnly
 from .attention.inputs import (
@@ -50,8 +50,9 @@ from .attention.sequence.caches import guard_generation
 from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
 from .attention.text_positions import text_positions
-from .family import Family, check_parts, describe_layers, layer_positions
+from .family import Family, check_parts, check_shared, describe_layers, layer_positions, plan_layers
 from .generating import Generation
+from .recurrent import RecurrentModules
 from .wrappers import (
     MASKING,
     check_wrapping,
@@ -87,7 +88,9 @@ class _Conversion:
     ) -> None:
         self.family, self.config, self.sequence = family, config, sequence
         self.modules = family.attention_modules(base)
-        self.layer_configs = [config.of_layer(own_window(base.config, layer)) for layer in range(len(self.modules))]
+        self.recurrent = RecurrentModules(family.states(base), family.restarts)
+        self.plans = plan_layers(family, base, config)
+        self.layer_configs = [own for _, own in self.plans if own is not None]
         self.layer_positions = layer_positions(family, base, config.farthest)
         self.positions = set(self.layer_positions)
         for module in self.modules:
@@ -122,6 +125,7 @@ class _Conversion:
         for module in (*self.unused, *self.norms, *self.modules):
             restore_forward(module)
         self.replaced.restore()
+        self.recurrent.remove()
         for module in self.modules:
             del module.lambda_layer, module.lambda_conversion
         self.generation.give_back(model)
@@ -138,6 +142,7 @@ class _Conversion:
             raise
         running, coming = self.running, tokens.shape[1]
         running.real, running.stretch = RealTokens.from_mask(mask), None
+        self.recurrent.check_padding(running.real, tokens, cache)
         if coming > 1:  # one token takes no table of a range, and a static step must not look for them
             for positions in self.positions:
                 positions.begin_forward(*tokens.shape[:2])
@@ -149,7 +154,8 @@ class _Conversion:
                 layer.expect(coming)
         inputs[self.cache_name] = cache
         # Transformers hands a 4-dimensional mask to the layers as it is; without it, it would build n x n.
-        inputs[ATTENTION_MASK] = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
+        placeholder = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
+        inputs[ATTENTION_MASK] = self.recurrent.masks(placeholder, mask, running.real)
         return (), inputs
 
     def _checked(self, base: nn.Module, inputs: dict) -> tuple[Tensor, Tensor | None, Cache | None]:
@@ -181,7 +187,7 @@ class _Conversion:
         """Raise RuntimeError where a layer did not read into the cache: its numbers would lack what was read before."""
         cache = kwargs[self.cache_name]
         if cache is not None and not all(layer.arrived for layer in cache.layers):
-            behind = [layer.layer_idx for layer in cache.layers if not layer.arrived]
+            behind = [place for place, layer in enumerate(cache.layers) if not layer.arrived]
             raise RuntimeError(
                 f"the cache of {len(behind)} of {len(cache.layers)} layers (the first is {behind[0]}) did not advance "
                 f"in this forward: {handed_over_otherwise(base)}"
@@ -189,9 +195,9 @@ class _Conversion:
 
     def _cache(self, model_config: PretrainedConfig, given: Cache | None, use_cache: bool | None) -> Cache | None:
         if given is not None:
-            return as_lambda_cache(given, self.config, self.layer_configs)
+            return as_lambda_cache(given, self.config, self.plans)
         use_cache = model_config.use_cache if use_cache is None else use_cache
-        return LambdaCache.of_layers(self.layer_configs) if use_cache else None
+        return LambdaCache.of_layers(self.config, planned_layers(self.plans)) if use_cache else None
 
 
 @untraced
@@ -274,20 +280,21 @@ def convert_family(
     sequence = None
     if sequence_group is not None:
         check_config(config)
+        check_shared(family, transformers_model(model).config.model_type)
         sequence = SequenceGroup(sequence_group)
     check_wrapping(model)
     revert_model(model)
     whole, base = transformers_model(model), text_model(model)
     conversion = _Conversion(family, base, config, sequence)
-    layers = zip(conversion.modules, conversion.layer_configs, conversion.layer_positions)
-    for layer_idx, (module, layer_config, positions) in enumerate(layers):
+    layers = zip(family.places(base), conversion.modules, conversion.layer_configs, conversion.layer_positions)
+    for layer_idx, module, layer_config, positions in layers:
         module.lambda_layer = family.layer(module, layer_config, positions, layer_idx)
         module.lambda_conversion = conversion
         replace_forward(module, _attention_forward)
     base.lambda_conversion = conversion
     conversion.guard(whole)
     whole.config.lambda_attention = config.to_dict()
-    logger.info("%s: %s", type(whole).__name__, describe_layers(config, conversion.layer_configs))
+    logger.info("%s: %s", type(whole).__name__, describe_layers(config, conversion.plans))
     return model
 
 

@@ -43,8 +43,8 @@ class DecodeGraph:
     model: converted, all of it on one device. backend: of torch.compile ("inductor", ...), which then makes the step,
     as one graph, before it is captured; None leaves it as it is. An ordinary forward may use the cache in between: each
     goes on where the other stopped.
-    Raises ValueError for a model that is not converted, lies on several devices, or attends to the middle, and for
-    a cache of another configuration; a step raises it for a batch of another size.
+    Raises ValueError for a model that is not converted, lies on several devices, carries recurrent states, or attends
+    to the middle, and for a cache of another configuration; a step raises it for a batch of another size.
     """
 
     def __init__(self, model: PreTrainedModel, cache: LambdaCache, backend: Backend | None = None) -> None:
@@ -163,7 +163,8 @@ class CapturedSteps:
             model.generate(prompt, max_new_tokens=100)
 
     Texts one after another share the captured step, as long as they come in batches of one size. Everything else, a
-    prompt above all, is read by the ordinary forward. An error within forgets what was captured.
+    prompt above all, and a model with recurrent states, is read by the ordinary forward. An error within forgets what
+    was captured.
     taken: steps so far; captures: how often a step was prepared for them. Raises ValueError as a DecodeGraph does, when
     the first token is read.
     """
@@ -219,7 +220,7 @@ def _is_one_step(tokens: Tensor | None, cache: Cache | None, inputs: dict) -> bo
     if tokens is None or tokens.shape[1] != 1 or any(inputs.get(name) for name in MORE_OUTPUTS):
         return False
     layers = cache.layers if cache is not None else []
-    if not layers or not isinstance(layers[0], LambdaLayer) or not layers[0].seen:
+    if not layers or any(type(layer) is not LambdaLayer for layer in layers) or not layers[0].seen:
         return False
     if min(layers[0].seen) < max(layer.config.global_branch for layer in layers):
         return False
@@ -274,9 +275,11 @@ def _attention_layers(model: PreTrainedModel, cache: LambdaCache) -> list[Attent
     config = conversion.config
     if config.triangle_offset or config.top_k is not None:
         raise ValueError("a DecodeGraph has no room for the middle tokens: it takes no triangle_offset and no top-k")
+    if conversion.recurrent.modules:
+        raise ValueError("a DecodeGraph would move recurrent states on when it warms up: read their tokens ordinarily")
     if not all(isinstance(layer, LambdaLayer) for layer in cache.layers):
         raise ValueError(f"a DecodeGraph of this model needs a LambdaCache made for {config}")
-    as_lambda_cache(cache, config, conversion.layer_configs)
+    as_lambda_cache(cache, config, conversion.plans)
     if len({parameter.device for parameter in model.parameters()}) > 1:
         raise ValueError("a DecodeGraph needs all of the model on one device")
     return [module.lambda_layer for module in conversion.modules]

@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from .assumptions import VERSION, supported_range
+from .assumptions import VERSION, own_window, supported_range
 from .attention.config import AttentionLayer, LambdaConfig
+from .attention.decode.recurrent import LayerPlan, RecurrentLayer, layer_plan
 from .attention.positions import PositionEncoding
+from .errors import SharedError
 
 Projections = tuple[Tensor, ...]
 """query `[B, Hq, n, d]`, key `[B, Hkv, n, d]` and value `[B, Hkv, n, d_v]`, without positions, and what `finish` takes
@@ -34,7 +36,10 @@ class Family:
     given: names of what the attention module is handed in turn behind its hidden states.
     returns: (attention module, its output, what is `given`...) -> what its forward returns; (output, None) by default.
     instead: attributes of the base model that are others while it is converted.
-    extend_vanilla: lets an unconverted base model run past its position tables; None where there are none.
+    extend_vanilla: lets an unconverted base model run past its position tables, and read on from its own cache; None
+        where it does.
+    recurrent: the modules of a base model that carry a state from token to token; None for a model without. They stay
+        Transformers' own. restarts: whether these forget it when they read several tokens.
     """
 
     attention_modules: Callable[[nn.Module], list[nn.Module]]
@@ -53,6 +58,8 @@ class Family:
     given: tuple[str, ...] = ()
     returns: Callable[..., tuple] | None = None
     instead: Mapping[str, object] = field(default_factory=dict)
+    recurrent: Callable[[nn.Module], list[nn.Module]] | None = None
+    restarts: bool = False
 
     def __deepcopy__(self, memo: dict) -> "Family":
         return self
@@ -66,6 +73,15 @@ class Family:
         cap = None if self.soft_cap is None else self.soft_cap(module)
         sink_logit = None if self.sink_logit is None else self.sink_logit(module)
         return AttentionLayer(config, positions, self.scale(module), index, cap, sink_logit)
+
+    def places(self, base: nn.Module) -> list[int]:
+        """The layer of the model, and of its cache, that each attention module is in."""
+        modules = self.attention_modules(base)
+        return list(range(len(modules))) if self.recurrent is None else [module.layer_idx for module in modules]
+
+    def states(self, base: nn.Module) -> list[nn.Module]:
+        """The modules that carry a state, in layer order."""
+        return [] if self.recurrent is None else self.recurrent(base)
 
 
 def registered_family(model_type: str) -> Family:
@@ -87,7 +103,7 @@ def name_of(family: Family) -> str:
 def layer_positions(family: Family, base: nn.Module, farthest: int | None) -> list[PositionEncoding]:
     """The position encoding of each layer; layers that encode alike share one, and its tables."""
     shared: list[PositionEncoding] = []
-    for layer in range(len(family.attention_modules(base))):
+    for layer in family.places(base):
         own = family.positions(base, layer, farthest)
         shared.append(next((other for other in shared if own.same_as(other)), own))
     return shared
@@ -105,13 +121,36 @@ def check_parts(module: nn.Module, family: Family) -> None:
         )
 
 
-def describe_layers(config: LambdaConfig, layer_configs: list[LambdaConfig]) -> str:
-    """Which layers attend how, for the log. config: the model's; layer_configs: what it is in each layer."""
-    own = [layer for layer, own_config in enumerate(layer_configs) if own_config != config]
-    described = f"Λ-attention in {len(layer_configs) - len(own)} of {len(layer_configs)} layers"
+def plan_layers(family: Family, base: nn.Module, config: LambdaConfig) -> list[LayerPlan]:
+    """What each layer of a model keeps in its cache. config: the model's."""
+    attending, carrying = set(family.places(base)), {module.layer_idx for module in family.states(base)}
+    configs = [
+        config.of_layer(own_window(base.config, layer)) if layer in attending else None
+        for layer in range(len(attending) if family.recurrent is None else base.config.num_hidden_layers)
+    ]
+    return [layer_plan(own, layer in carrying) for layer, own in enumerate(configs)]
+
+
+def check_shared(family: Family, model_type: str) -> None:
+    """Raise SharedError for a family whose texts cannot be read by several ranks together."""
+    if family.recurrent is not None:
+        raise SharedError(
+            f"the recurrent layers of {model_type} read a text from its first token to its last, and ranks cannot "
+            "share it out: leave --sequence_parallel, or the sequence_group, out"
+        )
+
+
+def describe_layers(config: LambdaConfig, plans: list[LayerPlan]) -> str:
+    """Which layers attend how, for the log. config: the model's; plans: of each layer."""
+    own = [layer for layer, (_, own_config) in enumerate(plans) if own_config not in (None, config)]
+    carrying = [layer for layer, (kind, _) in enumerate(plans) if issubclass(kind, RecurrentLayer)]
+    attending = sum(own_config is not None for _, own_config in plans) - len(own)
+    described = f"Λ-attention in {attending} of {len(plans)} layers"
     if own:
-        windows = ", ".join(map(str, sorted({layer_configs[layer].local_branch for layer in own})))
+        windows = ", ".join(map(str, sorted({plans[layer][1].local_branch for layer in own})))
         described += f", a window of their own ({windows} tokens) in layers {_spans(own)}"
+    if carrying:
+        described += f", a recurrent state as without it in layers {_spans(carrying)}"
     return described
 
 

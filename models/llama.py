@@ -50,7 +50,7 @@ def layer_normed(module: nn.Module, query: Tensor, key: Tensor, value: Tensor) -
     return query, key, value
 
 
-def _project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
+def project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
     """OLMo 2: queries and keys normalised over all heads together."""
     return _in_heads(module, *_normed(module, hidden_states))
 
@@ -141,7 +141,7 @@ def family(project=project, parts=PARTS, interleaved: bool = False, is_rotated=_
 
 _LLAMA, _LLAMA_INTERLEAVED = family(), family(interleaved=True)
 _LLAMA_HEAD_NORMED = family(project_head_normed, (*PARTS, *NORMS))
-_LLAMA_NORMED = family(_project_normed, (*PARTS, *NORMS))
+_LLAMA_NORMED = family(project_normed, (*PARTS, *NORMS))
 
 _LLAMA_TYPES = (
     *("llama", "arcee", "aria_text", "cwm", "exaone", "gemma", "granite", "granitemoe", "granitemoeshared"),

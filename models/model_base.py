@@ -1,6 +1,6 @@
 """The registry of architectures: which families Λ-attention supports, by `config.model_type`."""
 
-from transformers import PretrainedConfig, PreTrainedModel
+from transformers import DynamicCache, PretrainedConfig, PreTrainedModel
 
 from . import (
     afmoe,
@@ -13,6 +13,7 @@ from . import (
     gpt_neox,
     gpt_oss,
     hunyuan,
+    hybrids,
     jetmoe,
     llama,
     ministral3,
@@ -31,15 +32,17 @@ __all__ = [
     "UnsupportedModelError",
     "check_supported",
     "convert_model",
+    "empty_cache",
     "extend_vanilla_positions",
     "is_converted",
+    "is_hybrid",
     "pretraining_length",
     "revert_model",
     "supported_model_types",
 ]
 
 _FILES = (
-    *(llama, gpt_oss, gemma2, gemma4, afmoe, ministral3, hunyuan, dbrx, jetmoe),
+    *(llama, gpt_oss, gemma2, gemma4, afmoe, ministral3, hunyuan, dbrx, jetmoe, hybrids),
     *(gpt_j, gpt_neox, falcon, bloom, mpt_7b),
 )
 FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}
@@ -82,8 +85,8 @@ def convert_model(
     """Give a model of any supported family Λ-attention in place, and return it.
 
     config: None takes the configuration that was saved with a converted model. sequence_group: the ranks that read one
-    sequence together, as in `conversion.convert_family`. Raises UnsupportedModelError, and ValueError where there is no
-    saved configuration.
+    sequence together, as in `conversion.convert_family`. Raises UnsupportedModelError, SharedError for ranks that would
+    share a recurrent state, and ValueError where there is no saved configuration.
     """
     whole = transformers_model(model)
     family = family_of(whole.config)
@@ -101,6 +104,18 @@ def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:
     if family is not None and family.extend_vanilla is not None:
         family.extend_vanilla(text_model(model))
     return model
+
+
+def is_hybrid(config: PretrainedConfig) -> bool:
+    """Whether some layers of a model of this configuration are known to carry a recurrent state."""
+    family = FAMILIES.get(text_config(config).model_type)
+    return family is not None and family.recurrent is not None
+
+
+def empty_cache(model: PreTrainedModel) -> DynamicCache:
+    """A cache that a model, converted or not, reads its first token into; a converted one makes it its own."""
+    config = transformers_model(model).config
+    return DynamicCache(config=text_config(config)) if is_hybrid(config) else DynamicCache()
 
 
 def pretraining_length(config: PretrainedConfig) -> int | None:

@@ -67,6 +67,73 @@ _YARN_ROTARY = {
 }
 _HEADS_OF_8 = {**_GROUPED, "head_dim": 8}
 
+_DELTA_NET = {
+    **_HEADS_OF_8,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention"],
+    "num_hidden_layers": 3,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "rope_parameters": {**_HALF_ROTARY, "mrope_section": [1, 1, 0]},
+}
+_DELTA_EXPERTS = {**_DELTA_NET, "num_experts_per_tok": 2, "num_experts": 4, "moe_intermediate_size": 16}
+_DELTA_EXPERTS["shared_expert_intermediate_size"] = 16
+_MAMBA = {
+    **_GROUPED,
+    "mamba_n_heads": 4,
+    "mamba_d_head": 16,
+    "mamba_n_groups": 2,
+    "mamba_d_state": 8,
+    "mamba_chunk_size": 16,
+    "mamba_expand": 2,
+}
+_HYBRIDS = {
+    "qwen3_next": {**_DELTA_EXPERTS, "rope_parameters": _HALF_ROTARY},
+    "qwen3_5_text": _DELTA_NET,
+    "qwen3_5_moe_text": _DELTA_EXPERTS,
+    "lfm2": {**_GROUPED, "num_hidden_layers": 3, "layer_types": ["conv", "full_attention", "conv"]},
+    "lfm2_moe": {
+        **_EXPERTS,
+        "num_hidden_layers": 3,
+        "layer_types": ["conv", "full_attention", "conv"],
+        "num_dense_layers": 1,
+    },
+    "bamba": {**_MAMBA, "num_hidden_layers": 3, "attn_layer_indices": [1], "rope_parameters": _HALF_ROTARY},
+    "granitemoehybrid": {
+        **_MAMBA,
+        "num_hidden_layers": 3,
+        "layer_types": ["mamba", "attention", "mamba"],
+        "num_local_experts": 4,
+        "num_experts_per_tok": 2,
+        "shared_intermediate_size": 16,
+        "attention_multiplier": 0.25,
+        "position_embedding_type": "rope",
+    },
+    "nemotron_h": {
+        **_HEADS_OF_8,
+        "num_hidden_layers": 4,
+        "layers_block_type": ["mamba", "mlp", "attention", "mamba"],
+        "mamba_num_heads": 4,
+        "mamba_head_dim": 16,
+        "n_groups": 2,
+        "ssm_state_size": 8,
+        "chunk_size": 16,
+        "time_step_min": 1e-12,  # Transformers bounds time steps by it in its scan, and not in its single steps
+    },
+    "falcon_h1": {**_MAMBA, "mamba_d_ssm": 64, "key_multiplier": 0.5, "attention_in_multiplier": 0.5},
+    "jamba": {
+        **_GROUPED,
+        "num_hidden_layers": 3,
+        "attn_layer_period": 3,
+        "attn_layer_offset": 1,
+        "num_experts": 4,
+        "mamba_d_state": 8,
+        "mamba_dt_rank": 4,
+    },
+    "olmo_hybrid": {**_DELTA_NET, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+}
+
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama": _GROUPED,
     "mistral": {**_GROUPED, "sliding_window": None},
@@ -172,6 +239,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "falcon:separate_heads": {**_SIZES, "alibi": True, "multi_query": False, "parallel_attn": False, "bias": True},
     "falcon:rotary": _SIZES,
     "falcon:grouped": {**_SIZES, "new_decoder_architecture": True, "num_kv_heads": 2},
+    **_HYBRIDS,
     "gpt_neox": {**_SIZES, "rope_parameters": _HALF_ROTARY},
     "gpt_neox_japanese": {**_SIZES, "intermediate_multiple_size": 2},
     "persimmon": {**_SIZES, "rope_parameters": _HALF_ROTARY},

@@ -8,7 +8,8 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from ..assumptions import find_cache
 from .config import LambdaConfig
-from .decode.cache import LambdaLayer, layers_of
+from .decode.cache import LambdaLayer
+from .decode.recurrent import CacheLayer, LayerPlan, planned_layers
 
 
 def new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
@@ -35,8 +36,7 @@ def check_positions(position_ids: Tensor | None, mask: Tensor | None) -> None:
 
 def check_layers_agree(cache: Cache) -> None:
     """Raise ValueError for a cache that a forward was interrupted in: some of its layers are ahead of the others."""
-    first = cache.layers[0]
-    if first.step is None and any(layer.columns != first.columns for layer in cache.layers):
+    if cache.layers[0].step is None and len(set().union(*(layer.counts() for layer in cache.layers))) > 1:
         raise ValueError(
             "the layers of this cache have read different numbers of tokens: a forward was interrupted between them, "
             "so begin with a new cache"
@@ -57,33 +57,46 @@ def refuse_two_caches(model: nn.Module, args: tuple, kwargs: dict) -> None:
     find_cache(kwargs)
 
 
-def as_lambda_cache(cache: Cache, config: LambdaConfig, layer_configs: Sequence[LambdaConfig]) -> Cache:
+def as_lambda_cache(cache: Cache, config: LambdaConfig, plans: Sequence[LayerPlan]) -> Cache:
     """A caller's cache, ready for Λ-attention: one of ours, or an empty `DynamicCache`, refitted in place.
 
-    config: the model's; layer_configs: what it is in each layer.
+    config: the model's; plans: of each layer.
     Raises ValueError for any other cache: what it holds was not made by Λ-attention.
     """
     if not isinstance(cache, Cache):
         raise ValueError(f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)}")
-    if cache.layers and all(isinstance(layer, LambdaLayer) for layer in cache.layers):
-        if len(cache.layers) != len(layer_configs):
-            raise ValueError(
-                f"this cache was made for {len(cache.layers)} layers, and the model has {len(layer_configs)}"
-            )
-        for layer, own in zip(cache.layers, layer_configs):
-            if layer.config != own and (layer.is_initialized or layer.config != config):
-                raise ValueError(f"this cache was made for {layer.config}, but the model is converted with {own}")
-        if any(layer.config != own for layer, own in zip(cache.layers, layer_configs)):
-            cache.layers = layers_of(layer_configs)
+    if cache.layers and all(isinstance(layer, CacheLayer) for layer in cache.layers):
+        _check_made_for(cache, config, plans)
+        if [_plan_of(layer) for layer in cache.layers] != list(plans):
+            cache.layers = planned_layers(plans)
         return cache
     if isinstance(cache, DynamicCache) and cache.get_seq_length() == 0 and not cache.offloading:
-        cache.layers = layers_of(layer_configs)
+        cache.layers = planned_layers(plans)
         cache.layer_class_to_replicate = None
         return cache
     raise ValueError(
         f"a model with Λ-attention needs a LambdaCache or an empty DynamicCache, not a {_kind(cache)} that is "
         "filled, static, quantized or offloaded"
     )
+
+
+def _check_made_for(cache: Cache, config: LambdaConfig, plans: Sequence[LayerPlan]) -> None:
+    """Raise ValueError for one of ours that another model has filled, or that was made for another."""
+    if len(cache.layers) != len(plans):
+        raise ValueError(f"this cache was made for {len(cache.layers)} layers, and the model has {len(plans)}")
+    for layer, plan in zip(cache.layers, plans):
+        if _plan_of(layer) != plan and (any(layer.counts()) or _plan_of(layer) != (LambdaLayer, config)):
+            made_for, wanted = _described(_plan_of(layer)), _described(plan)
+            raise ValueError(f"this cache was made for {made_for}, but the model is converted with {wanted}")
+
+
+def _plan_of(layer: CacheLayer) -> LayerPlan:
+    return type(layer), layer.config
+
+
+def _described(plan: LayerPlan) -> str:
+    kind, config = plan
+    return str(config) if kind is LambdaLayer else f"a {kind.__name__}"
 
 
 def _kind(value: object) -> str:

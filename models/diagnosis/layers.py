@@ -5,15 +5,24 @@ from transformers import PreTrainedModel
 
 from ..assumptions import own_window
 from ..attention.config import AttentionLayer, LambdaConfig
-from ..errors import UserError
+from ..errors import SharedError, UserError
 from ..family import layer_positions
 from ..model_base import family_of, is_converted
 from ..wrappers import text_config, text_model
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:
-    """The attention modules in layer order. Raises UnsupportedModelError for a family that is not known."""
-    return family_of(model.config).attention_modules(text_model(model))
+    """The attention modules in layer order.
+
+    Raises UnsupportedModelError for a family that is not known, and SharedError for one with recurrent layers.
+    """
+    family = family_of(model.config)
+    if family.recurrent is not None:
+        raise SharedError(
+            f"a diagnosis of {model.config.model_type} would pass over its recurrent layers, which no weights of "
+            "attention describe: take a model whose layers all attend"
+        )
+    return family.attention_modules(text_model(model))
 
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:

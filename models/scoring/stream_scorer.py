@@ -2,10 +2,11 @@
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ..assumptions import with_cache
 from ..attention.decode.cache_state import bytes_per_token, cache_tensors, restore_cache
+from ..model_base import empty_cache
 from .host_copy import HostCopies
 from .nll_scorer import NllScorer
 
@@ -26,7 +27,7 @@ class StreamScorer(NllScorer):
 
     def reset(self) -> None:
         """Begin new streams."""
-        self.cache = DynamicCache()  # a converted model makes it its own
+        self.cache = empty_cache(self.model)
         self.last_hidden: Tensor | None = None
 
     def forward(self, input_ids: Tensor, ends: bool = False) -> Tensor:

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import chain
 
 import torch
-from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
 from models.attention.decode.cache_state import branch_cache, repeat_rows
 from models.conversion import is_converted
+from models.model_base import empty_cache, is_hybrid
 from scripts.generation.generator import Generator
 from scripts.generation.padding import pad_left
 from scripts.harness.model import RunnableModel
@@ -53,8 +53,12 @@ class SharedPrefill:
     def begin(self, prompts: Prompts, coming: Iterable[Prompts]) -> Begun | None:
         """Read a batch of prompts but for their last tokens; None where they share nothing, and are read as alone.
 
+        So are prompts of several lengths by a model with recurrent states, which take up padding behind a beginning.
         coming: the batches after this one; as many are looked at as share its beginning.
         """
+        if len(set(map(len, prompts))) > 1 and is_hybrid(self.generator.model.config):
+            self.drop()
+            return None
         held = len(self.ids) if all(_continues(ids, self.ids) for ids in prompts) else 0
         if not held:
             self.drop()
@@ -73,7 +77,7 @@ class SharedPrefill:
 
     def _read_to(self, ids: list[int]) -> None:
         if self.cache is None:
-            self.cache = DynamicCache()  # a converted model makes it its own
+            self.cache = empty_cache(self.generator.model)
         new = ids[len(self.ids) :]
         if new:
             self.generator.prefill(torch.tensor([new]), self.cache)

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
+from transformers import PreTrainedTokenizerBase, StoppingCriteriaList, StopStringCriteria
 from transformers.cache_utils import Cache
 
 from models.assumptions import OUTPUT_CACHE, ROPE_TYPE, with_cache
 from models.attention.sequence.caches import reading_alone, sequence_of, share_cache
 from models.attention.sequence.reading import read_stretch
 from models.loading.vanilla import position_table_length
+from models.model_base import empty_cache
 from models.wrappers import text_config
 from scripts.generation.arguments import Generation
 from scripts.generation.padding import padding_inputs
@@ -155,7 +156,7 @@ class Generator:
         self.begin(input_ids.shape[1])
         if len(self.reading.parts(input_ids.shape[1])) < 2 and self.sequence is None:
             return None
-        cache = DynamicCache()  # a converted model makes it its own
+        cache = empty_cache(self.model)
         self.prefill(input_ids[:, :-left], cache, mask[:, :-left])
         return cache
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import DynamicCache
 
 from models.attention.decode.cache_state import branch_cache, cache_bytes
 from models.loading.vanilla import constant_rope_length
+from models.model_base import empty_cache
 from scripts.generation.arguments import PositionPlan
 from scripts.generation.generator import Failure, Generator
 
@@ -19,7 +19,7 @@ class _Reading:
 
     def __init__(self, generator: Generator, texts: list[list[int]]) -> None:
         self.generator, self.texts = generator, texts
-        self.cache = DynamicCache()  # a converted model makes it its own
+        self.cache = empty_cache(generator.model)
         self.length, self.seconds = 0, 0.0
 
     def keep(self, rows: list[int]) -> None:
@@ -30,7 +30,7 @@ class _Reading:
         self.texts = [self.texts[row] for row in rows]
         self.seconds *= len(rows) / previous
         if self.length:
-            self.cache.batch_select_indices(torch.tensor(rows))
+            self.cache.reorder_cache(torch.tensor(rows))
 
     def generate(self, length: int) -> list[Line]:
         """Read on until the texts' first `length` tokens are the prompt, then generate. Returns a line per row."""

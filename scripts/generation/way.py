@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from models.assumptions import EXPERTS_OF_A_TOKEN
 from models.decode_graph import CapturedSteps
+from models.model_base import is_hybrid
 from models.wrappers import text_config
 from scripts.generation.arguments import Generation
 from scripts.harness.model import RunnableModel, is_sharded
@@ -71,6 +72,8 @@ def reason_for_ordinary_steps(
         return "the cache of a vanilla model grows with each token"
     if attention.top_k is not None or attention.triangle_offset:
         return "the middle tokens are kept"
+    if is_hybrid(model.model.config):
+        return "a capture would move the recurrent states on"
     if synced:
         return "ranks share the weights"
     if method.spec.load_in_4bit:

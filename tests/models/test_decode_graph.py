@@ -11,7 +11,7 @@ from models.attention.config import LambdaConfig, TopK
 from models.attention.decode.cache import LambdaCache
 from models.decode_graph import DecodeGraph
 from models.model_base import convert_model
-from tests.models.every_type import EVERY_TYPE
+from tests.models.every_type import STATIC_TYPES
 from tests.tiny_models import tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
@@ -63,7 +63,7 @@ def test_is_as_the_ordinary_forward(model_type, config, start):
     assert_decodes(convert_model(tiny_model(model_type), config), config, start)
 
 
-@EVERY_TYPE
+@STATIC_TYPES
 def test_every_family(model_type):
     assert_decodes(convert_model(tiny_model(model_type), CONFIG), CONFIG, 19)
 

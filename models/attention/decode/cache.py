@@ -147,6 +147,10 @@ class LambdaLayer(CacheLayerMixin):
         else:
             self.stepped = False
 
+    def counts(self) -> set[int]:
+        """How many columns each thing that it keeps has read: one number, unless a forward was interrupted."""
+        return {self.columns}
+
     @property
     def arrived(self) -> bool:
         """Whether the tokens of that forward have been read."""
@@ -267,18 +271,14 @@ class LambdaCache(Cache):
     """
 
     def __init__(self, config: LambdaConfig, num_layers: int) -> None:
-        super().__init__(layers=layers_of([config] * num_layers))
+        super().__init__(layers=[LambdaLayer(config, layer_idx) for layer_idx in range(num_layers)])
 
     @classmethod
-    def of_layers(cls, configs: Sequence[LambdaConfig]) -> "LambdaCache":
-        """A cache with a configuration for each layer."""
-        cache = cls(configs[0], 0)
-        cache.layers = layers_of(configs)
+    def of_layers(cls, config: LambdaConfig, layers: Sequence) -> "LambdaCache":
+        """A cache of these layers."""
+        cache = cls(config, 0)
+        cache.layers = list(layers)
         return cache
 
     def nbytes(self) -> int:
         return sum(layer.nbytes() for layer in self.layers)
-
-
-def layers_of(configs: Sequence[LambdaConfig]) -> list[LambdaLayer]:
-    return [LambdaLayer(config, layer_idx) for layer_idx, config in enumerate(configs)]

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionLayer
 
 from .cache import LambdaLayer
+from .recurrent import EmptyLayer, RecurrentLayer, part_states, restore_states, state_tensors
 
+Layer = LambdaLayer | RecurrentLayer | EmptyLayer | DynamicLayer | LinearAttentionLayer
 DYNAMIC_TENSORS = ("keys", "values")
 UNBOUNDED_TENSORS = ("history_keys", "history_values")
 
 
 def cache_tensors(cache: Cache) -> dict[str, Tensor]:
-    """The tensors `[B, ...]` of a LambdaCache or DynamicCache, named "LAYER.NAME"."""
+    """The tensors `[B, ...]` of a LambdaCache or DynamicCache, recurrent states too, named "LAYER.NAME"."""
     return {
         f"{index}.{name}": tensor
         for index, layer in enumerate(cache.layers)
@@ -35,12 +37,16 @@ def restore_cache(cache: Cache, tensors: dict[str, Tensor], position: int) -> No
         }
         if isinstance(layer, LambdaLayer):
             layer.restore(held, position)
-        else:
+        elif isinstance(layer, DynamicLayer):
             layer.keys, layer.values = held["keys"], held["values"]
+        if isinstance(layer, RecurrentLayer):
+            layer.restore_state(held, position)
+        elif isinstance(layer, LinearAttentionLayer):
+            restore_states(layer, held)
 
 
 def cache_bytes(cache: Cache) -> int:
-    """Bytes of keys and values."""
+    """Bytes of keys, values and states."""
     return sum(tensor.nbytes for tensor in cache_tensors(cache).values())
 
 
@@ -50,7 +56,7 @@ def bytes_per_token(cache: Cache) -> int:
         tensor[:, :, :1].nbytes
         for layer in cache.layers
         for name, tensor in _layer_tensors(layer).items()
-        if name in UNBOUNDED_TENSORS or not isinstance(layer, LambdaLayer)
+        if name in UNBOUNDED_TENSORS or (name in DYNAMIC_TENSORS and not isinstance(layer, LambdaLayer))
     )
 
 
@@ -70,15 +76,15 @@ def repeat_rows(cache: Cache, padding: Sequence[int]) -> None:
     """Have a LambdaCache or DynamicCache of one row hold a copy of it for each number of `padding`.
 
     padding: columns in front of each row's tokens, which push as many out at the end: a mask must hide them. Only a
-    DynamicCache can lose tokens, ValueError for another.
+    DynamicCache of attention layers can lose tokens, ValueError for another.
     """
+    if any(padding) and not all(type(layer) is DynamicLayer for layer in cache.layers):
+        raise ValueError("a Λ-attention cache, or a recurrent state, cannot lose the last tokens of a row to padding")
     for layer in cache.layers:
-        if not isinstance(layer, LambdaLayer):
+        if type(layer) is DynamicLayer:
             layer.keys, layer.values = _pushed(layer.keys, padding), _pushed(layer.values, padding)
-        elif any(padding):
-            raise ValueError("a Λ-attention cache cannot lose the last tokens of a row to padding")
         else:
-            layer.batch_repeat_interleave(len(padding))
+            layer.reorder_cache(torch.zeros(len(padding), dtype=torch.int64))
 
 
 def _pushed(tensor: Tensor, padding: Sequence[int]) -> Tensor:
@@ -89,9 +95,11 @@ def _pushed(tensor: Tensor, padding: Sequence[int]) -> Tensor:
     return torch.cat([F.pad(tensor[:, :, :count], (0, 0, tensor.shape[-2] - count, 0)) for count in kept])
 
 
-def _branch_layer(layer: LambdaLayer | DynamicLayer, room: int) -> LambdaLayer | DynamicLayer:
-    """A DynamicLayer replaces its tensors when it grows, a LambdaLayer writes into them."""
+def _branch_layer(layer: Layer, room: int) -> Layer:
+    """A DynamicLayer replaces its tensors when it grows, a LambdaLayer writes into them, and a state is overwritten."""
     branch = copy.copy(layer)
+    if isinstance(layer, LinearAttentionLayer):
+        part_states(branch)
     if not isinstance(layer, LambdaLayer) or not layer.is_initialized:
         return branch
     if layer.keeps_history:
@@ -102,7 +110,9 @@ def _branch_layer(layer: LambdaLayer | DynamicLayer, room: int) -> LambdaLayer |
     return branch
 
 
-def _layer_tensors(layer: LambdaLayer | DynamicLayer) -> dict[str, Tensor]:
+def _layer_tensors(layer: Layer) -> dict[str, Tensor]:
     if isinstance(layer, LambdaLayer):
-        return layer.tensors()
-    return {name: getattr(layer, name) for name in DYNAMIC_TENSORS}
+        held = layer.tensors()
+    else:
+        held = {name: getattr(layer, name, None) for name in DYNAMIC_TENSORS}
+    return {name: tensor for name, tensor in {**held, **state_tensors(layer)}.items() if tensor is not None}

@@ -26,7 +26,10 @@ TOLERANCE = {
     torch.float16: {"rtol": 2**-10, "atol": 1e-6},
 }
 """The class rounds to half precision before it multiplies by the weight, and after it; the kernel after it alone."""
-WEIGHTS_FROM_1 = {"GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "VaultGemmaRMSNorm"}
+WEIGHTS_FROM_1 = {
+    *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "VaultGemmaRMSNorm"),
+    *("Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"),
+}
 OTHERS = {"Gemma4RMSNorm", "NanoChatRMSNorm", "RMSNorm"}
 """One that has a weight or has none, one without, and torch's own, which is a kernel already."""
 

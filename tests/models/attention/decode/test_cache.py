@@ -59,12 +59,13 @@ def test_an_empty_dynamic_cache_is_refitted_in_place_and_continues():
 def test_foreign_caches_are_refused():
     filled = DynamicCache()
     filled.update(torch.zeros(1, 2, 4, 8), torch.zeros(1, 2, 4, 8), 0)
+    other = LambdaConfig(9, 3, 9)
     static = StaticCache(config=tiny_config("llama"), max_cache_len=8)
     for cache in (filled, static):
         with pytest.raises(ValueError, match="LambdaCache"):
-            as_lambda_cache(cache, CONFIG, [CONFIG] * 2)
+            as_lambda_cache(cache, CONFIG, [(LambdaLayer, CONFIG)] * 2)
     with pytest.raises(ValueError, match="made for"):
-        as_lambda_cache(LambdaCache(CONFIG, 2), LambdaConfig(9, 3, 9), [LambdaConfig(9, 3, 9)] * 2)
+        as_lambda_cache(LambdaCache(CONFIG, 2), other, [(LambdaLayer, other)] * 2)
 
 
 def test_reorder_select_and_repeat_move_rows_with_their_positions():
