@@ -4,7 +4,7 @@ import random
 from array import array
 from collections.abc import Iterator, Sequence
 
-from data.document import Document
+from data.document import AnyDocument, Document, LongDocument
 from data.sources.source import Source
 from data.sources.text import NoTextError
 from utils.errors import UserError
@@ -56,7 +56,7 @@ class Corpus:
         """The index after that of its last document."""
         return self._start + len(self)
 
-    def __getitem__(self, place: int) -> Document:
+    def __getitem__(self, place: int) -> AnyDocument:
         """Document `place` of the selection, 0 <= place < len(self); IndexError beyond."""
         if not 0 <= place < len(self):
             raise IndexError(f"document {place} of {len(self)}")
@@ -66,9 +66,10 @@ class Corpus:
             if self._strict:
                 raise
             identifier, text = error.where, ""
-        return Document(identifier, self._start + place, text)
+        kind = Document if isinstance(text, str) else LongDocument
+        return kind(identifier, self._start + place, text)
 
-    def __iter__(self) -> Iterator[Document]:
+    def __iter__(self) -> Iterator[AnyDocument]:
         return (self[place] for place in range(len(self)))
 
 

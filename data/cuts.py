@@ -10,7 +10,7 @@ Which tokenizers these are is read from their own JSON; each is tried out once, 
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,23 +38,31 @@ class Cuts:
     spaces: bool
     added: int
 
-    def parts(self, text: str, size: int = PIECE) -> Iterator[tuple[int, int]]:
-        """Beginning and end of each part, of `size` characters or more, one after the other."""
-        start = 0
-        while start < len(text):
-            end = self._next(text, start + size)
-            yield start, end
-            start = end
+    def parts(self, pieces: Iterable[str], size: int = PIECE) -> Iterator[str]:
+        """The parts of a text that comes in pieces of any length: each of `size` characters, or more up to a cut.
 
-    def _next(self, text: str, start: int) -> int:
-        """The first cut from `start` on, or the end of the text."""
+        Of the text no more is held than a part and a piece.
+        """
+        held, start, looked = "", 0, size
+        for piece in pieces:
+            held, looked, start = held[start:], looked - start, 0
+            held += piece
+            while (end := self._next(held, looked)) is not None:
+                yield held[start:end]
+                start, looked = end, end + size
+            looked = max(looked, len(held) - 1)  # of the last character it depends on what follows
+        if start < len(held):
+            yield held[start:]
+
+    def _next(self, text: str, start: int) -> int | None:
+        """The first cut from `start` on that these characters show."""
         for match in _CANDIDATES.finditer(text, max(start, 1)):
             place = match.start()
             if not _is_letter(text[place - 1]):
                 continue
             if text[place] == "\n" or (self.spaces and place + 1 < len(text) and _is_letter(text[place + 1])):
                 return place
-        return len(text)
+        return None
 
 
 def find_cuts(tokenizer: "PreTrainedTokenizerBase") -> Cuts | None:
@@ -142,6 +150,6 @@ def _added(tokenizer: "PreTrainedTokenizerBase") -> int | None:
 
 def _is_exact(tokenizer: "PreTrainedTokenizerBase", cuts: Cuts, text: str) -> bool:
     ids: list[int] = []
-    for start, end in cuts.parts(text, size=1):
-        ids += encode_part(tokenizer, text[start:end])["input_ids"][cuts.added if start else 0 :]
+    for number, part in enumerate(cuts.parts([text], size=1)):
+        ids += encode_part(tokenizer, part)["input_ids"][cuts.added if number else 0 :]
     return ids == encode_part(tokenizer, text)["input_ids"]

@@ -1,9 +1,10 @@
 """Tokenizing a text in pieces, to exactly the ids of the whole: memory follows a piece, and what is not asked stays."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -18,67 +19,81 @@ Offsets = list[tuple[int, int]]
 
 @dataclass(frozen=True)
 class Piece:
-    """Tokens of a part of a text. offsets: of each in the whole text, None where the tokenizer does not tell."""
+    """Tokens of a part of a text. offsets: of each in the part's text, None where the tokenizer does not tell."""
 
+    text: str
     input_ids: list[int]
     offsets: Offsets | None
 
 
 class PieceEncoder:
-    """Tokenizes texts without special tokens."""
+    """Tokenizes texts without special tokens. A text comes as pieces, of any length, as documents give it."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer, self.cuts = tokenizer, find_cuts(tokenizer)
         self._said = False
 
-    def ids(self, text: str) -> np.ndarray:
-        """All of a text's ids, int32 [n]."""
-        found = [np.array(self._encode(text, *part).input_ids, dtype=np.int32) for part in self._parts(text)]
-        return np.concatenate(found) if found else np.empty(0, dtype=np.int32)
+    def ids(self, pieces: Iterable[str]) -> Iterator[np.ndarray]:
+        """A text's ids, int32, part by part, each tokenized when it is asked for.
 
-    def beginning(self, text: str, most: int | None) -> Piece:
-        """The first tokens of a text: all, or at least `most` and perhaps some more."""
-        return self._collect((self._encode(text, *part, offsets=True) for part in self._parts(text)), most)
+        In a thread of its own: one that lives on keeps memory of every long text it has seen.
+        """
+        for number, part in enumerate(self._parts(pieces)):
+            with ThreadPoolExecutor(1) as thread:
+                ids = thread.submit(self._encode, part, number > 0).result().input_ids
+            yield np.array(ids, dtype=np.int32)
 
-    def end(self, text: str, most: int | None) -> Piece:
-        """The last tokens of a text: all, or at least `most` and perhaps some more."""
-        parts = reversed(list(self._parts(text)))
-        return self._collect((self._encode(text, *part, offsets=True) for part in parts), most, backwards=True)
+    def beginning(self, pieces: Iterable[str], most: int | None) -> Piece:
+        """The first tokens of a text, and what was read for them: all, or at least `most` and perhaps some more."""
+        parts = enumerate(self._parts(pieces))
+        return _joined(_enough((self._encode(part, number > 0, offsets=True) for number, part in parts), most))
 
-    def _collect(self, pieces: Iterator[Piece], most: int | None, backwards: bool = False) -> Piece:
-        taken, count = [], 0
-        for piece in pieces:
-            taken.append(piece)
-            count += len(piece.input_ids)
-            if most is not None and count >= most:
-                break
-        ordered = taken[::-1] if backwards else taken
-        offsets = [piece.offsets for piece in ordered]
-        told = self.tokenizer.is_fast
-        return Piece(
-            list(chain.from_iterable(piece.input_ids for piece in ordered)),
-            list(chain.from_iterable(offsets)) if told else None,
-        )
+    def end(self, pieces: Iterable[str], most: int | None) -> Piece:
+        """The last tokens of a text, as `beginning` has the first ones. All of the text is read and held."""
+        parts = list(enumerate(self._parts(pieces)))[::-1]
+        return _joined(_enough((self._encode(part, number > 0, offsets=True) for number, part in parts), most)[::-1])
 
-    def _parts(self, text: str) -> Iterator[tuple[int, int]]:
-        if self.cuts is not None:
-            return self.cuts.parts(text, PIECE)
-        if len(text) > LARGE and not self._said:
-            self._said = True
-            print(
-                f"warning: a text of {len(text):,} characters is tokenized whole, as this tokenizer needs it: that "
-                "takes some 180 times its size in memory",
-                file=sys.stderr,
-                flush=True,
-            )
-        return iter([(0, len(text))])
+    def _parts(self, pieces: Iterable[str]) -> Iterator[str]:
+        for part in self.cuts.parts(pieces, PIECE) if self.cuts is not None else ["".join(pieces)]:
+            if len(part) > LARGE and not self._said:
+                self._said = True
+                print(
+                    f"warning: a text of {len(part):,} characters is tokenized whole, as this tokenizer needs it: that "
+                    "takes some 180 times its size in memory",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            yield part
 
-    def _encode(self, text: str, start: int, end: int, offsets: bool = False) -> Piece:
+    def _encode(self, part: str, follows: bool, offsets: bool = False) -> Piece:
+        """follows: whether there is text before it."""
         told = offsets and self.tokenizer.is_fast
-        encoding = encode_part(self.tokenizer, text[start:end], return_offsets_mapping=told)
-        added = self.cuts.added if self.cuts and start else 0
-        places = [(start + first, start + last) for first, last in encoding["offset_mapping"][added:]] if told else None
-        return Piece(encoding["input_ids"][added:], places)
+        encoding = encode_part(self.tokenizer, part, return_offsets_mapping=told)
+        added = self.cuts.added if self.cuts and follows else 0
+        return Piece(part, encoding["input_ids"][added:], encoding["offset_mapping"][added:] if told else None)
+
+
+def _enough(pieces: Iterator[Piece], most: int | None) -> list[Piece]:
+    taken, count = [], 0
+    for piece in pieces:
+        taken.append(piece)
+        count += len(piece.input_ids)
+        if most is not None and count >= most:
+            break
+    return taken
+
+
+def _joined(pieces: Sequence[Piece]) -> Piece:
+    """Pieces that follow each other, as one."""
+    starts = accumulate((len(piece.text) for piece in pieces), initial=0)
+    told = all(piece.offsets is not None for piece in pieces)
+    return Piece(
+        "".join(piece.text for piece in pieces),
+        list(chain.from_iterable(piece.input_ids for piece in pieces)),
+        [(start + first, start + last) for start, piece in zip(starts, pieces) for first, last in piece.offsets]
+        if told
+        else None,
+    )
 
 
 _ENCODERS: WeakKeyDictionary[PreTrainedTokenizerBase, PieceEncoder] = WeakKeyDictionary()

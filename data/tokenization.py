@@ -1,7 +1,6 @@
 """Encoding of a document's text as token ids, and the bytes of text that the scored tokens stand for."""
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,10 +9,12 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from data.beginning import beginning_tokens, encode_plain
-from data.document import Document
+from data.document import AnyDocument, LongDocument
 from data.pieces import Offsets, piece_encoder
 from data.token_cache import TokenCache
 from utils.errors import UserError
+
+NO_IDS = np.empty(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,16 @@ class EncodedText:
 def encode_text(
     tokenizer: PreTrainedTokenizerBase, text: str, max_length: int | None, truncation_side: str = "right"
 ) -> EncodedText:
-    """Tokenize, and cut what goes beyond `max_length` tokens off the given side ("right" or "left").
+    """`encode_pieces` of a text in one piece."""
+    return encode_pieces(tokenizer, (text,), max_length, truncation_side)
+
+
+def encode_pieces(
+    tokenizer: PreTrainedTokenizerBase, pieces: Iterable[str], max_length: int | None, truncation_side: str = "right"
+) -> EncodedText:
+    """Tokenize a text that comes in pieces, and cut what goes beyond `max_length` tokens off the given side.
+
+    truncation_side: "right", then no more of the text is read than that needs, or "left".
 
     The tokens that the tokenizer puts at a beginning stay, whichever side is cut; at an end it puts none, whatever its
     settings. A beginning-of-sequence token is the one token that is not scored, so all of the text counts. A tokenizer
@@ -37,13 +47,13 @@ def encode_text(
     most = None if max_length is None else max(0, max_length - len(first))
     enough = None if most is None else most + 1  # whether there is more changes what counts as scored
     encoder = piece_encoder(tokenizer)
-    piece = encoder.beginning(text, enough) if truncation_side == "right" else encoder.end(text, enough)
+    piece = encoder.beginning(pieces, enough) if truncation_side == "right" else encoder.end(pieces, enough)
     own = piece.input_ids
     left = len(own) if most is None else min(len(own), most)
     kept = slice(0, left) if truncation_side == "right" else slice(len(own) - left, len(own))
     input_ids = first + own[kept]
     if tokenizer.is_fast:
-        scored = _scored_text(text, piece.offsets[kept], bool(first), left < len(own), truncation_side)
+        scored = _scored_text(piece.text, piece.offsets[kept], bool(first), left < len(own), truncation_side)
     else:
         scored = tokenizer.decode(input_ids[1:], skip_special_tokens=True)
     return EncodedText(input_ids, len(scored.encode("utf-8", errors="replace")))
@@ -64,28 +74,28 @@ def unknown_token(
 
 def stream_encoder(
     tokenizer: PreTrainedTokenizerBase, vocab_size: int, cache: TokenCache | None = None
-) -> Callable[[Document], Sequence[int] | np.ndarray]:
-    """A function from a document to its tokens without special ones; it raises UserError for an unknown token.
+) -> Callable[[AnyDocument], Iterator[np.ndarray]]:
+    """A function from a document to its tokens without special ones, part by part, each when it is asked for.
 
-    cache: where the tokens of documents are kept, and taken from.
-    Each document is tokenized in a thread of its own: one that lives on keeps memory of every long text it has seen.
+    cache: where the tokens of documents are kept, and taken from; those of a long document never are. A part with an
+    unknown token raises UserError.
     """
-
     encoder = piece_encoder(tokenizer)
 
-    def tokenize(document: Document) -> np.ndarray:
-        with ThreadPoolExecutor(1) as thread:
-            return thread.submit(encoder.ids, document.text).result()
+    def parts_of(document: AnyDocument) -> Iterator[np.ndarray]:
+        if cache is None or isinstance(document, LongDocument):
+            yield from encoder.ids(document.pieces())
+        elif (kept := cache.get(document)) is not None:
+            yield kept
+        else:
+            yield cache.add(document, np.concatenate([NO_IDS, *encoder.ids(document.pieces())]))
 
-    def encode(document: Document) -> Sequence[int] | np.ndarray:
-        if cache is None:
-            input_ids = tokenize(document)
-        elif (input_ids := cache.get(document)) is None:
-            input_ids = cache.add(document, tokenize(document))
-        refusal = unknown_token(tokenizer, input_ids, vocab_size, f"document {document.id!r}")
-        if refusal:
-            raise UserError(refusal)
-        return input_ids
+    def encode(document: AnyDocument) -> Iterator[np.ndarray]:
+        for input_ids in parts_of(document):
+            refusal = unknown_token(tokenizer, input_ids, vocab_size, f"document {document.id!r}")
+            if refusal:
+                raise UserError(refusal)
+            yield input_ids
 
     return encode
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from data.arguments import CorpusPlan, load_corpus
 from data.beginning import beginning_tokens, encode_plain
-from data.document import Document
+from data.document import AnyDocument
 from data.token_stream import TokenStream
 from data.tokenization import encode_separator
 from models.loading.pretrained import load_tokenizer
@@ -69,10 +69,10 @@ class RecordingEncoder:
         self.tokenizer = tokenizer
         self.encoded: list[tuple[str, int]] = []
 
-    def __call__(self, document: Document) -> list[int]:
+    def __call__(self, document: AnyDocument) -> list[list[int]]:
         tokens = encode_plain(self.tokenizer, document.text)
         self.encoded.append((document.id, len(tokens)))
-        return tokens
+        return [tokens]
 
 
 def load_order(log_dir: str) -> tuple[Order, dict[str, Any]]:

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.document import LongText
 from data.sources.compression import COMPRESSIONS, content_name
 from data.sources.lines import LineFile
 from data.sources.source import DataRequest, Source, check_group
@@ -40,7 +41,7 @@ class Chain:
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def read(self, place: int) -> tuple[str, str]:
+    def read(self, place: int) -> tuple[str, str | LongText]:
         """(id, text). Raises UserError."""
         number = bisect_right(self._ends, place)
         part = self._parts[number]

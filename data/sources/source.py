@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Protocol
 
+from data.document import LongText
 from utils.errors import UserError
 
 MOST_DOCUMENT_BYTES = 1 << 30
@@ -15,7 +16,7 @@ class Source(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, place: int) -> tuple[str, str]:
+    def read(self, place: int) -> tuple[str, str | LongText]:
         """(id, text) of the document at `place`, 0 <= place < len(self). Raises UserError."""
         ...
 

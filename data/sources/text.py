@@ -1,7 +1,8 @@
 """Bytes decoded to checked text, with errors that say where. `where` is a file, or "FILE line N"."""
 
+import codecs
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -27,14 +28,47 @@ def reading(path: object) -> AbstractContextManager[None]:
 
 def decode(raw: bytes, where: str) -> str:
     """UTF-8 text, line ends as they are, without a byte order mark. Raises UserError."""
-    if raw.count(0) > NULS * len(raw):
-        raise UserError(
-            f"{where} is not UTF-8 text: it has so many NUL bytes that it is UTF-16 or no text, save it anew"
-        )
+    _refuse_nuls(raw.count(0), len(raw), where)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 text: {error.reason} at byte {error.start}") from error
+        raise _no_text(error, error.start, where) from error
+
+
+def decode_blocks(blocks: Iterable[bytes], where: str) -> Iterator[str]:
+    """The text of bytes that come block by block, as `decode` gives it. What is not asked for is not judged.
+
+    The first block has a byte order mark whole, where there is one. Raises UserError.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    read = nuls = 0
+    for number, block in enumerate(blocks):
+        nuls += block.count(0)
+        content = block.removeprefix(codecs.BOM_UTF8) if number == 0 else block
+        _refuse_nuls(nuls, read + len(content), where)
+        yield _decode_next(decoder, content, read, where)
+        read += len(content)
+    yield _decode_next(decoder, b"", read, where, final=True)
+
+
+def _decode_next(decoder: codecs.IncrementalDecoder, block: bytes, read: int, where: str, final: bool = False) -> str:
+    """The next characters. read: the bytes before this block, of which the decoder may hold the last few back."""
+    held = len(decoder.getstate()[0])
+    try:
+        return decoder.decode(block, final)
+    except UnicodeDecodeError as error:
+        raise _no_text(error, read - held + error.start, where) from error
+
+
+def _refuse_nuls(nuls: int, length: int, where: str) -> None:
+    if nuls > NULS * length:
+        raise UserError(
+            f"{where} is not UTF-8 text: it has so many NUL bytes that it is UTF-16 or no text, save it anew"
+        )
+
+
+def _no_text(error: UnicodeDecodeError, place: int, where: str) -> UserError:
+    return UserError(f"{where} is not UTF-8 text: {error.reason} at byte {place}")
 
 
 def parse_json(raw: bytes, where: str) -> Any:

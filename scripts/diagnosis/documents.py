@@ -8,8 +8,8 @@ import numpy as np
 from torch import nn
 
 from data.arguments import Truncation
-from data.document import Document
-from data.tokenization import EncodedText, encode_text, pad_right, unknown_token
+from data.document import AnyDocument
+from data.tokenization import EncodedText, encode_pieces, pad_right, unknown_token
 from models.diagnosis.diagnosed_model import Measurement
 from scripts.harness.journal import DIGEST
 from scripts.harness.model import RunnableModel
@@ -79,7 +79,7 @@ class DocumentDiagnosis:
         self.tokenizer, self.vocab_size = model.tokenizer, model.vocab_size
         self.runtime, self.progress = runtime, progress
 
-    def measure(self, documents: Sequence[Document]) -> list[dict[str, Any]]:
+    def measure(self, documents: Sequence[AnyDocument]) -> list[dict[str, Any]]:
         """Measure documents in one forward, save their arrays, return their lines for samples.jsonl.
 
         One that cannot be measured has its `error` in place of numbers. There is always a forward, with a text of no
@@ -87,7 +87,7 @@ class DocumentDiagnosis:
         memory runs out.
         """
         max_length, side = self.truncation.max_length, self.truncation.truncation_side
-        encoded = [encode_text(self.tokenizer, document.text, max_length, side) for document in documents]
+        encoded = [encode_pieces(self.tokenizer, document.pieces(), max_length, side) for document in documents]
         lines = [self._line(document, text) for document, text in zip(documents, encoded)]
         sound = [(line, text) for line, text in zip(lines, encoded) if _is_sound(line)]
         self.progress.begin_step(sum(len(text.input_ids) for _, text in sound), len(sound))
@@ -96,7 +96,7 @@ class DocumentDiagnosis:
             self._keep(line, measurement)
         return lines
 
-    def _line(self, document: Document, text: EncodedText) -> dict[str, Any]:
+    def _line(self, document: AnyDocument, text: EncodedText) -> dict[str, Any]:
         tokens = len(text.input_ids)
         line = {"index": document.index, "id": document.id, "tokens": tokens, "rank": self.runtime.rank}
         skip = skip_of(document, tokens, SHORTEST)

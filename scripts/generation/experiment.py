@@ -6,9 +6,9 @@ from typing import Any
 
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
-from data.document import Document
+from data.document import AnyDocument
 from data.sources.files import words_on_unread
-from data.tokenization import encode_text, unknown_token
+from data.tokenization import encode_pieces, unknown_token
 from scripts.generation import SCRIPT
 from scripts.generation.arguments import Generation, PositionPlan
 from scripts.generation.generator import Generator
@@ -101,10 +101,10 @@ class Generating(DocumentWork):
             return {"lines": [], "documents": 0, "skips": [], "peak_memory": self.peak_memory()}
         return {"lines": lines, "documents": len(piece), "skips": skips, "peak_memory": self.peak_memory()}
 
-    def encode(self, document: Document) -> list[int]:
+    def encode(self, document: AnyDocument) -> list[int]:
         """The tokens that are read of a document. Raises UserError if the model does not know one of them."""
         tokenizer, cut = self.model.tokenizer, self.plan.truncation
-        ids = encode_text(tokenizer, document.text, cut.max_length, cut.truncation_side).input_ids
+        ids = encode_pieces(tokenizer, document.pieces(), cut.max_length, cut.truncation_side).input_ids
         refusal = unknown_token(tokenizer, ids, self.model.vocab_size, f"document {document.id!r}")
         if refusal:
             raise UserError(refusal)

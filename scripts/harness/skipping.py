@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from data.document import Document
+from data.document import AnyDocument
 from utils.console import Console
 from utils.errors import UserError
 from utils.text_tables import counted
@@ -12,10 +12,10 @@ Skip = dict[str, Any]
 """`index` and `id` of a document, and the `reason`: what it is or has, as the rest of a sentence."""
 
 
-def skip_of(document: Document, tokens: int | None = None, shortest: int = 0) -> Skip | None:
+def skip_of(document: AnyDocument, tokens: int | None = None, shortest: int = 0) -> Skip | None:
     """Why a document of so many tokens is passed over where fewer than `shortest` will not do; None where it is not."""
-    if not document.text.strip():
-        reason = "is blank" if document.text else "is empty"
+    if not any(piece.strip() for piece in document.pieces()):
+        reason = "is blank" if any(document.pieces()) else "is empty"
     elif tokens is not None and tokens < shortest:
         reason = f"has {counted(tokens, 'token')}, and at least {shortest} are needed"
     else:

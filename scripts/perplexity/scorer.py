@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from data.arguments import Truncation
-from data.document import Document
-from data.tokenization import EncodedText, encode_text, unknown_token
+from data.document import AnyDocument
+from data.tokenization import EncodedText, encode_pieces, unknown_token
 from scripts.harness.model import RunnableModel
 from scripts.harness.positions import beyond_table
 from scripts.harness.skipping import Skip, skip_of
@@ -63,14 +63,14 @@ class DocumentScorer:
         self.reader, self.truncation, self.runtime, self.progress = reader, truncation, runtime, progress
         self.model, self.tokenizer, self.vocab_size = model, model.tokenizer, model.vocab_size
 
-    def score(self, documents: Sequence[Document]) -> list[ScoredDocument]:
+    def score(self, documents: Sequence[AnyDocument]) -> list[ScoredDocument]:
         """Score documents together; one that cannot be scored comes back with its error.
 
         There is always a text, one of no meaning if need be: under ZeRO-3 the other ranks need this one's share of the
         weights. Raises UserError when memory runs out.
         """
         max_length, side = self.truncation.max_length, self.truncation.truncation_side
-        encoded = [encode_text(self.tokenizer, document.text, max_length, side) for document in documents]
+        encoded = [encode_pieces(self.tokenizer, document.pieces(), max_length, side) for document in documents]
         refused = [self._refusal(document, text) for document, text in zip(documents, encoded)]
         batch = [text for text, refusal in zip(encoded, refused) if refusal is None]
         self.progress.begin_step(sum(len(text.input_ids) - 1 for text in batch), len(batch))
@@ -82,7 +82,7 @@ class DocumentScorer:
             for document, text, refusal in zip(documents, encoded, refused)
         ]
 
-    def _refusal(self, document: Document, text: EncodedText) -> ScoredDocument | None:
+    def _refusal(self, document: AnyDocument, text: EncodedText) -> ScoredDocument | None:
         """This document with the reason why it is not scored; None if it is."""
         tokens = len(text.input_ids)
         skip = skip_of(document, tokens, SHORTEST)
@@ -94,7 +94,7 @@ class DocumentScorer:
         error = beyond or unknown
         return None if error is None else _unscored(document, error)
 
-    def _describe(self, document: Document, text: EncodedText, nll: np.ndarray, seconds: float) -> ScoredDocument:
+    def _describe(self, document: AnyDocument, text: EncodedText, nll: np.ndarray, seconds: float) -> ScoredDocument:
         broken = np.flatnonzero(~np.isfinite(nll))
         if len(broken):
             place = int(broken[0])
@@ -116,6 +116,6 @@ class DocumentScorer:
         return ScoredDocument(sample, nll)
 
 
-def _unscored(document: Document, error: str | None = None, skip: Skip | None = None) -> ScoredDocument:
+def _unscored(document: AnyDocument, error: str | None = None, skip: Skip | None = None) -> ScoredDocument:
     sample = {"index": document.index, "id": document.id}
     return ScoredDocument(sample, np.empty(0, dtype=np.float32), error, skip)

@@ -1,6 +1,6 @@
 """The streams of a trial: what each reads, where it stands, and which rank keeps it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.beginning import beginning_tokens
 from data.corpus import Corpus
-from data.document import Document
+from data.document import AnyDocument
 from data.token_cache import TokenCache
 from data.token_stream import Cursor, Encode, TokenStream
 from data.tokenization import encode_separator, stream_encoder, unknown_token
@@ -147,7 +147,7 @@ def make_texts(
 def passing_over(encode: Encode, skips: Skips) -> Encode:
     """`encode` without the documents that have no text: these have no token. Raises UserError as `skips` does."""
 
-    def encode_texts(document: Document) -> Sequence[int] | np.ndarray:
+    def encode_texts(document: AnyDocument) -> Iterable[Sequence[int] | np.ndarray]:
         skip = skip_of(document)
         if skip is None:
             return encode(document)

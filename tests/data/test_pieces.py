@@ -1,7 +1,9 @@
 """A text in pieces has exactly the ids of the whole, for the kinds of tokenizers that models have."""
 
 import random
+from itertools import pairwise
 
+import numpy as np
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -91,14 +93,25 @@ def test_pieces_give_exactly_the_ids_of_the_whole(tokenizer):
     assert found is not None
     for seed in range(300):
         text = random_text(seed)
-        parts = list(found.parts(text, size=1 + seed % 40))
-        assert "".join(text[start:end] for start, end in parts) == text
+        parts = list(found.parts([text], size=1 + seed % 40))
+        assert "".join(parts) == text
         several += len(parts) > 3
         ids = [
-            token for start, end in parts for token in plain(tokenizer, text[start:end])[found.added if start else 0 :]
+            token
+            for number, part in enumerate(parts)
+            for token in plain(tokenizer, part)[found.added if number else 0 :]
         ]
         assert ids == plain(tokenizer, text), (seed, text)
     assert several > 200
+
+
+def test_parts_do_not_depend_on_how_the_text_comes(tokenizer):
+    found, draw = find_cuts(tokenizer), random.Random(0)
+    for seed in range(200):
+        text, size = random_text(seed), 1 + seed % 40
+        ends = sorted(draw.randint(0, len(text)) for _ in range(draw.randint(0, 30)))
+        pieces = [text[start:end] for start, end in pairwise([0, *ends, len(text)])]
+        assert list(found.parts(pieces, size)) == list(found.parts([text], size)), (seed, pieces)
 
 
 @pytest.mark.parametrize("side", ["right", "left"])
@@ -138,5 +151,5 @@ def test_tokenizers_that_look_further_are_not_cut(capsys, monkeypatch):
         assert find_cuts(tokenizer) is None
     monkeypatch.setattr(pieces, "LARGE", 10)
     text = random_text(0)
-    assert PieceEncoder(unknown).ids(text).tolist() == plain(unknown, text)
+    assert np.concatenate(list(PieceEncoder(unknown).ids([text]))).tolist() == plain(unknown, text)
     assert "is tokenized whole" in capsys.readouterr().err

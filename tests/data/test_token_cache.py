@@ -72,7 +72,10 @@ def read_all(cache, texts=TEXTS):
     """How often which document is tokenized when each is read once, and the ids of all."""
     tokenizer = Counting()
     encode = stream_encoder(tokenizer, VOCAB_SIZE, cache)
-    ids = [list(map(int, encode(Document(f"document {place}", place, text)))) for place, text in enumerate(texts)]
+    ids = [
+        [int(token) for part in encode(Document(f"document {place}", place, text)) for token in part]
+        for place, text in enumerate(texts)
+    ]
     assert ids == [tiny_tokenizer()(text)["input_ids"] for text in texts]
     return tokenizer.calls
 

@@ -32,7 +32,7 @@ class Encoder:
 
     def __call__(self, document):
         self.read.append(document.index)
-        return [int(word) for word in document.text.split()]
+        return [[int(word)] for word in document.text.split()]
 
 
 def make_stream(lengths=LENGTHS, seed=0, cursor=None, encode=None, first=(BOS,), separator=SEPARATOR):
@@ -147,7 +147,7 @@ def test_an_error_of_the_tokenizer_comes_where_its_document_does():
     def encode(document):
         if document.index == 2:
             raise UserError("bad document")
-        return [document.index]
+        return [[document.index]]
 
     place = pass_order(6, 0, 0).tolist().index(2)
     stream = make_stream(lengths=(1,) * 6, encode=encode, first=(), separator=())

@@ -85,9 +85,9 @@ def test_nothing_scored_is_no_bytes(tokenizer, text):
 
 def test_a_streams_documents_get_no_special_tokens(bos_tokenizer):
     encode = stream_encoder(bos_tokenizer, VOCAB_SIZE)
-    input_ids = encode(Document("one", 0, TEXT))
+    (input_ids,) = encode(Document("one", 0, TEXT))
     assert 1 not in input_ids and bos_tokenizer.decode(input_ids) == TEXT
-    assert len(encode(Document("empty", 1, ""))) == 0
+    assert list(encode(Document("empty", 1, ""))) == []
 
 
 def test_what_truncated_a_text_before_does_not_cut_a_streams_documents(tokenizer):
@@ -100,7 +100,7 @@ def test_a_streams_document_with_a_token_that_the_model_does_not_know_is_named(t
     encode = stream_encoder(tokenizer, VOCAB_SIZE)
     tokenizer.add_tokens(["<new>"])
     with pytest.raises(UserError, match="document 'two' has the token '<new>' .* --tokenizer_path"):
-        encode(Document("two", 1, "the <new> and"))
+        list(encode(Document("two", 1, "the <new> and")))
 
 
 @pytest.mark.parametrize(
