@@ -81,7 +81,7 @@ def add_data_arguments(
         type=whole_number(1),
         default=MOST_DOCUMENT_BYTES,
         metavar="BYTES",
-        help="refuse lines and files of more, which are one document each (default: %(default)s)",
+        help="refuse lines, rows and files of more, which are one document each (default: %(default)s)",
     )
     group.add_argument(
         "--seed",

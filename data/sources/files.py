@@ -76,7 +76,7 @@ def open_file(path: Path, name: str, request: DataRequest, needed: int | None) -
     if kind.endswith(".txt"):
         return TextFiles([(name, path)], most)
     if kind.endswith(TABLES):
-        return open_table(path, name, text_field)
+        return open_table(path, name, text_field, most)
     if kind.endswith(".json"):
         return open_json(path, name, request, needed)
     return LineFile(path, name, text_field, needed, most)

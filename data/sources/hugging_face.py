@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from data.sources.source import DataRequest
+from data.sources.source import MOST_DOCUMENT_BYTES, DataRequest
 from data.sources.text import check_text
 from utils.errors import UserError
 
@@ -19,12 +19,13 @@ MARKS = (SPLITS_FILE, "state.json")  # what save_to_disk leaves, with and withou
 class Rows:
     """A Source: the rows of a memory-mapped table, of which only one column is read."""
 
-    def __init__(self, table: Any, name: str, text_field: str):
-        """table: a datasets.Dataset. name: what ids and errors call it. Raises UserError."""
+    def __init__(self, table: Any, name: str, text_field: str, most_bytes: int = MOST_DOCUMENT_BYTES):
+        """table: a datasets.Dataset. name: what ids and errors call it. most_bytes: of a text. Raises UserError."""
         if text_field not in table.column_names:
             there = ", ".join(table.column_names) or "none"
             raise UserError(f"--dataset {name} has no column '{text_field}' (--text_field); it has: {there}")
-        self._table = table.select_columns([text_field])
+        self._table = table.select_columns([text_field]).with_format("arrow")  # whose texts are on disk until asked for
+        self._most_bytes = most_bytes
         self._name = name
         self._text_field = text_field
 
@@ -34,7 +35,14 @@ class Rows:
     def read(self, place: int) -> tuple[str, str]:
         """(id, text); the id is "NAME:ROW", rows counted from 0. Raises UserError."""
         where = f"--dataset {self._name}, row {place}, column '{self._text_field}',"
-        return f"{self._name}:{place}", check_text(self._table[place][self._text_field], where)
+        cell = self._table[place : place + 1].column(self._text_field)[0]
+        content = cell.as_buffer() if hasattr(cell, "as_buffer") else None  # of a text, unless it is null
+        if content is not None and content.size > self._most_bytes:
+            raise UserError(
+                f"{where} has more than {self._most_bytes:,} bytes: take it out, or allow more with "
+                "--max_document_bytes"
+            )
+        return f"{self._name}:{place}", check_text(cell.as_py(), where)
 
 
 def is_saved(path: Path) -> bool:
@@ -48,10 +56,11 @@ def open_saved(path: Path, request: DataRequest) -> Rows:
     loaded = load(f"--dataset {path} cannot be loaded", lambda datasets: datasets.load_from_disk(path))
     if not (path / SPLITS_FILE).is_file():
         request.refuse("split")
-        return Rows(loaded, path.name, request.text_field)
+        return Rows(loaded, path.name, request.text_field, request.max_document_bytes)
     if request.split not in loaded:
         raise UserError(f"--split {request.split} is not in {path}, whose splits are: {', '.join(loaded)}")
-    return Rows(loaded[request.split], f"{path.name}/{request.split}", request.text_field)
+    name = f"{path.name}/{request.split}"
+    return Rows(loaded[request.split], name, request.text_field, request.max_document_bytes)
 
 
 def open_hub(request: DataRequest, known: str, close: str = "") -> Rows:
@@ -62,7 +71,8 @@ def open_hub(request: DataRequest, known: str, close: str = "") -> Rows:
     name, group, split = request.name, request.dataset_group, request.split
     failure = f"--dataset {name} is no local path, none of {known}, and cannot be loaded from the Hugging Face hub"
     table = load(failure, lambda datasets: datasets.load_dataset(name, group, split=split), close)
-    return Rows(table, "/".join(filter(None, (name, group, split))), request.text_field)
+    named = "/".join(filter(None, (name, group, split)))
+    return Rows(table, named, request.text_field, request.max_document_bytes)
 
 
 def load(failure: str, loader: Callable[[ModuleType], Any], hint: str = "") -> Any:

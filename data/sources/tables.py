@@ -21,24 +21,24 @@ SUFFIXES = tuple(READERS)
 class UnpackedRows(Rows):
     """A Source: the rows of a table that lies in a temporary folder, gone with them."""
 
-    def __init__(self, folder: TemporaryDirectory, table: Any, name: str, text_field: str) -> None:
-        super().__init__(table, name, text_field)
+    def __init__(self, folder: TemporaryDirectory, table: Any, name: str, text_field: str, most_bytes: int) -> None:
+        super().__init__(table, name, text_field, most_bytes)
         self._folder = folder
 
 
-def open_table(path: Path, name: str, text_field: str) -> Rows:
+def open_table(path: Path, name: str, text_field: str, most_bytes: int) -> Rows:
     """The rows of a table, of which the column `text_field` is read; memory-mapped. Raises UserError.
 
     A compressed one is unpacked into a temporary folder (TMPDIR says where).
     """
     if not is_compressed(path):
-        return Rows(_load_table(path, path), name, text_field)
+        return Rows(_load_table(path, path), name, text_field, most_bytes)
     with explained(f"{path} cannot be decompressed into a temporary folder (TMPDIR says where)"):
         folder = TemporaryDirectory()
         unpacked = Path(folder.name) / content_name(path.name)
         with reading(path), open(path, "rb") as file, decompressed(path, file) as content, open(unpacked, "wb") as copy:
             shutil.copyfileobj(content, copy)
-    return UnpackedRows(folder, _load_table(path, unpacked, cache_dir=folder.name), name, text_field)
+    return UnpackedRows(folder, _load_table(path, unpacked, cache_dir=folder.name), name, text_field, most_bytes)
 
 
 def _load_table(path: Path, file: Path, **options: Any) -> Any:
@@ -68,14 +68,20 @@ class JsonFile:
 
 def open_json(path: Path, name: str, request: DataRequest, needed: int | None) -> Source:
     """The documents of a .json file, which may also hold one a line. Raises UserError."""
-    text_field = request.text_field
+    text_field, most = request.text_field, request.max_document_bytes
     with reading(path), open(path, "rb") as file, decompressed(path, file) as content:
-        text = decode(content.read(), str(path))
+        raw = content.read(most + 1)
+    if len(raw) > most:
+        raise UserError(
+            f"{path} has more than {most:,} bytes, and a .json file is read whole: save it as .jsonl, a document a "
+            "line, or allow more with --max_document_bytes"
+        )
+    text = decode(raw, str(path))
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            return LineFile(path, name, text_field, needed, request.max_document_bytes)
+            return LineFile(path, name, text_field, needed, most)
         raise UserError(f"{path} is malformed JSON: {error.msg} in line {error.lineno}") from error
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is JSON that cannot be read: {error}") from error

@@ -8,6 +8,7 @@ from utils.console import Console
 from utils.errors import UserError
 from utils.text_tables import counted
 
+SKIPPED = "skipped"
 Skip = dict[str, Any]
 """`index` and `id` of a document, and the `reason`: what it is or has, as the rest of a sentence."""
 
@@ -42,10 +43,18 @@ class Skips:
             self._console.say(f"skipped: {which}")
             self._found[skip["index"]] = skip
 
+    def take_over(self, skips: Sequence[Skip]) -> None:
+        """Count those of an earlier session, which has said them."""
+        self._found |= {skip["index"]: skip for skip in skips}
+
+    @property
+    def found(self) -> list[Skip]:
+        """All of them, while others may be added."""
+        return sorted(self._found.values(), key=lambda skip: skip["index"])
+
     def results(self) -> dict[str, Any]:
         """Their share of results.json: nothing where there are none."""
-        skips = [self._found[index] for index in sorted(self._found)]
-        return {"skipped_documents": len(skips), "skipped": skips} if skips else {}
+        return joined_skips([{SKIPPED: self.found}])
 
 
 def refuse_nothing_left(done: Sequence[Any], dataset: str) -> None:
@@ -55,9 +64,9 @@ def refuse_nothing_left(done: Sequence[Any], dataset: str) -> None:
 
 
 def joined_skips(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The share of the results of a trial whose shards have these results."""
-    skips = [skip for results in parts for skip in results.get("skipped", [])]
-    return {"skipped_documents": len(skips), "skipped": skips} if skips else {}
+    """The share of the results of a trial whose shards, which have no document in common, have these results."""
+    skips = [skip for results in parts for skip in results.get(SKIPPED, [])]
+    return {"skipped_documents": len(skips), SKIPPED: skips} if skips else {}
 
 
 def describe_skips(results: dict[str, Any]) -> str:

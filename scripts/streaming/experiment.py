@@ -260,6 +260,6 @@ class Reading(Work):
     def results(self) -> Results:
         """Write the sums of all streams as stats.npz, and return the headline numbers."""
         length = self.plan.streaming_length
-        arrays, summaries = bring_together(self.gathered_sums, length)
+        arrays, summaries, skipped = bring_together(self.gathered_sums, length)
         self.trial.replace_arrays(arrays, STREAM_ARRAYS)
-        return summarise(self.standing, length, arrays, summaries, describe_device(self.runtime.device))
+        return summarise(self.standing, length, arrays, summaries, describe_device(self.runtime.device)) | skipped

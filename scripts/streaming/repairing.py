@@ -22,6 +22,8 @@ def drop_unfit(checkpoints: StreamCheckpoints, trial: Trial) -> None:
         if reason is not None:
             trial.console.say(f"{folder.name} is dropped: {reason}")
             checkpoints.remove(folder)
+    if chunks and not checkpoints.folders():
+        trial.console.say("no checkpoint is left, as none is of a finished stream: it is read from its beginning")
 
 
 def whole_chunks(lines: list[dict[str, Any]]) -> int:

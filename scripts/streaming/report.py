@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.harness.skipping import describe_skips
 from scripts.streaming.streams import Standing
 from utils.text_tables import format_number
 from utils.trials.nll_by_position import perplexity
@@ -48,6 +49,7 @@ def describe(results: dict[str, Any]) -> str:
     return "\n".join(
         [
             *lines,
+            *describe_skips(results).splitlines(),
             f"nll {results['nll']:.4f} nats/token{spread} | perplexity {format_number(results['perplexity'])} | "
             f"{results['tokens']:,} tokens of {documents:,} documents ({passes:.2f} passes over the corpus)",
             f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | "

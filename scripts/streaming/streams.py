@@ -16,7 +16,7 @@ from data.token_cache import TokenCache
 from data.token_stream import Cursor, Encode, TokenStream
 from data.tokenization import encode_separator, stream_encoder, unknown_token
 from scripts.harness.model import RunnableModel
-from scripts.harness.skipping import Skips, skip_of
+from scripts.harness.skipping import SKIPPED, Skips, skip_of
 from scripts.streaming.arguments import StreamPlan
 from scripts.streaming.checkpoints import Checkpoint
 from scripts.streaming.token_nll import TokenNllFile
@@ -53,7 +53,8 @@ class Standing:
 class Stream:
     """One stream of this rank: what it reads, where it stands, and what came out so far.
 
-    token_nll: None unless the NLL of single tokens is kept.
+    token_nll: None unless the NLL of single tokens is kept. skips: the documents without a text that this rank's
+    streams have met.
     """
 
     index: int
@@ -61,6 +62,7 @@ class Stream:
     cursor: Cursor
     statistics: StreamStatistics
     token_nll: TokenNllFile | None
+    skips: Skips
 
     def keep(self, start: int, nll: np.ndarray, cursor: Cursor) -> None:
         """Add the NLL of the tokens at positions start, start + 1, ..., after which the stream stands at `cursor`."""
@@ -93,6 +95,7 @@ class Stream:
     def describe(self) -> dict[str, Any]:
         """Its share of a checkpoint's JSON."""
         described = {"stream": self.index, "cursor": self.cursor.to_json(), "token_nll": None}
+        described |= {SKIPPED: self.skips.found}
         if self.token_nll is None:
             return described
         return described | {"token_nll": self.token_nll.tokens, TOKEN_NLL_DIGEST: self.token_nll.digest}
@@ -113,13 +116,16 @@ class Stream:
 
 @dataclass(frozen=True)
 class Texts:
-    """The making of a trial's streams: `TokenStream`'s arguments, and the seed of stream 0."""
+    """The making of a trial's streams: `TokenStream`'s arguments, the seed of stream 0, and who is told of documents
+    without a text.
+    """
 
     corpus: Corpus
     encode: Encode
     seed: int
     first: list[int]
     separator: list[int]
+    skips: Skips
 
     def stream(self, index: int, cursor: Cursor) -> TokenStream:
         """Stream `index`, each of which has a seed of its own, from `cursor` on."""
@@ -141,7 +147,7 @@ def make_texts(
         if refusal:
             raise UserError(refusal)
     encode = passing_over(stream_encoder(tokenizer, model.vocab_size, cache), skips)
-    return Texts(corpus, encode, seed, first, separator)
+    return Texts(corpus, encode, seed, first, separator, skips)
 
 
 def passing_over(encode: Encode, skips: Skips) -> Encode:
@@ -194,7 +200,8 @@ def open_streams(
         scored = entry.get("token_nll", 0), entry.get(TOKEN_NLL_DIGEST)
         token_nll = TokenNllFile(log_dir, index, *scored) if plan.save_token_nll and share.owned else None
         statistics = StreamStatistics(plan.streaming_length)
-        streams.append(Stream(index, texts.stream(index, cursor), cursor, statistics, token_nll))
+        texts.skips.take_over(entry.get(SKIPPED, []))
+        streams.append(Stream(index, texts.stream(index, cursor), cursor, statistics, token_nll, texts.skips))
     return streams
 
 

@@ -46,6 +46,16 @@ def test_row_that_is_no_text(saved):
         next(documents)
 
 
+def test_a_longer_row_than_allowed_is_refused_and_no_other(tmp_path):
+    texts = ["a", "wörd", "longer", None, "b"]  # the second of 5 bytes
+    datasets.Dataset.from_dict({"text": texts}).save_to_disk(tmp_path / "rows")
+    corpus = get_data(str(tmp_path / "rows"), max_document_bytes=5, strict=False)
+    assert [corpus[place].text for place in (0, 1, 3, 4)] == ["a", "wörd", "", "b"]
+    sentence = "rows, row 2, column 'text', has more than 5 bytes: take it out, or allow more with --max_document_bytes"
+    with pytest.raises(UserError, match=sentence):
+        corpus[2]
+
+
 @pytest.mark.parametrize(
     "name, flags, message",
     [

@@ -116,3 +116,11 @@ def test_files_that_are_not_as_they_must_be(name, raw, sentence, tmp_path):
 @pytest.mark.parametrize("name", ["x.csv", "X.PARQUET", "x.txt.gz", "x.jsonl.xz"])
 def test_such_a_name_is_a_path(name):
     assert is_path(name)
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.TSV", "list.json", "lines.json", "x.jsonl"])
+def test_a_longer_text_than_allowed_is_refused_in_every_kind_of_file(name, tmp_path):
+    path = tmp_path / name
+    path.write_text(FILES[name])
+    with pytest.raises(UserError, match="has more than 10 bytes.*--max_document_bytes"):
+        texts_of(get_data(str(path), max_document_bytes=10))

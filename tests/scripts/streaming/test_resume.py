@@ -284,3 +284,22 @@ def test_a_line_put_into_a_streams_samples_is_named_and_repaired(flags, whole, t
     run_here(*flags, *LAMBDA, "--log_dir", tmp_path, "--repair")
     assert "going on from token 192" in (tmp_path / "log.txt").read_text()  # nothing of it was lost
     assert_same_files(tmp_path, whole)
+
+
+def test_documents_without_a_text_are_named_whenever_they_were_met(flags, whole, tmp_path):
+    expected = {"index": 3, "id": "003.txt", "reason": "is empty"}
+    assert results(whole)["skipped"] == [expected] and results(whole)["skipped_documents"] == 1
+    with killed_at(Trial, "append_samples", 10):  # what follows its newest checkpoint meets no document
+        run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path)
+    log = (tmp_path / "log.txt").read_text()
+    assert log.count("skipped: ") == 1 and "1 document skipped, which results.json names" in log
+    assert results(tmp_path)["skipped"] == [expected]
+
+
+def test_a_finished_stream_is_repaired_from_its_beginning_and_says_so(flags, whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "copy")
+    flip(tmp_path / "copy" / "token_nll_0000.f32", 4 * 170)
+    run_here(*flags, *LAMBDA, "--log_dir", tmp_path / "copy", "--repair")
+    assert "no checkpoint is left, as none is of a finished stream" in (tmp_path / "copy" / "log.txt").read_text()
+    assert_same_files(tmp_path / "copy", whole)
