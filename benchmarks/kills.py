@@ -108,7 +108,7 @@ def main() -> None:
     print(f"\n{table(outcomes)}\nwrote {path}")
     wrong = sum(len(outcome.differences) + len(outcome.hangs) for outcome in outcomes)
     if wrong:
-        raise UserError(f"{counted(wrong, 'difference')} or hangs: see above")
+        raise UserError(f"{counted(wrong, 'fault')}: see above")
 
 
 if __name__ == "__main__":
