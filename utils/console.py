@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from utils.errors import GOES_ON, Stopped, UserError
+from utils.files import refuse_removed
 
 CLEAR_LINE = "\r\x1b[2K"
 
@@ -89,6 +90,7 @@ class Console:
             with open(self._log, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(text + "\n")
         except OSError as error:
+            refuse_removed(self._log.parent)
             raise UserError(
                 f"{self._log} cannot be written ({error.strerror or error}): what is there is kept, so mend "
                 "that and give the same command again"

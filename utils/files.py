@@ -20,9 +20,14 @@ def writing_to(log_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if isinstance(error, FileNotFoundError) and not log_dir.exists():
-            raise UserError(f"--log_dir {log_dir} was removed while this ran: what was in it is lost") from None
+        refuse_removed(log_dir)
         raise _unwritable(log_dir, error) from None
+
+
+def refuse_removed(log_dir: Path) -> None:
+    """Raise UserError where the folder is gone."""
+    if not log_dir.exists():
+        raise UserError(f"--log_dir {log_dir} was removed while this ran: what was in it is lost")
 
 
 def make_log_dir(log_dir: Path) -> None:

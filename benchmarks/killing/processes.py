@@ -41,9 +41,13 @@ def parent_of(process: int) -> int:
 
 
 def is_alive(process: int) -> bool:
-    """Whether it computes or waits: a process that only nobody has asked about has ended."""
+    """Whether any of its threads is there: a process that only nobody has asked about has ended.
+
+    The first thread of a killed one may have gone before the others, which still hold its files and locks.
+    """
+    path = Path(f"/proc/{process}")
     try:
-        return _parent_and_state(Path(f"/proc/{process}/stat"))[1] not in "ZX"
+        return _parent_and_state(path / "stat")[1] not in "ZX" or len(os.listdir(path / "task")) > 1
     except OSError:
         return False
 

@@ -13,6 +13,7 @@ from typing import IO
 from utils.console import Console
 from utils.errors import UserError
 from utils.files import TEMPORARY_SUFFIX
+from utils.program import USER_ERROR_STATUS, end_process
 from utils.trials.files import LOG, RUNNING
 
 BEAT_SECONDS = 10.0
@@ -37,7 +38,7 @@ class FolderLock:
             console.say(f"{folder} is on a file system without locks: {RUNNING} says who runs there")
             stopped = threading.Event()
             weakref.finalize(self, _release, stopped, path)
-            threading.Thread(target=_beat, args=(stopped, path), daemon=True).start()
+            threading.Thread(target=_beat, args=(stopped, path, console), daemon=True).start()
 
 
 def _take(path: Path) -> None:
@@ -50,7 +51,7 @@ def _take(path: Path) -> None:
     path.unlink(missing_ok=True)
     try:
         with open(path, "x", encoding="utf-8") as file:
-            json.dump({"host": socket.gethostname(), "process": os.getpid()}, file)
+            json.dump(_own(), file)
     except FileExistsError:
         raise UserError(f"--log_dir {path.parent} is in use by another run ({_holder(path)}): wait for it") from None
 
@@ -76,12 +77,29 @@ def _holder(path: Path) -> str:
     return "on another host"
 
 
-def _beat(stopped: threading.Event, path: Path) -> None:
+def _own() -> dict[str, str | int]:
+    """What the file says of this run."""
+    return {"host": socket.gethostname(), "process": os.getpid()}
+
+
+def _is_own(path: Path) -> bool:
+    """Whether it says so; a file that cannot be read is nobody else's."""
+    with suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8")) == _own()
+    return True
+
+
+def _beat(stopped: threading.Event, path: Path, console: Console) -> None:
+    """Ends the process where another run has taken the folder: this one stood still for long, or both came at once."""
     while not stopped.wait(BEAT_SECONDS):
+        if not _is_own(path):
+            console.fail(f"--log_dir {path.parent} is in use by another run, which took this one to have ended")
+            end_process(None, USER_ERROR_STATUS)
         with suppress(OSError):
             os.utime(path)
 
 
 def _release(stopped: threading.Event, path: Path) -> None:
     stopped.set()
-    path.unlink(missing_ok=True)
+    if _is_own(path):
+        path.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import socket
+import threading
 
 import pytest
 
@@ -72,3 +73,17 @@ def test_a_folder_that_was_removed_is_said_to_be(tmp_path):
     (tmp_path / "log").rmdir()
     with pytest.raises(UserError, match="was removed while this ran"):
         trial.append_samples([{"index": 0}])
+
+
+def test_a_run_that_another_one_took_for_ended_ends(no_locks, tmp_path, monkeypatch, capfd):
+    """It stood still for long, by Ctrl-Z say."""
+    monkeypatch.setattr(lock, "BEAT_SECONDS", 0.01)
+    ended, statuses = threading.Event(), []
+    monkeypatch.setattr(lock, "end_process", lambda sentence, status: statuses.append(status) or ended.set())
+    running = open_trial(tmp_path)
+    path = tmp_path / "running.json"
+    path.write_text(json.dumps({"host": "elsewhere", "process": 1}))
+    assert ended.wait(20) and statuses[0] == 2
+    assert f"--log_dir {tmp_path} is in use by another run, which took this one to have ended" in capfd.readouterr().err
+    del running
+    assert path.exists()  # it is the other's
