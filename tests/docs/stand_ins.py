@@ -59,6 +59,7 @@ PARSED_ONLY: dict[str, str] = {
     "benchmarks/decode_kernel.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/gpu.py": "minutes of measuring, on a GPU; tests/benchmarks/ run it in tiny sizes",
     "benchmarks/growth.py": "minutes of measuring; tests/benchmarks/ run it",
+    "benchmarks/kills.py": "minutes of killing; tests/benchmarks/ run a round",
     "benchmarks/model_speed.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/prefill_kernel.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/stream_bounded.py": "minutes of measuring; tests/benchmarks/ run it",
