@@ -23,14 +23,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.killing.cases import CASES, Case, prepare
 from benchmarks.killing.rounds import ALL, ENDS_WITHIN, FINISHES_WITHIN, LAUNCHER, RANK, Outcome, Rounds
 from benchmarks.killing.runs import SETTINGS
-from benchmarks.measuring.machine import describe_machine
+from benchmarks.measuring.arguments import add_out_argument
+from benchmarks.measuring.machine import save_results
 from utils.arguments import HarnessParser, whole_number
 from utils.errors import UserError
-from utils.files import replace_json
 from utils.program import run_main
 from utils.text_tables import as_text, counted
 
-OUT = Path("logs/benchmarks")
 KINDS = (ALL, RANK, LAUNCHER)
 HEADER = ["case", "rounds", "kills", *(f"of {kind}" for kind in KINDS), "too late", "differences", "hangs"]
 
@@ -51,9 +50,7 @@ def parse_arguments() -> Namespace:
         metavar="WORD",
         help="only cases with one of these in their names (default: all)",
     )
-    parser.add_argument(
-        "--out", type=Path, default=OUT, metavar="DIR", help="folder for the results (default: %(default)s)"
-    )
+    add_out_argument(parser)
     return parser.parse_args()
 
 
@@ -102,9 +99,7 @@ def main() -> None:
         outcomes = [run_case(case, folder, folder / f"case_{number}", arguments) for number, case in enumerate(cases)]
     limits = {"ends_within_seconds": ENDS_WITHIN, "finishes_within_seconds": FINISHES_WITHIN}
     results = {"seed": arguments.seed, **limits, "cases": [asdict(outcome) for outcome in outcomes]}
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    path = arguments.out / "kills_cpu.json"
-    replace_json(path, {"machine": describe_machine("cpu"), **results})
+    path = save_results(arguments.out, "kills", "cpu", results)
     print(f"\n{table(outcomes)}\nwrote {path}")
     wrong = sum(len(outcome.differences) + len(outcome.hangs) for outcome in outcomes)
     if wrong:
