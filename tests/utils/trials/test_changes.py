@@ -18,7 +18,7 @@ from utils.trials.trial import Trial
 SCRIPT = "eval_ppl_deepspeed"
 LAMBDA = ("--use_lambda_attention", "--local_branch", 16, "--global_branch", 4, "--limit_distance", 16)
 ALWAYS_THERE = frozenset(
-    """model dataset split max_length streaming_length document_separator evaluate_positions max_generation_length
+    """model tasks dataset split max_length streaming_length document_separator evaluate_positions max_generation_length
     num_queries num_bins num_positions first_tokens window num_hidden use_lambda_attention local_branch global_branch
     limit_distance""".split()
 )
@@ -56,8 +56,11 @@ def test_other_settings_of_lambda_attention_are_changes_but_for_compiling():
     assert changes({}, {}, (before, now)) == ["lambda_attention sink_positions was None and is 'cache' now"]
 
 
+NEEDED = {"eval_infinite_ppl": (), "eval_lm_harness": ("--tasks", "one")}
+
+
 def parsed(script, monkeypatch, *flags):
-    needed = ("--max_length", "20000") if script != "eval_infinite_ppl" else ()
+    needed = NEEDED.get(script, ("--max_length", "20000"))
     monkeypatch.setattr(sys, "argv", [script, *needed, *map(str, flags)])
     return vars(importlib.import_module(f"scripts.{script}").parse_arguments())
 
