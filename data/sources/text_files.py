@@ -1,11 +1,12 @@
 """Files that are one document each."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from data.document import LongText
-from data.sources.compression import decompressed
+from data.sources.compression import decompressed, is_compressed
 from data.sources.source import MOST_DOCUMENT_BYTES
 from data.sources.text import decode, decode_blocks, reading
 from utils.errors import UserError
@@ -29,10 +30,12 @@ class TextFiles:
         """(id, text). Raises UserError."""
         identifier, path = self._files[place]
         with reading(path), open(path, "rb") as file, decompressed(path, file) as content:
-            raw = content.read(min(self._most_bytes, LONG_BYTES) + 1)
-        if len(raw) > self._most_bytes:
+            size = 0 if is_compressed(path) else os.fstat(file.fileno()).st_size
+            raw = b"" if size > LONG_BYTES else content.read(min(self._most_bytes, LONG_BYTES) + 1)
+        size = max(size, len(raw))
+        if size > self._most_bytes:
             raise too_long(path, self._most_bytes)
-        if len(raw) > LONG_BYTES:
+        if size > LONG_BYTES:
             return identifier, LongTextFile(path, self._most_bytes)
         return identifier, decode(raw, str(path))
 

@@ -116,6 +116,22 @@ def test_max_length_reads_no_more_than_it_needs():
     assert blocks.given * 64 < 600 and skip_of(document, 100) is None
 
 
+def test_max_length_reads_no_more_of_a_file_than_it_needs(tmp_path, monkeypatch):
+    read = []
+    original = text_files.LongTextFile._blocks
+
+    def counting(file, content):
+        for block in original(file, content):
+            read.append(len(block))
+            yield block
+
+    monkeypatch.setattr(text_files.LongTextFile, "_blocks", counting)
+    (tmp_path / "x.txt").write_bytes(TEXT.encode() + b"\xff")
+    monkeypatch.setattr(text_files, "decode", None)  # which reads it whole
+    encode_pieces(tiny_tokenizer(), get_data(str(tmp_path / "x.txt"))[0].pieces(), 100)
+    assert 0 < sum(read) < 600
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 @pytest.mark.parametrize("length", [None, 5, 300])
 def test_ids_and_bytes_are_those_of_the_whole(side, length):
