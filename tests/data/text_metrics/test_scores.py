@@ -217,6 +217,7 @@ def test_neither_the_network_nor_the_users_cache_is_touched(tmp_path):
 def test_scores_of_all_metrics_with_standard_errors():
     predictions, references = random_texts(30, seed=9), random_texts(30, seed=10)
     found = generation_scores(predictions, references)
+    assert found.pop(UNSEEN) == 0
     assert list(found) == [name for metric in METRICS for name in (metric, f"{metric}_standard_error")]
     assert found["bleu"] == Bleu().compute(predictions=predictions, references=references)["bleu"] > 0
     assert found["rougeL"] == Rouge().compute(predictions=predictions, references=references)["rougeL"]
@@ -246,7 +247,8 @@ def test_empty_generations_count_as_a_full_stop():
 def test_one_text_has_no_standard_error_and_none_has_no_score():
     found = generation_scores(["a b c d"], ["a b c d"])
     assert found["bleu"] == 1 and found["bleu_standard_error"] is found["rougeL_standard_error"] is None
-    assert set(generation_scores([], []).values()) == {None}
+    none = generation_scores([], [])
+    assert none.pop(UNSEEN) == 0 and set(none.values()) == {None}
 
 
 @pytest.mark.parametrize(

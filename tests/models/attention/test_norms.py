@@ -117,7 +117,7 @@ def test_the_kernel_is_taken_only_where_it_gives_what_the_class_gives(reason, dt
 def own_forwards(model) -> int:
     """RMSNorms whose forward, within device hooks where there are some, is ours."""
     forwards = [getattr(x, "_old_forward", x.forward) for x in model.modules() if isinstance(x, LlamaRMSNorm)]
-    return sum(getattr(forward, "__func__", None) is norms.fused_norm for forward in forwards)
+    return sum(getattr(forward, "func", None) is norms.fused_norm for forward in forwards)
 
 
 @pytest.mark.parametrize("hooked", [False, True])
