@@ -42,7 +42,7 @@ def test_what_is_on_is_one_and_values_that_both_know_must_be_the_same():
     assert changes({}, {"window_layers": "lambda"}) == ["--window_layers was None and is 'lambda' now"]
 
 
-@pytest.mark.parametrize("name", LambdaConfig(4, 2).to_dict().keys() - ALWAYS_THERE)
+@pytest.mark.parametrize("name", sorted(LambdaConfig(4, 2).to_dict().keys() - ALWAYS_THERE))
 def test_every_younger_setting_of_lambda_attention_may_be_missing(name):
     now = LambdaConfig(4, 2).to_dict()
     before = {key: value for key, value in now.items() if key != name}

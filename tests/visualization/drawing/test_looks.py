@@ -64,7 +64,7 @@ def test_model_and_text_are_told_where_they_are_one(trials):
     assert source_words(trials) == ""
 
 
-@pytest.mark.parametrize(("scale", "first"), product(("linear", "log"), (12.0, 3.2)))
+@pytest.mark.parametrize(("scale", "first"), list(product(("linear", "log"), (12.0, 3.2))))
 def test_first_tokens_do_not_stretch_the_axis_and_that_is_said(scale, first):
     from matplotlib.figure import Figure
 
