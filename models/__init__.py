@@ -15,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .attention.bands.config import BandsConfig
     from .attention.config import LambdaConfig, TopK
     from .attention.decode.cache import LambdaCache
     from .decode_graph import CapturedSteps, DecodeGraph
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "BandsConfig",
     "CapturedSteps",
     "DecodeGraph",
     "LambdaCache",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BandsConfig": "attention.bands.config",
     "CapturedSteps": "decode_graph",
     "DecodeGraph": "decode_graph",
     "LambdaCache": "attention.decode.cache",

@@ -30,8 +30,9 @@ from .assumptions import (
     unused_modules,
 )
 from .attention.compiled import untraced
-from .attention.config import AttentionLayer, LambdaConfig
-from .attention.decode.cache import LambdaCache, LambdaLayer
+from .attention.config import AttentionLayer, LambdaConfig, Method
+from .attention.decode.cache import LambdaCache
+from .attention.decode.counted import CountedLayer
 from .attention.decode.recurrent import planned_layers
 from .attention.forwards import Replaced, forward_name, make_nothing, replace_forward, restore_forward
 from .attention.inference import InferenceOnly
@@ -83,9 +84,7 @@ class _Conversion:
     sequence: the ranks that read one sequence together, None for this one alone. running: the forward of this thread.
     """
 
-    def __init__(
-        self, family: Family, base: nn.Module, config: LambdaConfig, sequence: SequenceGroup | None = None
-    ) -> None:
+    def __init__(self, family: Family, base: nn.Module, config: Method, sequence: SequenceGroup | None = None) -> None:
         self.family, self.config, self.sequence = family, config, sequence
         self.modules = family.attention_modules(base)
         self.recurrent = RecurrentModules(family.states(base), family.restarts)
@@ -239,9 +238,9 @@ def _layer_now(module: nn.Module) -> AttentionLayer:
     return layer
 
 
-def _layer_of(cache: Cache, layer_idx: int, module: nn.Module) -> LambdaLayer:
+def _layer_of(cache: Cache, layer_idx: int, module: nn.Module) -> CountedLayer:
     """Raises RuntimeError where the cache is not the one that the base model was given."""
-    if layer_idx < len(cache.layers) and isinstance(cache.layers[layer_idx], LambdaLayer):
+    if layer_idx < len(cache.layers) and isinstance(cache.layers[layer_idx], CountedLayer):
         return cache.layers[layer_idx]
     raise RuntimeError(f"layer {layer_idx} is handed another cache than the model's: {handed_over_otherwise(module)}")
 
@@ -269,9 +268,11 @@ def drop_in(
 
 
 def convert_family(
-    model: PreTrainedModel, family: Family, config: LambdaConfig, sequence_group: Ranks | None = None
+    model: PreTrainedModel, family: Family, config: Method, sequence_group: Ranks | None = None
 ) -> PreTrainedModel:
-    """Give `model` Λ-attention in place and return it. Converting again replaces the configuration.
+    """Give `model` Λ-attention, or the attention of another method, in place and return it.
+
+    Converting again replaces the configuration.
 
     sequence_group: a `torch.distributed` group (or a DeviceMesh of one dimension) whose ranks read one sequence
     together: each calls the model with its own stretch of it. None: this process reads alone.

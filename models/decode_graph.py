@@ -273,8 +273,11 @@ def _attention_layers(model: PreTrainedModel, cache: LambdaCache) -> list[Attent
     if conversion is None:
         raise ValueError("a DecodeGraph needs a model with Λ-attention: convert it first")
     config = conversion.config
-    if config.triangle_offset or config.top_k is not None:
-        raise ValueError("a DecodeGraph has no room for the middle tokens: it takes no triangle_offset and no top-k")
+    if config.attends_all or config.top_k is not None:
+        raise ValueError(
+            "a DecodeGraph has no room for the middle tokens: it takes no triangle_offset, no top-k, and no "
+            "method that attends to all tokens"
+        )
     if conversion.recurrent.modules:
         raise ValueError("a DecodeGraph would move recurrent states on when it warms up: read their tokens ordinarily")
     if not all(isinstance(layer, LambdaLayer) for layer in cache.layers):

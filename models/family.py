@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from torch import Tensor, nn
 
 from .assumptions import VERSION, own_window, supported_range
-from .attention.config import AttentionLayer, LambdaConfig
+from .attention.config import AttentionLayer, LambdaConfig, Method, method_of_layer
 from .attention.decode.recurrent import LayerPlan, RecurrentLayer, layer_plan
 from .attention.positions import PositionEncoding
 from .errors import SharedError
@@ -68,7 +68,7 @@ class Family:
         """Pickled by name: its functions have none. Raises TypeError for a family that is not registered."""
         return registered_family, (name_of(self),)
 
-    def layer(self, module: nn.Module, config: LambdaConfig, positions: PositionEncoding, index: int) -> AttentionLayer:
+    def layer(self, module: nn.Module, config: Method, positions: PositionEncoding, index: int) -> AttentionLayer:
         """An attention module in the terms of Λ-attention."""
         cap = None if self.soft_cap is None else self.soft_cap(module)
         sink_logit = None if self.sink_logit is None else self.sink_logit(module)
@@ -121,11 +121,11 @@ def check_parts(module: nn.Module, family: Family) -> None:
         )
 
 
-def plan_layers(family: Family, base: nn.Module, config: LambdaConfig) -> list[LayerPlan]:
+def plan_layers(family: Family, base: nn.Module, config: Method) -> list[LayerPlan]:
     """What each layer of a model keeps in its cache. config: the model's."""
     attending, carrying = set(family.places(base)), {module.layer_idx for module in family.states(base)}
     configs = [
-        config.of_layer(own_window(base.config, layer)) if layer in attending else None
+        method_of_layer(config, own_window(base.config, layer)) if layer in attending else None
         for layer in range(len(attending) if family.recurrent is None else base.config.num_hidden_layers)
     ]
     return [layer_plan(own, layer in carrying) for layer, own in enumerate(configs)]
@@ -140,12 +140,13 @@ def check_shared(family: Family, model_type: str) -> None:
         )
 
 
-def describe_layers(config: LambdaConfig, plans: list[LayerPlan]) -> str:
+def describe_layers(config: Method, plans: list[LayerPlan]) -> str:
     """Which layers attend how, for the log. config: the model's; plans: of each layer."""
     own = [layer for layer, (_, own_config) in enumerate(plans) if own_config not in (None, config)]
     carrying = [layer for layer, (kind, _) in enumerate(plans) if issubclass(kind, RecurrentLayer)]
     attending = sum(own_config is not None for _, own_config in plans) - len(own)
-    described = f"Λ-attention in {attending} of {len(plans)} layers"
+    named = "Λ-attention" if isinstance(config, LambdaConfig) else config.method
+    described = f"{named} in {attending} of {len(plans)} layers"
     if own:
         windows = ", ".join(map(str, sorted({plans[layer][1].local_branch for layer in own})))
         described += f", a window of their own ({windows} tokens) in layers {_spans(own)}"

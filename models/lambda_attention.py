@@ -1,4 +1,4 @@
-"""Λ-shaped attention (LM-Infinite, arXiv 2308.16137): the method and its one entry point.
+"""Λ-shaped attention (LM-Infinite, arXiv 2308.16137), and the methods that attend to all tokens: the one entry point.
 
 Which keys a query attends to (local_branch L = 4, global_branch G = 2), and how far away it feels them
 (limit_distance D = 4):
@@ -17,24 +17,29 @@ Dimension legend, used throughout `models/`:
 
 from torch import Tensor
 
+from .attention.bands.attend import attend_bands
+from .attention.bands.config import BandsConfig
 from .attention.config import AttentionLayer, LambdaConfig, TopK
 from .attention.decode.cache import LambdaLayer
+from .attention.decode.counted import CountedLayer
 from .attention.decode.one_token import attend_newest, attend_one
 from .attention.prefill.rolling_window import attend_prefill
 
-__all__ = ["AttentionLayer", "LambdaConfig", "TopK", "lambda_attention"]
+__all__ = ["AttentionLayer", "BandsConfig", "LambdaConfig", "TopK", "lambda_attention"]
 
 
 def lambda_attention(
-    query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None = None
+    query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: CountedLayer | None = None
 ) -> Tensor:
     """Attend n new tokens to themselves and to `past`, and add them to `past`.
 
     query `[B, Hq, n, d]`, key `[B, Hkv, n, d]`, value `[B, Hkv, n, d_v]`: one floating dtype, before any position
-    encoding. Every row continues at its own position in `past` (0 without one) and holds no padding; rows of
-    different lengths go through `models.attention.ragged`. Returns `[B, Hq, n, d_v]` in the dtype of the query. Time
-    O(n (L + G)), working memory flat in n.
+    encoding. past: of `decode.cache.new_layer`. Every row continues at its own position in `past` (0 without one) and
+    holds no padding; rows of different lengths go through `models.attention.ragged`. Returns `[B, Hq, n, d_v]` in the
+    dtype of the query. Time O(n (L + G)), or O(n²) where the method attends to all tokens; working memory flat in n.
     """
+    if layer.config.attends_all:
+        return attend_bands(query, key, value, layer, past)
     uses_top_k = layer.config.selects_top_k(layer.layer_idx)
     if past is None and uses_top_k:
         past = LambdaLayer(layer.config, layer.layer_idx)

@@ -20,7 +20,8 @@ from . import (
     mpt_7b,
 )
 from .assumptions import LENGTHS, rope_parameters
-from .attention.config import LambdaConfig
+from .attention.bands.config import BandsConfig
+from .attention.config import Method, method_from_dict
 from .attention.sequence.group import Ranks
 from .conversion import convert_family, is_converted, revert_model
 from .errors import SharedError
@@ -80,13 +81,14 @@ def family_of(config: PretrainedConfig) -> Family:
 
 
 def convert_model(
-    model: PreTrainedModel, config: LambdaConfig | None = None, sequence_group: Ranks | None = None
+    model: PreTrainedModel, config: Method | None = None, sequence_group: Ranks | None = None
 ) -> PreTrainedModel:
-    """Give a model of any supported family Λ-attention in place, and return it.
+    """Give a model of any supported family Λ-attention, or the attention of another method, in place, and return it.
 
-    config: None takes the configuration that was saved with a converted model. sequence_group: the ranks that read one
-    sequence together, as in `conversion.convert_family`. Raises UnsupportedModelError, SharedError for ranks that would
-    share a recurrent state, and ValueError where there is no saved configuration.
+    config: None takes the configuration that was saved with a converted model. What a BandsConfig leaves open is chosen
+    by the pre-training length. sequence_group: the ranks that read one sequence together, as in
+    `conversion.convert_family`. Raises UnsupportedModelError, SharedError for ranks that would share a recurrent state,
+    and ValueError where there is no saved configuration.
     """
     whole = transformers_model(model)
     family = family_of(whole.config)
@@ -94,7 +96,9 @@ def convert_model(
         saved = getattr(whole.config, "lambda_attention", None)
         if saved is None:
             raise ValueError("this model was not saved after a conversion: give a LambdaConfig")
-        config = LambdaConfig.from_dict(saved)
+        config = method_from_dict(saved)
+    if isinstance(config, BandsConfig):
+        config = config.of_length(pretraining_length(whole.config))
     return convert_family(model, family, config, sequence_group)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
 from .assumptions import ATTENTION_MASK, IN_PROJECTION, STATE_CACHE_NAMES, find_cache, handed_over_otherwise, kind_masks
-from .attention.decode.cache import LambdaLayer
+from .attention.decode.counted import CountedLayer
 from .attention.decode.recurrent import RecurrentLayer
 from .attention.forwards import forward_name, replace_forward, restore_forward
 from .attention.ragged import RealTokens
@@ -79,7 +79,7 @@ def _ends(span: slice, columns: int, begun: bool) -> bool:
 
 def _rows_begun(cache: Cache | None) -> set[int]:
     """The rows of which a cache holds some text."""
-    seen = [] if cache is None else next(layer for layer in cache.layers if isinstance(layer, LambdaLayer)).seen
+    seen = [] if cache is None else next(layer for layer in cache.layers if isinstance(layer, CountedLayer)).seen
     return {row for row, tokens in enumerate(seen) if tokens}
 
 

@@ -1,9 +1,13 @@
 """The parameters of Λ-attention: one immutable object, passed everywhere."""
 
 from dataclasses import asdict, dataclass, field, replace
+from typing import ClassVar
 
 from torch import Tensor
 
+from .bands.band import Bands
+from .bands.config import BandsConfig
+from .bands.methods import lambda_shape
 from .positions import PositionEncoding
 from .settings import BACKENDS, NO_OFFSET, SAME_AS_LOCAL, SINK_POSITIONS, WINDOW_LAYERS
 
@@ -71,6 +75,8 @@ class LambdaConfig:
     compiled: bool = True
     window_layers: str = WINDOW_LAYERS[0]
 
+    log_scale: ClassVar[None] = None
+
     def __post_init__(self) -> None:
         if self.limit_distance == SAME_AS_LOCAL:
             object.__setattr__(self, "limit_distance", self.local_branch)  # frozen for everyone else
@@ -88,7 +94,8 @@ class LambdaConfig:
             raise ValueError("triangle_offset and top-k exclude each other: both attend to the middle tokens")
         if self.triangle_offset and self.backend in ("flash", "flex"):
             raise ValueError(
-                f"triangle_offset needs the backend blockwise: {self.backend} does not attend to the middle tokens"
+                f"triangle_offset has no backend {self.backend}, which does not attend to the middle tokens: take "
+                "blockwise, or leave it out"
             )
         if self.backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
@@ -114,16 +121,23 @@ class LambdaConfig:
         plain = {"triangle_offset": NO_OFFSET, "top_k": None, "sink_positions": SINK_POSITIONS[0]}
         return replace(self, local_branch=window, global_branch=0, limit_distance=None, **plain)
 
-    def keeps_middle(self, layer_idx: int) -> bool:
-        """Whether this layer needs keys outside both branches later: its cache is then unbounded."""
-        return bool(self.triangle_offset) or self.selects_top_k(layer_idx)
+    @property
+    def attends_all(self) -> bool:
+        """Whether queries attend to the middle too, so that all keys are kept and `bands` is how to attend."""
+        return bool(self.triangle_offset)
+
+    @property
+    def bands(self) -> Bands:
+        """The method as a list of bands, top-k aside."""
+        limit = self.limit_distance
+        return lambda_shape(self.local_branch, self.global_branch, limit, self.triangle_offset, self.latest_position)
 
     def selects_top_k(self, layer_idx: int) -> bool:
         return self.top_k is not None and self.top_k.covers(layer_idx)
 
     @property
     def offloads(self) -> bool:
-        """Whether what `keeps_middle` says is kept in host memory."""
+        """Whether the keys that top-k chooses from are kept in host memory."""
         return self.top_k is not None and self.top_k.offload
 
     @property
@@ -156,6 +170,24 @@ class LambdaConfig:
         return cls(**{**values, "top_k": TopK(**top_k) if top_k else None})
 
 
+Method = LambdaConfig | BandsConfig
+"""How a model attends. Both have `attends_all`, `bands`, `top_k`, `global_branch`, `farthest`, `compiled`, ..."""
+
+
+def method_of_layer(method: Method, window: int | None) -> Method:
+    """The method of a layer. window: that of its own, in tokens, None where it has none."""
+    if isinstance(method, LambdaConfig):
+        return method.of_layer(window)
+    if window is None or method.window_layers == "lambda":
+        return method
+    return LambdaConfig(window, 0, None, compiled=method.compiled)
+
+
+def method_from_dict(values: dict) -> Method:
+    """The method that `to_dict` gave, of either kind."""
+    return BandsConfig(**values) if "method" in values else LambdaConfig.from_dict(values)
+
+
 @dataclass(frozen=True)
 class AttentionLayer:
     """One attention layer besides its tensors: the method, its positions, its score scale and its index.
@@ -164,7 +196,7 @@ class AttentionLayer:
     takes part in the softmax and weighs nothing.
     """
 
-    config: LambdaConfig
+    config: Method
     positions: PositionEncoding
     scale: float
     layer_idx: int = 0
@@ -172,6 +204,11 @@ class AttentionLayer:
     sink_logit: Tensor | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
+        if isinstance(self.config, BandsConfig) and self.positions.slopes is not None:
+            raise ValueError(
+                f"{self.config.method} moves rotary positions, and this model has ALiBi's biases, for which it is not "
+                "defined: take a model with RoPE"
+            )
         if self.soft_cap is not None and self.positions.slopes is not None:
             raise ValueError("no backend caps scores softly that have a bias of ALiBi: no model is known to have both")
 

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
 from ..assumptions import find_cache
-from .config import LambdaConfig
-from .decode.cache import LambdaLayer
-from .decode.recurrent import CacheLayer, LayerPlan, planned_layers
+from .config import Method
+from .decode.recurrent import ATTENDING, CacheLayer, LayerPlan, layer_plan, planned_layers
 
 
 def new_columns(mask: Tensor | None, new_tokens: int) -> Tensor | None:
@@ -57,7 +56,7 @@ def refuse_two_caches(model: nn.Module, args: tuple, kwargs: dict) -> None:
     find_cache(kwargs)
 
 
-def as_lambda_cache(cache: Cache, config: LambdaConfig, plans: Sequence[LayerPlan]) -> Cache:
+def as_lambda_cache(cache: Cache, config: Method, plans: Sequence[LayerPlan]) -> Cache:
     """A caller's cache, ready for Λ-attention: one of ours, or an empty `DynamicCache`, refitted in place.
 
     config: the model's; plans: of each layer.
@@ -80,12 +79,12 @@ def as_lambda_cache(cache: Cache, config: LambdaConfig, plans: Sequence[LayerPla
     )
 
 
-def _check_made_for(cache: Cache, config: LambdaConfig, plans: Sequence[LayerPlan]) -> None:
+def _check_made_for(cache: Cache, config: Method, plans: Sequence[LayerPlan]) -> None:
     """Raise ValueError for one of ours that another model has filled, or that was made for another."""
     if len(cache.layers) != len(plans):
         raise ValueError(f"this cache was made for {len(cache.layers)} layers, and the model has {len(plans)}")
     for layer, plan in zip(cache.layers, plans):
-        if _plan_of(layer) != plan and (any(layer.counts()) or _plan_of(layer) != (LambdaLayer, config)):
+        if _plan_of(layer) != plan and (any(layer.counts()) or _plan_of(layer) != layer_plan(config, False)):
             made_for, wanted = _described(_plan_of(layer)), _described(plan)
             raise ValueError(f"this cache was made for {made_for}, but the model is converted with {wanted}")
 
@@ -96,7 +95,7 @@ def _plan_of(layer: CacheLayer) -> LayerPlan:
 
 def _described(plan: LayerPlan) -> str:
     kind, config = plan
-    return str(config) if kind is LambdaLayer else f"a {kind.__name__}"
+    return str(config) if kind in ATTENDING else f"a {kind.__name__}"
 
 
 def _kind(value: object) -> str:

@@ -18,41 +18,51 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 Table = tuple[Tensor, Tensor]
 """cos and sin, float32, `[..., positions, rotary_dim / 2]`."""
+Places = Callable[[Tensor], Tensor]
+"""Where something of a position, int64, is encoded: a position or a fraction of one. The same
+function has the same tables."""
 
 TABLE_BLOCK = 2048
 CACHED_BLOCKS = 32
 """Tables are computed this many positions at once on the CPU; this many are kept beside those of a forward."""
 
 
+_Range = tuple[int, int, torch.device, Places | None]
+"""The first position, how many, the device, and where they are encoded; None for where they are."""
+
+
 class _RangeTables:
-    """Tables by range of positions and device: those used since the forward before the last, as many as have `room`.
+    """Tables by range of positions, where these are encoded, and device: those used since the forward before the last,
+    as many as have `room`.
 
     Layer after layer goes through the positions of a forward from the first one on: with room for fewer than it has,
     each would find none of them. A stream moves on and never comes back: without `begin_forward` it would fill
     the room.
     """
 
-    def __init__(self, compute: Callable[[int, int, torch.device], Table]) -> None:
+    def __init__(self, compute: Callable[[int, int, torch.device, Places | None], Table]) -> None:
         self._compute = compute
-        self._tables: OrderedDict[tuple[int, int, torch.device], Table] = OrderedDict()
-        self._used: set[tuple[int, int, torch.device]] = set()
+        self._tables: OrderedDict[_Range, Table] = OrderedDict()
+        self._used: set[_Range] = set()
+        self._places: set[Places | None] = {None}
         self.room = CACHED_BLOCKS * TABLE_BLOCK
         self._lock = Lock()  # forwards of several threads share the tables
 
-    def __call__(self, start: int, count: int, device: torch.device) -> Table:
-        key = start, count, device
+    def __call__(self, start: int, count: int, device: torch.device, places: Places | None = None) -> Table:
+        key = start, count, device, places
         with self._lock:
+            self._places.add(places)
             if key not in self._tables:
-                self._tables[key] = self._compute(start, count, device)
+                self._tables[key] = self._compute(*key)
                 self._make_room()
             self._tables.move_to_end(key)
             self._used.add(key)
             return self._tables[key]
 
     def _make_room(self) -> None:
-        positions = sum(count for _, count, _ in self._tables)
-        while positions > self.room and len(self._tables) > 1:
-            (_, count, _), _ = self._tables.popitem(last=False)
+        positions = sum(count for _, count, _, _ in self._tables)
+        while positions > self.room * len(self._places) and len(self._tables) > 1:
+            (_, count, _, _), _ = self._tables.popitem(last=False)
             positions -= count
 
     def begin_forward(self, rows: int, columns: int) -> None:
@@ -128,24 +138,26 @@ class RotaryPositions:
         angles = positions.to(torch.float64).unsqueeze(-1) * self._inv_freq_on(positions.device)
         return (angles.cos() * self.scaling).float(), (angles.sin() * self.scaling).float()
 
-    def range_table(self, start: int, count: int, device: torch.device) -> Table:
-        """`table` of the positions start .. start + count - 1, which layers and steps share.
+    def range_table(self, start: int, count: int, device: torch.device, places: Places | None = None) -> Table:
+        """`table` of the positions start .. start + count - 1, or of where `places` has them, which layers and steps
+        share.
 
         On the CPU cut from blocks, for segments are short there and steps are many; on a GPU each range is kept as it
         is, for to put it together from blocks would be launches in every layer.
         """
         if device.type == "cuda":
-            return self._range_tables(start, count, device)
+            return self._range_tables(start, count, device, places)
         parts = []
         for block in range(start // TABLE_BLOCK, max(start, start + count - 1) // TABLE_BLOCK + 1):
             first = block * TABLE_BLOCK
             part = slice(max(start - first, 0), min(start + count - first, TABLE_BLOCK))
-            parts.append([x[part] for x in self._range_tables(first, TABLE_BLOCK, device)])
+            parts.append([x[part] for x in self._range_tables(first, TABLE_BLOCK, device, places)])
         cos, sin = parts[0] if len(parts) == 1 else (torch.cat(x) for x in zip(*parts))
         return cos, sin
 
-    def _compute_range_table(self, start: int, count: int, device: torch.device) -> Table:
-        return self.table(torch.arange(start, start + count, device=device))
+    def _compute_range_table(self, start: int, count: int, device: torch.device, places: Places | None) -> Table:
+        positions = torch.arange(start, start + count, device=device)
+        return self.table(positions if places is None else places(positions))
 
     def rotate(self, x: Tensor, table: Table, scale: float = 1.0) -> Tensor:
         """`scale * R x` for x `[..., positions, head_dim]`; the features beyond `rotary_dim` are not rotated."""

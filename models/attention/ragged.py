@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..lambda_attention import lambda_attention
 from .config import AttentionLayer
-from .decode.cache import LambdaLayer
+from .decode.counted import CountedLayer
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ def _columns(row: Tensor) -> slice | Tensor:
 
 
 def attend_batch(
-    query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None, real: RealTokens
+    query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: CountedLayer | None, real: RealTokens
 ) -> Tensor:
     """`lambda_attention` for rows with padding or at different positions. The output at padding is zero."""
-    one_each = query.shape[-2] == 1
+    one_each = query.shape[-2] == 1 and not layer.config.attends_all
     if real.columns is None and (past is None or one_each or past.aligned):
         return lambda_attention(query, key, value, layer, past)
     rows, columns = query.shape[0], query.shape[-2]

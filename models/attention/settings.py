@@ -8,3 +8,5 @@ BACKENDS = ("auto", "flash", "flex", "blockwise")
 SINK_POSITIONS = ("text", "cache")
 WINDOW_LAYERS = ("own", "lambda")
 """The first of each counts unless another is given."""
+REMAPPINGS = ("self_extend", "dca", "rerope", "leaky_rerope")
+"""Methods that attend to all tokens, and feel them at other distances than they are at."""

@@ -7,12 +7,15 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..attention.bands.attend import log_scaled
+from ..attention.bands.band import Band
+from ..attention.bands.methods import none
 from ..attention.config import AttentionLayer
-from ..attention.positions import RotaryPositions
+from ..attention.positions import Places, RotaryPositions
 
 
 class Queries:
-    """Some queries of one text, encoded once.
+    """Some queries of one text, encoded once for each band of the method.
 
     positions: int64 `[m]`, ascending. A logit of ALiBi is `q . k * scale - slope * distance`; some models add the same
     number to all logits of a query on top, which the softmax does not feel.
@@ -20,61 +23,46 @@ class Queries:
 
     def __init__(self, query: Tensor, positions: Tensor, layer: AttentionLayer) -> None:
         """query: `[Hq, m, d]`, before any position encoding."""
-        encoding, config = layer.positions, layer.config
-        self.layer, self.positions = layer, positions
+        self.layer, self.positions, self.heads = layer, positions, query.shape[0]
         query = query.float() * layer.scale
-        self.near, self.far = self._encode(query, positions), None
-        if config.limit_distance is not None:
-            self.far = encoding.at_distance(query, config.limit_distance)
-        elif config.latest_position is not None:
-            self.far = self._encode(query, positions.clamp(max=config.latest_position))
+        if layer.config.log_scale:
+            query = log_scaled(query, positions, layer.config.log_scale)
+        self.bands = [(band, self._encode(query, positions, band.query_at)) for band in layer.config.bands]
 
-    def _encode(self, query: Tensor, positions: Tensor) -> Tensor:
+    def _encode(self, x: Tensor, positions: Tensor, places: Places) -> Tensor:
         encoding = self.layer.positions
-        return encoding.rotate(query, encoding.table(positions)) if isinstance(encoding, RotaryPositions) else query
+        return encoding.rotate(x, encoding.table(places(positions))) if isinstance(encoding, RotaryPositions) else x
 
     def reaching(self, start: int, stop: int) -> slice:
-        """The queries that attend to any of the keys start .. stop - 1."""
-        config = self.layer.config
-        first = int(torch.searchsorted(self.positions, start))
-        if start < config.global_branch or config.triangle_offset:
-            return slice(first, len(self.positions))
-        farthest = stop - 1 + config.local_branch
-        return slice(first, max(first, int(torch.searchsorted(self.positions, farthest))))
+        """The queries from the first to the last that attend to any of the keys start .. stop - 1."""
+        if self.layer.config.attends_all or start < self.layer.config.global_branch:
+            return slice(int(torch.searchsorted(self.positions, start)), len(self.positions))
+        reached = torch.zeros_like(self.positions, dtype=torch.bool)
+        for band, _ in self.bands:
+            reached |= (band.first(self.positions) < stop) & (band.end(self.positions) > start)
+        places = reached.nonzero()
+        return slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0)
 
     def logits(self, part: slice, key: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Logits of the queries in `part` and the keys start, start + 1, ..., `[Hkv, k, d]` as projected.
 
         Returns logits `[Hq, m, k]`, -inf where a key is not attended, and distances int64 `[m, k]`.
         """
-        config, encoding, key = self.layer.config, self.layer.positions, key.float()
+        key, queries = key.float(), self.positions[part]
         places = torch.arange(start, start + key.shape[1], device=key.device)
-        distance = self.positions[part, None] - places
-        kept = (places < config.global_branch) | (distance < config.local_branch)
-        moved, felt = self._felt(self.positions[part], distance, kept)
-        encoded = encoding.at(key, start)
-        logits = _score(self.near[:, part], encoded)
-        if encoding.slopes is not None:
-            logits -= encoding.slopes_on(key.device)[:, None, None] * felt
-        elif moved.any():
-            far_key = encoded if config.limit_distance is None else key
-            logits = torch.where(moved, _score(self.far[:, part], far_key), logits)
-        if config.triangle_offset:
-            middle = (self.positions[part] + 1 - config.local_branch - config.global_branch).clamp(min=1)
-            logits -= torch.where(kept, 0.0, config.triangle_offset * middle.double().log()[:, None]).float()
-            kept = torch.ones_like(kept)
-        return logits.masked_fill_(~kept | (distance < 0), float("-inf")), distance
+        logits = key.new_full((self.heads, len(queries), len(places)), float("-inf"))
+        for band, encoded in self.bands:
+            held = band.holds(queries, places)
+            if held.any():
+                logits = torch.where(held, self._logits_of(band, encoded[:, part], queries, key, places), logits)
+        return logits, queries[:, None] - places
 
-    def _felt(self, positions: Tensor, distance: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys felt elsewhere than they are, bool `[m, k]`, and the distances that all are felt at, int64."""
-        limit, latest = self.layer.config.limit_distance, self.layer.config.latest_position
-        if limit is not None:
-            moved = (distance >= limit) | ~kept
-            return moved, torch.where(moved, limit, distance)
-        if latest is not None:
-            moved = distance >= self.layer.config.local_branch
-            return moved, distance - moved * (positions - latest).clamp(min=0)[:, None]
-        return torch.zeros_like(kept), distance
+    def _logits_of(self, band: Band, query: Tensor, queries: Tensor, key: Tensor, places: Tensor) -> Tensor:
+        """As if all keys were in this band. query: encoded. queries, places: the positions of queries and keys."""
+        logits, slopes = _score(query, self._encode(key, places, band.key_at or none)), self.layer.positions.slopes
+        if slopes is not None:
+            logits -= self.layer.positions.slopes_on(key.device)[:, None, None] * band.distance(queries, places)
+        return logits if band.offset is None else logits - band.offset(queries)[:, None].float()
 
 
 def _score(query: Tensor, key: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.attention.decode import one_token as decode
-from models.attention.decode.cache import LambdaLayer
+from models.attention.decode.cache import LambdaLayer, new_layer
 from models.attention.prefill import blockwise
 from models.attention.prefill import rolling_window as prefill
 from models.lambda_attention import LambdaConfig, TopK
@@ -71,7 +71,7 @@ def chunks(length: int, sizes: list[int]) -> list[slice]:
 def test_equals_the_dense_definition_at_once_and_in_chunks(case, sizes):
     expected = case.expected()
     torch.testing.assert_close(case.attend().double(), expected, rtol=0, atol=2e-6)
-    past = LambdaLayer(case.layer.config)
+    past = new_layer(case.layer.config)
     parts = [case.attend(columns, past).double() for columns in chunks(expected.shape[2], sizes)]
     checked = slice(-1, None) if case.layer.config.top_k else slice(None)  # only a forward's last query takes the top k
     torch.testing.assert_close(torch.cat(parts, 2)[:, :, checked], expected[:, :, checked], rtol=0, atol=2e-6)
@@ -81,7 +81,7 @@ def test_equals_the_dense_definition_at_once_and_in_chunks(case, sizes):
 def test_chunks_across_the_real_segments_and_blocks_are_as_whole(encoding, monkeypatch):
     monkeypatch.undo()
     case = make_case(LambdaConfig(257, 3, 257), 2305, encoding, key_heads=2, group=2)
-    past = LambdaLayer(case.layer.config)
+    past = new_layer(case.layer.config)
     parts = [case.attend(columns, past) for columns in chunks(2305, [256, 1, 2000])]
     whole = case.attend()
     torch.testing.assert_close(torch.cat(parts, 2), whole, rtol=0, atol=2e-6)
@@ -91,7 +91,7 @@ def test_chunks_across_the_real_segments_and_blocks_are_as_whole(encoding, monke
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_every_dtype(dtype, encoding):
     case = make_case(LambdaConfig(8, 3, 8), 40, encoding, batch=2, key_heads=2, group=2, dtype=dtype)
-    output, past = case.attend(), LambdaLayer(case.layer.config)
+    output, past = case.attend(), new_layer(case.layer.config)
     steps = torch.cat([case.attend(columns, past) for columns in chunks(40, [11, 1])], 2)
     for result in (output, steps):
         assert result.dtype == dtype

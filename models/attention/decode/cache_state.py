@@ -8,12 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer, LinearAttentionLayer
 
-from .cache import LambdaLayer
+from .counted import CountedLayer
 from .recurrent import EmptyLayer, RecurrentLayer, part_states, restore_states, state_tensors
 
-Layer = LambdaLayer | RecurrentLayer | EmptyLayer | DynamicLayer | LinearAttentionLayer
+Layer = CountedLayer | RecurrentLayer | EmptyLayer | DynamicLayer | LinearAttentionLayer
 DYNAMIC_TENSORS = ("keys", "values")
-UNBOUNDED_TENSORS = ("history_keys", "history_values")
 
 
 def cache_tensors(cache: Cache) -> dict[str, Tensor]:
@@ -35,7 +34,7 @@ def restore_cache(cache: Cache, tensors: dict[str, Tensor], position: int) -> No
             name: tensors[f"{index}.{name}"].to(tensor.device, tensor.dtype)
             for name, tensor in _layer_tensors(layer).items()
         }
-        if isinstance(layer, LambdaLayer):
+        if isinstance(layer, CountedLayer):
             layer.restore(held, position)
         elif isinstance(layer, DynamicLayer):
             layer.keys, layer.values = held["keys"], held["values"]
@@ -56,7 +55,7 @@ def bytes_per_token(cache: Cache) -> int:
         tensor[:, :, :1].nbytes
         for layer in cache.layers
         for name, tensor in _layer_tensors(layer).items()
-        if name in UNBOUNDED_TENSORS or (name in DYNAMIC_TENSORS and not isinstance(layer, LambdaLayer))
+        if (name in layer.unbounded if isinstance(layer, CountedLayer) else name in DYNAMIC_TENSORS)
     )
 
 
@@ -96,22 +95,22 @@ def _pushed(tensor: Tensor, padding: Sequence[int]) -> Tensor:
 
 
 def _branch_layer(layer: Layer, room: int) -> Layer:
-    """A DynamicLayer replaces its tensors when it grows, a LambdaLayer writes into them, and a state is overwritten."""
+    """A DynamicLayer replaces its tensors when it grows, a CountedLayer writes into them, and a state is overwritten."""
     branch = copy.copy(layer)
     if isinstance(layer, LinearAttentionLayer):
         part_states(branch)
-    if not isinstance(layer, LambdaLayer) or not layer.is_initialized:
+    if not isinstance(layer, CountedLayer) or not layer.is_initialized:
         return branch
-    if layer.keeps_history:
+    if any(getattr(layer, name).shape[-2] for name in layer.unbounded):
         coming = layer.keys[:, :, :1].expand(-1, -1, room, -1)  # only its shape counts
         layer.reserve(coming, coming)
     for name, tensor in layer.tensors().items():
-        setattr(branch, name, getattr(layer, name) if name in UNBOUNDED_TENSORS else tensor.clone())
+        setattr(branch, name, getattr(layer, name) if name in layer.unbounded else tensor.clone())
     return branch
 
 
 def _layer_tensors(layer: Layer) -> dict[str, Tensor]:
-    if isinstance(layer, LambdaLayer):
+    if isinstance(layer, CountedLayer):
         held = layer.tensors()
     else:
         held = {name: getattr(layer, name, None) for name in DYNAMIC_TENSORS}

@@ -74,8 +74,8 @@ def _attend(
     scores = soft_capped(torch.cat([scores for scores, _ in columns], -1), layer.soft_cap)
     if step.bias is not None:
         scores = scores + step.bias
-    if layer.config.keeps_middle(layer.layer_idx):
-        middle = _Middle(query, layer, past, step).columns()
+    if layer.config.selects_top_k(layer.layer_idx):
+        middle = _Middle(query, layer, past, step).best()
         scores = torch.cat([scores, middle[0]], -1)
         columns.append(middle)
     sizes = [scores.shape[-1] for scores, _ in columns]
@@ -127,9 +127,6 @@ class _Middle:
         self.query, self.layer, self.past, self.step = query, layer, past, step
         self.config, self.heads = layer.config, step.heads
 
-    def columns(self) -> Columns:
-        return self._all() if self.config.triangle_offset else self._best()
-
     def _felt_at(self, distance: int) -> Tensor:
         """The scaled query as keys at that distance feel it, `[B, Hkv, g, d]`."""
         query = self.layer.positions.at_distance(self.query, distance) * self.heads.scale
@@ -151,16 +148,7 @@ class _Middle:
         distance = self.step.position.to(keys.device)[:, None] - torch.arange(first, first + count, device=keys.device)
         return keys, values, distance >= self.config.local_branch
 
-    def _all(self) -> Columns:
-        """All of them at the limit distance, less `t * log(their number)`."""
-        keys, values, attended = self._kept()
-        count = attended.sum(-1).clamp(min=1).double()
-        offset = (self.config.triangle_offset * count.log()).to(at_least_float32(self.query))[:, None, None, None]
-        limit = self.config.limit_distance
-        scores = soft_capped(self._felt_at(limit) @ keys.mT, self.layer.soft_cap) - offset - self._slope_bias(limit)
-        return scores.masked_fill(~attended[:, None, None], float("-inf")), values
-
-    def _best(self) -> Columns:
+    def best(self) -> Columns:
         """The k keys of each query head that score highest at distance `insert_at`, with those scores.
 
         A row with fewer than k middle keys takes none, as published.

@@ -4,13 +4,16 @@ Transformers' own modules fill the states. A model that mixes them with attentio
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from transformers.cache_utils import LinearAttentionLayer
 
-from ..config import LambdaConfig
+from ..bands.cache import FullLayer
+from ..config import Method
 from .cache import LambdaLayer
+from .counted import CountedLayer
 
 STATES = ("conv_states", "recurrent_states")
 UNKNOWN = -1
@@ -89,26 +92,27 @@ class RecurrentLayer(LinearAttentionLayer):
         self.state_columns, self.ended = position, frozenset()
 
 
-class LambdaRecurrentLayer(LambdaLayer, RecurrentLayer):
-    """A layer that attends and carries a state beside it, as each of Falcon H1's does."""
+class _Beside:
+    """A layer that attends and carries a state beside it, as each of Falcon H1's does. attending: as what it attends."""
 
+    attending: ClassVar[type[CountedLayer]]
     is_croppable = False
 
-    def __init__(self, config: LambdaConfig, layer_idx: int = 0) -> None:
-        LambdaLayer.__init__(self, config, layer_idx)
+    def __init__(self, config: Method, layer_idx: int = 0) -> None:
+        self.attending.__init__(self, config, layer_idx)
 
     def reset(self) -> None:
-        LambdaLayer.reset(self)
+        CountedLayer.reset(self)
         RecurrentLayer.reset(self)
 
     def lazy_initialization(self, *keys_and_values: Tensor, **states) -> None:
         if states:
             RecurrentLayer.lazy_initialization(self, **states)
         else:
-            LambdaLayer.lazy_initialization(self, *keys_and_values)
+            self.attending.lazy_initialization(self, *keys_and_values)
 
     def expect(self, new_tokens: int) -> None:
-        LambdaLayer.expect(self, new_tokens)
+        CountedLayer.expect(self, new_tokens)
         RecurrentLayer.expect(self, new_tokens)
 
     @property
@@ -122,19 +126,27 @@ class LambdaRecurrentLayer(LambdaLayer, RecurrentLayer):
         RecurrentLayer.crop(self, tokens_to_remove)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
-        LambdaLayer.reorder_cache(self, beam_idx)
+        CountedLayer.reorder_cache(self, beam_idx)
         RecurrentLayer.reorder_cache(self, beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        LambdaLayer.batch_select_indices(self, indices)
+        CountedLayer.batch_select_indices(self, indices)
         RecurrentLayer.batch_select_indices(self, indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        LambdaLayer.batch_repeat_interleave(self, repeats)
+        CountedLayer.batch_repeat_interleave(self, repeats)
         RecurrentLayer.batch_repeat_interleave(self, repeats)
 
     def nbytes(self) -> int:
-        return LambdaLayer.nbytes(self) + RecurrentLayer.nbytes(self)
+        return CountedLayer.nbytes(self) + RecurrentLayer.nbytes(self)
+
+
+class LambdaRecurrentLayer(_Beside, LambdaLayer, RecurrentLayer):
+    attending = LambdaLayer
+
+
+class FullRecurrentLayer(_Beside, FullLayer, RecurrentLayer):
+    attending = FullLayer
 
 
 class EmptyLayer:
@@ -159,17 +171,20 @@ class EmptyLayer:
     expect = reset = crop = reorder_cache = batch_select_indices = batch_repeat_interleave = _keep_nothing
 
 
-CacheLayer = LambdaLayer | RecurrentLayer | EmptyLayer
+CacheLayer = CountedLayer | RecurrentLayer | EmptyLayer
+ATTENDING = (LambdaLayer, FullLayer)
+"""Kinds of layers that attend and do nothing besides."""
 
-
-LayerPlan = tuple[type[CacheLayer], LambdaConfig | None]
+LayerPlan = tuple[type[CacheLayer], Method | None]
 """The kind of a layer, and its configuration where it attends."""
 
 
-def layer_plan(config: LambdaConfig | None, is_recurrent: bool) -> LayerPlan:
+def layer_plan(config: Method | None, is_recurrent: bool) -> LayerPlan:
     """config: None for a layer that does not attend. is_recurrent: whether it carries a state."""
     if config is None:
         return (RecurrentLayer if is_recurrent else EmptyLayer), None
+    if config.attends_all:
+        return (FullRecurrentLayer if is_recurrent else FullLayer), config
     return (LambdaRecurrentLayer if is_recurrent else LambdaLayer), config
 
 

@@ -1,4 +1,4 @@
-"""The scores of a block of queries: of the window, of the first tokens and, where it is attended, of the middle."""
+"""The scores of a block of queries: of the window and of the first tokens."""
 
 from functools import cached_property, lru_cache
 
@@ -28,13 +28,10 @@ class Block:
         last_position = segment.start + last - 1
         self.window_first = max(0, self.position - config.local_branch + 1)
         self.window_size = last_position + 1 - self.window_first
-        reached = max(0, last_position - config.local_branch + 1)
-        self.middle = max(0, reached - config.global_branch) if config.triangle_offset else 0
-        row_bytes = shared.dtype.itemsize * (self.window_size + self.middle)
+        row_bytes = shared.dtype.itemsize * self.window_size
         self.at_once = max(1, min(shared.heads, buffer_bytes // (self.rows * row_bytes)))
         first_column = self.window_first - segment.window_start
         self._window_columns = slice(first_column, first_column + self.window_size)
-        self._middle_columns = slice(config.global_branch, config.global_branch + self.middle)
 
     def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """A tensor `[B * Hkv, ...]`, part by part."""
@@ -45,16 +42,11 @@ class Block:
         return rearrange(tensor[:, :, self.first : self.last], "heads g m x -> heads (g m) x")
 
     def scores(self, part: int, whole: bool = False) -> list[Tensor]:
-        """`[heads, rows, columns]` of each kind of columns: the window and, where it is attended, the middle.
+        """`[heads, rows, columns]` of each kind of columns: the window alone, or where whole, the first tokens too.
 
-        To be written over.
-
-        -inf is what is not attended in the middle; what is outside of a window is left to `weigh_window`.
-        whole: with this at -inf too, and with the first tokens.
+        To be written over. What is outside of a window is -inf where whole, and else left to `weigh_window`.
         """
         kinds = [self._window_scores(part)]
-        if self.middle:
-            kinds.append(self._middle_scores(part))
         if whole:
             self._bar_outside(part)
         if whole and self.shared.sinks:
@@ -75,8 +67,6 @@ class Block:
     def values(self, part: int, whole: bool = False) -> list[Tensor]:
         """`[heads, columns, d_v]` per kind of columns that `scores` has."""
         kinds = [self._window_values[part]]
-        if self.middle:
-            kinds.append(self.parts(self.shared.history[1][:, self._middle_columns])[part])
         if whole and self.shared.sinks:
             kinds.append(self.parts(self.shared.sink_values)[part])
         return [values.to(self.shared.dtype) for values in kinds]
@@ -108,17 +98,6 @@ class Block:
         beyond = self._far_scores(part, keys)
         is_beyond = self._distances(self.window_first, capped) >= limit
         window[..., :capped] = torch.where(is_beyond, beyond, window[..., :capped])
-
-    def _middle_scores(self, part: int) -> Tensor:
-        config = self.layer.config
-        scores = self._far_scores(part, self.shared.history[0][:, self._middle_columns])
-        self.shared.cap(scores)
-        if self.shared.slopes is not None:
-            self._add_bias(part, scores, torch.full((1, 1), config.limit_distance, device=scores.device))
-        attended = self._distances(self._middle_columns.start, self.middle) >= config.local_branch
-        count = attended.sum(-1, keepdim=True).clamp(min=1)
-        scores.sub_((config.triangle_offset * count.double().log2()).to(scores.dtype))
-        return scores.masked_fill_(~attended, float("-inf")).flatten(1, 2)
 
     def _far_scores(self, part: int, keys: Tensor) -> Tensor:
         """Scores `[heads, g, size, k]` of keys `[B * Hkv, k, d]`, all at the limit."""

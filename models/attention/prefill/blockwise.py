@@ -55,16 +55,11 @@ def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
 
 
 def _block_sizes(shared: SegmentScores) -> tuple[int, int]:
-    """Queries per block and bytes of its scores; fewer where the middle makes each row as long as the sequence."""
+    """Queries per block and bytes of its scores."""
     if shared.values.is_cuda:
-        size, buffer_bytes = GPU_QUERY_BLOCK, GPU_SCORE_BUFFER_BYTES
-    else:
-        size, buffer_bytes = QUERY_BLOCK, SCORE_BUFFER_BYTES
-        size = max(1, min(size, SCORE_COLUMN_BYTES // shared.dtype.itemsize // shared.group))
-    if shared.segment.history is None:
-        return size, buffer_bytes
-    row_bytes = 4 * shared.group * (shared.segment.start + shared.segment.query.shape[-2])
-    return max(1, min(size, buffer_bytes // row_bytes)), buffer_bytes
+        return GPU_QUERY_BLOCK, GPU_SCORE_BUFFER_BYTES
+    rows = SCORE_COLUMN_BYTES // shared.dtype.itemsize // shared.group
+    return max(1, min(QUERY_BLOCK, rows)), SCORE_BUFFER_BYTES
 
 
 def _attend_block(block: Block, shifted: list[bool], sinks: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -85,7 +80,7 @@ def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:
     False, with weighted as it was, where a total is not safe.
     """
     weights = block.scores(part)
-    total += _exponentiate(block, part, weights[1:])
+    total += block.weigh_window(part)
     low, high = (float(x) for x in total.aminmax())
     is_safe = SAFE_SUMS[0] <= low and high <= SAFE_SUMS[1]
     if is_safe:

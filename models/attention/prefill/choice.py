@@ -66,8 +66,6 @@ def _fastest(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
 def _need_of_flash(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
     """What flash lacks here, as "flash needs ..." goes on; None where it lacks nothing."""
     width, config = query.shape[-1], layer.config
-    if config.triangle_offset:
-        return "no tokens in between to attend to"
     if config.caps_window:
         return "a limit that is not inside the window"
     if layer.positions.slopes is not None:
@@ -85,8 +83,6 @@ def _need_of_flash(layer: AttentionLayer, query: Tensor, value: Tensor) -> str |
 def _need_of_flex(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
     """The same of flex. Off a GPU it runs dense, which serves the tests."""
     width = min(query.shape[-1], value.shape[-1])
-    if layer.config.triangle_offset:
-        return "no tokens in between to attend to"
     if query.is_cuda and width < NARROWEST_FLEX:
         return f"heads of at least {NARROWEST_FLEX} features on a GPU, and these have {width}"
     if query.is_cuda and not layer.config.compiled:

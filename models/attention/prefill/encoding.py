@@ -36,6 +36,11 @@ def encode_at_distance(x: Tensor, distance: int, layer: AttentionLayer, scale: f
     return _turn(x, layer.positions.table_of_distance(distance, x.device), layer, torch.empty_like(x), scale)
 
 
+def encode_by(x: Tensor, table: Table, layer: AttentionLayer) -> Tensor:
+    """x `[B, H, n, d]` turned by a table of its n positions, of a layer that has rotary ones."""
+    return _turn(x, table, layer, torch.empty_like(x)) if _is_fused(x, layer) else layer.positions.rotate(x, table)
+
+
 def _is_fused(x: Tensor, layer: AttentionLayer) -> bool:
     return layer.fuses(x) and isinstance(layer.positions, RotaryPositions)
 

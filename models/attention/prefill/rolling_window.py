@@ -55,10 +55,10 @@ def attend_prefill(
 ) -> Tensor:
     """`lambda_attention` for any n. Shapes as there; all rows of `past` stand at one position."""
     new_tokens = query.shape[-2]
-    sinks, history = _beginning(key, value, layer, past)
+    sinks = _first_tokens(key, value, layer, past)
     before = Before(0, key[:, :, :0], value[:, :, :0]) if past is None else Before(past.position, *past.window())
     output = new_output(query, value)
-    window = attend_after(before, query, key, value, layer, sinks, output, history)
+    window = attend_after(before, query, key, value, layer, sinks, output)
     if past is not None:
         past.finish(*window.newest(min(new_tokens, layer.config.local_branch)), new_tokens)
     return output
@@ -72,19 +72,17 @@ def attend_after(
     layer: AttentionLayer,
     sinks: KeysValues,
     output: Tensor,
-    history: KeysValues | None = None,
 ) -> "RollingWindow":
     """Write the attention of n tokens into output `[B, Hq, n, d_v]`; returns the window as it stands after them.
 
-    query, key, value: as in `lambda_attention`. sinks: the first tokens' keys, as projected, and values. history: all
-    tokens', where the middle is attended.
+    query, key, value: as in `lambda_attention`. sinks: the first tokens' keys, as projected, and values.
     """
     parts = _parts(query, value, before.position, layer)
     incoming = max((part.stop - part.start for part, _ in parts), default=0)
     window = RollingWindow(before, key.shape[-2], incoming, layer)
     for part, attend in parts:
         window.extend(key[:, :, part], value[:, :, part])
-        segment = Segment(query[:, :, part], before.position + part.start, *window.views(), *sinks, history)
+        segment = Segment(query[:, :, part], before.position + part.start, *window.views(), *sinks)
         attend(segment, layer, output[:, :, part])
     return window
 
@@ -110,18 +108,13 @@ def _parts(query: Tensor, value: Tensor, start: int, layer: AttentionLayer) -> l
     return parts
 
 
-def _beginning(
-    key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None
-) -> tuple[KeysValues, KeysValues | None]:
-    """The first tokens' keys (not encoded) and values, and where the middle is attended those of all tokens."""
-    count, attends_middle = layer.config.global_branch, bool(layer.config.triangle_offset)
+def _first_tokens(key: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLayer | None) -> KeysValues:
+    """Their keys, not encoded, and values."""
+    count = layer.config.global_branch
     if past is None:
-        # Contiguous once: each segment would otherwise copy all of it to fold the rows of a batch into heads.
-        history = (key.contiguous(), value.contiguous()) if attends_middle else None
-        return (key[:, :, :count], value[:, :, :count]), history
+        return key[:, :, :count], value[:, :, :count]
     past.begin(key, value)
-    sinks = past.sink_keys[:, :, :count], past.sink_values[:, :, :count]
-    return sinks, (past.history_keys, past.history_values) if attends_middle else None
+    return past.sink_keys[:, :, :count], past.sink_values[:, :, :count]
 
 
 class _RollingBuffer:

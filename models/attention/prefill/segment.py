@@ -17,7 +17,6 @@ class Segment:
     query: `[B, Hq, m, d]`, not encoded. start: position of its first row. window_start: that of the first window key.
     window_key: encoded at their positions. window_raw: the same, not encoded, where the limit falls inside the window.
     window_value: their values. sink_key (not encoded), sink_value: the first tokens of the sequence.
-    history: all keys (not encoded) and values from position 0 on, where the middle is attended.
     """
 
     query: Tensor
@@ -28,7 +27,6 @@ class Segment:
     window_value: Tensor
     sink_key: Tensor
     sink_value: Tensor
-    history: KeysValues | None
 
 
 @lru_cache(maxsize=8)

@@ -72,11 +72,6 @@ class SegmentScores:
         return _by_key_head(self.segment.window_raw)
 
     @cached_property
-    def history(self) -> tuple[Tensor, Tensor]:
-        """All keys, not encoded, and values: where the middle is attended."""
-        return tuple(_by_key_head(x) for x in self.segment.history)
-
-    @cached_property
     def near(self) -> Tensor:
         """The queries as keys at their true distance feel them."""
         return self._fold(self.layer.positions.at(self._query, self.segment.start, scale=self.scale))

@@ -7,7 +7,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from ..config import LambdaConfig
+from ..bands.config import BandsConfig
+from ..config import Method
 from ..decode.cache import LambdaCache
 from .messages import hearing_others
 from .stretches import Stretches, share_of
@@ -134,9 +135,10 @@ def _standing(cache: LambdaCache | None) -> tuple[int, int]:
     return cache.layers[0].position, int(cache.layers[0].lacks_window)
 
 
-def check_config(config: LambdaConfig) -> None:
+def check_config(config: Method) -> None:
     """Raise ValueError for a method that needs keys which no rank of a group holds all of."""
-    for name, asked in (("triangle_offset", config.triangle_offset), ("top_k_attention", config.top_k)):
+    attends_all = config.method if isinstance(config, BandsConfig) else "triangle_offset"
+    for name, asked in ((attends_all, config.attends_all), ("top_k_attention", config.top_k)):
         if asked:
             raise ValueError(
                 f"{name} attends to all tokens in between, which no rank of a sequence_group holds: leave one of them "

@@ -46,7 +46,6 @@ def chosen(device: str, widths=(64, 64), dtype=torch.bfloat16, alibi=False, cap=
         ({"alibi": True, "widths": (8, 8)}, "blockwise", "flex needs heads of at least 16 features"),
         ({"alibi": True, "compiled": False}, "blockwise", "flex needs torch.compile on a GPU"),
         ({"dtype": torch.float32}, "blockwise", "flash needs half precision, flex needs half precision to be fast"),
-        ({"triangle_offset": 1.0}, "blockwise", "flash needs no tokens in between"),
         ({"device": "cpu"}, "blockwise", "on cpu"),
         ({"backend": "blockwise"}, "blockwise", "as --backend says"),
         ({"backend": "flex"}, "flex", "as --backend says"),

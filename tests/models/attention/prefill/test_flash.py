@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.attention.decode.cache import LambdaLayer
+from models.attention.decode.cache import new_layer
 from models.attention.prefill import flash, rolling_window
 from models.lambda_attention import LambdaConfig
 from tests.models.attention.attention_cases import make_case
@@ -39,7 +39,7 @@ def cases(draw):
 
 
 def in_chunks(case, sizes: list[int]) -> torch.Tensor:
-    past, parts, start, length = LambdaLayer(case.layer.config), [], 0, case.query.shape[2]
+    past, parts, start, length = new_layer(case.layer.config), [], 0, case.query.shape[2]
     while start < length:
         stop = min(length, start + sizes[len(parts) % len(sizes)])
         parts.append(case.attend(slice(start, stop), past))

@@ -1,0 +1,154 @@
+"""Attention to a list of bands, exactly: a block of queries and a tile of keys at a time, joined by log-sum-exp.
+
+Time O(n²), working memory flat in n. What all queries of a block attend to, nearly everything of a long text, goes to a
+fused kernel of torch without any mask; the edges of a band, as wide as a block, are its triangle or matrix products.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ..config import AttentionLayer
+from ..positions import Places, RotaryPositions
+from ..prefill.encoding import encode_by
+from ..prefill.rolling_window import new_output
+from .band import Band, itself
+from .cache import FullLayer
+from .parts import Joined, Part, Tile, attend_fused, attend_products, is_fused
+
+QUERY_BLOCK, GPU_QUERY_BLOCK = 1024, 2048
+KEY_TILE, GPU_KEY_TILE = 2048, 16_384
+"""Queries and keys at once. Keys are encoded anew for each block of queries, so that they take no memory of all."""
+SCORE_BYTES, GPU_SCORE_BYTES = 2**25, 2**29
+"""Scores of matrix products at once, in all heads."""
+
+
+def attend_bands(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: FullLayer | None) -> Tensor:
+    """`lambda_attention` by the bands of the layer's configuration. Shapes as there; rows of `past` stand at one
+    position.
+    """
+    start = 0
+    if past is not None:
+        start = past.position
+        key, value = past.extend(key, value)
+    output, size = new_output(query, value), GPU_QUERY_BLOCK if query.is_cuda else QUERY_BLOCK
+    for first in range(0, query.shape[-2], size):
+        part = slice(first, first + size)
+        block = _Block(query[:, :, part], start + first, key, value, layer)
+        output[:, :, part] = block.attend().reshape(output[:, :, part].shape)
+    return output
+
+
+@dataclass(frozen=True)
+class Zone:
+    """The keys first .. end - 1, and how a block attends to them: all of it to "all", each query to those up to its own
+    place in a "triangle" with as many keys, or as the band says ("edge").
+    """
+
+    first: int
+    end: int
+    kind: str
+
+
+@lru_cache(maxsize=4096)
+def zones(band: Band, start: int, count: int) -> tuple[Zone, ...]:
+    """The keys of a band that the queries start .. start + count - 1 attend to, the nearest first."""
+    places = torch.arange(start, start + count)
+    first, end = band.first(places), band.end(places)
+    first_of_all, end_of_all = int(first[-1]), int(end[0])
+    if first_of_all >= end_of_all:  # no key is every query's
+        found = [Zone(int(first[0]), int(end[-1]), "edge")]
+    else:
+        last = Zone(end_of_all, int(end[-1]), "edge")
+        if count > 1 and bool((end.diff() == 1).all()):
+            end_of_all -= 1
+            last = Zone(end_of_all, int(end[-1]), "triangle")
+        found = [last, Zone(first_of_all, end_of_all, "all"), Zone(int(first[0]), first_of_all, "edge")]
+    return tuple(zone for zone in found if zone.first < zone.end)
+
+
+def log_scaled(query: Tensor, places: Tensor, length: int) -> Tensor:
+    """Queries `[..., m, d]` at `places`, int64 `[m]`, times `log(i + 1) / log(length)`, or 1 where that is less."""
+    factor = ((places + 1).double().log() / math.log(length)).clamp(min=1)[:, None]
+    return (query * factor.to(torch.promote_types(query.dtype, torch.float32))).to(query.dtype)
+
+
+class _Block:
+    """Consecutive queries `[B, Hq, m, d]`, as projected, from position `start` on, and all keys and values so far."""
+
+    def __init__(self, query: Tensor, start: int, key: Tensor, value: Tensor, layer: AttentionLayer) -> None:
+        self.query, self.start, self.key, self.value, self.layer = query, start, key, value, layer
+        self.device, self.size = query.device, query.shape[-2]
+        self.places = torch.arange(start, start + self.size, device=self.device)
+        self.tile = GPU_KEY_TILE if query.is_cuda else KEY_TILE
+        self.fused = is_fused(query, value, layer)
+        if layer.config.log_scale:
+            self.query = log_scaled(query, self.places, layer.config.log_scale)
+
+    def attend(self) -> Tensor:
+        """`[B, Hkv, g * m, d_v]`, in at least float32."""
+        joined = Joined(self.layer.fuses(self.query))
+        for band in self.layer.config.bands:
+            found = zones(band, self.start, self.size)
+            if not found:
+                continue
+            query = self._encoded(self.query, self.start, band.query_at, band.key_at is None)
+            offset = None if band.offset is None else self._offset(band.offset)
+            for zone in found:
+                for output, log_sum in self._parts(band, query, zone):
+                    joined.add(output, log_sum if offset is None else log_sum - offset)
+        return joined.output(self.layer)
+
+    def _offset(self, offset: Places) -> Tensor:
+        """What is taken off each row's scores, `[g * m, 1]`."""
+        group = self.query.shape[1] // self.key.shape[1]
+        return offset(self.places).to(torch.promote_types(self.query.dtype, torch.float32)).repeat(group)[:, None]
+
+    def _parts(self, band: Band, query: Tensor, zone: Zone) -> Iterator[Part]:
+        """The attention of the encoded query to a zone's keys, tile by tile."""
+        fused = self.fused and zone.kind != "edge"
+        for keys in self._tiles(zone, fused):
+            tile = Tile(query, self._key(band, keys), self.value[:, :, keys], self.places, self._places(keys))
+            if fused:
+                yield attend_fused(tile, self.layer.scale, zone.kind == "triangle")
+            else:
+                yield attend_products(tile, band, self.layer, masked=zone.kind != "all")
+
+    def _tiles(self, zone: Zone, fused: bool) -> Iterator[slice]:
+        """The keys of a zone, as many at once as there is to be memory for; cut at the same places in all blocks."""
+        if fused and zone.kind == "triangle":
+            yield slice(zone.first, zone.end)
+            return
+        size = self.tile if fused else min(self.tile, self._columns())
+        for first in range(zone.first // size * size, zone.end, size):
+            yield slice(max(first, zone.first), min(first + size, zone.end))
+
+    def _columns(self) -> int:
+        """A power of two, at least 64: columns of scores that take as much memory as they may."""
+        total = GPU_SCORE_BYTES if self.query.is_cuda else SCORE_BYTES
+        columns = total // (4 * self.query.shape[:3].numel())
+        return 1 << max(6, columns.bit_length() - 1)
+
+    def _places(self, keys: slice) -> Tensor:
+        return torch.arange(keys.start, keys.stop, device=self.device)
+
+    def _key(self, band: Band, keys: slice) -> Tensor:
+        key = self.key[:, :, keys]
+        return key if band.key_at is None else self._encoded(key, keys.start, band.key_at)
+
+    def _encoded(self, x: Tensor, start: int, places: Places, alone: bool = False) -> Tensor:
+        """Queries or keys x `[B, H, n, d]` from position `start` on, turned to where `places` has them.
+
+        alone: that what they are multiplied by is as projected, so that they bear its scaling too.
+        """
+        positions = self.layer.positions
+        if not isinstance(positions, RotaryPositions):
+            return x
+        table = positions.range_table(start, x.shape[-2], x.device, None if places is itself else places)
+        if alone and positions.scaling != 1.0:
+            table = table[0] * positions.scaling, table[1] * positions.scaling
+        return encode_by(x, table, self.layer)

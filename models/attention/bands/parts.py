@@ -1,0 +1,142 @@
+"""Attention to some of the keys, with the log-sum-exp of its scores, by which parts are joined to the whole.
+
+Rows are the queries of all heads that share a key head: `[B, Hkv, g * m, .]`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..compiled import run_fused
+from ..config import AttentionLayer
+from ..prefill.flash import WIDEST, WIDTH_MULTIPLE, lacks_flash
+from ..prefill.matrix_products import multiply_exactly
+from ..sinks import soft_capped
+from .band import Band
+
+Part = tuple[Tensor, Tensor]
+"""Attention to some keys, `[B, Hkv, rows, d_v]`, and the log-sum-exp of its scores, `[B, Hkv, rows, 1]`, -inf and 0
+where a row has none of them."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Queries of a block `[B, Hq, m, d]` and some keys `[B, Hkv, k, d]` and values, encoded as a band has them.
+
+    query_places, key_places: their positions in the text, int64 on their device.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    query_places: Tensor
+    key_places: Tensor
+
+    @property
+    def group(self) -> int:
+        return self.query.shape[1] // self.key.shape[1]
+
+    def rows(self) -> Tensor:
+        """The queries, `[B, Hkv, g * m, d]`."""
+        return self.query.unflatten(1, (-1, self.group)).flatten(2, 3)
+
+
+def is_fused(query: Tensor, value: Tensor, layer: AttentionLayer) -> bool:
+    """Whether torch has a kernel for these scores that gives their log-sum-exp; a single query needs none."""
+    width = query.shape[-1]
+    if layer.config.backend == "blockwise":
+        return False
+    if layer.soft_cap is not None or layer.positions.slopes is not None or width != value.shape[-1]:
+        return False
+    if query.shape[-2] == 1:
+        return False
+    if query.device.type == "cpu":
+        return hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
+    return width <= WIDEST and width % WIDTH_MULTIPLE == 0 and lacks_flash(query.device, query.dtype) is None
+
+
+def attend_fused(tile: Tile, scale: float, causal: bool) -> Part:
+    """All queries to all keys, or where these are as many, each query to those up to its own place."""
+    if tile.query.is_cuda:
+        output, log_sum = _flash(tile.query, tile.key, tile.value, scale, causal)
+    elif causal:
+        key, value = (x.repeat_interleave(tile.group, 1) for x in (tile.key, tile.value))
+        output, log_sum = _on_cpu(tile.query, key, value, scale, causal)
+    else:
+        output, log_sum = _on_cpu(tile.rows(), tile.key, tile.value, scale, causal)
+    key_heads = tile.key.shape[1]
+    rows = tile.group * tile.query.shape[-2]
+    shape = tile.query.shape[0], key_heads, rows, -1
+    return output.reshape(shape), log_sum.reshape(shape)
+
+
+def _on_cpu(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Part:
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
+
+
+def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Part:
+    """`prefill.flash` says more of this operator; query heads share key heads without a copy."""
+    query, key, value = (x.transpose(1, 2) for x in (query, key, value))
+    lengths = query.shape[1], key.shape[1]
+    output, log_sum, *_ = torch.ops.aten._flash_attention_forward(
+        query, key, value, None, None, *lengths, 0.0, causal, False, scale=scale
+    )
+    return output.transpose(1, 2), log_sum
+
+
+def attend_products(tile: Tile, band: Band, layer: AttentionLayer, masked: bool) -> Part:
+    """The same by matrix products, in at least float32, for every kind of score.
+
+    masked: whether some of the keys are not in the band of some of the queries.
+    """
+    scores = multiply_exactly(tile.rows(), tile.key.mT) * layer.scale
+    scores = soft_capped(scores, layer.soft_cap)
+    by_head = scores.unflatten(2, (tile.group, -1))
+    if layer.positions.slopes is not None:
+        slopes = layer.positions.slopes_on(scores.device).view(-1, tile.group, 1, 1)
+        by_head = by_head - slopes * band.distance(tile.query_places, tile.key_places)
+    if masked:
+        by_head = by_head.masked_fill(~band.holds(tile.query_places, tile.key_places), float("-inf"))
+    scores = by_head.flatten(2, 3)
+    log_sum = scores.logsumexp(-1, keepdim=True)
+    weights = (scores - log_sum).exp().nan_to_num(0.0)
+    return multiply_exactly(weights.to(tile.value.dtype), tile.value), log_sum
+
+
+class Joined:
+    """Attention to the keys of all parts that were added, in at least float32."""
+
+    def __init__(self, fuse: bool) -> None:
+        """fuse: whether torch.compile makes one kernel of what joins two parts."""
+        self._fuse = fuse
+        self._output: Tensor | None = None
+        self._log_sum: Tensor | None = None
+
+    def add(self, output: Tensor, log_sum: Tensor) -> None:
+        """Join a Part."""
+        if self._output is None:
+            dtype = torch.promote_types(output.dtype, torch.float32)
+            self._output = output.to(dtype, copy=True)
+            self._log_sum = log_sum.to(dtype).clamp(min=torch.finfo(dtype).min)  # two of -inf would make a NaN
+        else:
+            run_fused(join_into, self._fuse, self._output, self._log_sum, output, log_sum)
+
+    def output(self, layer: AttentionLayer) -> Tensor:
+        """`[B, Hkv, rows, d_v]`; a learned score of each head has its share and weighs nothing."""
+        if layer.sink_logit is None:
+            return self._output
+        key_heads, rows = self._log_sum.shape[1:3]
+        learned = layer.sink_logit.to(self._log_sum.dtype).view(1, key_heads, -1, 1, 1)
+        log_sum = self._log_sum.unflatten(2, (learned.shape[2], -1))
+        kept = (log_sum - torch.logaddexp(log_sum, learned)).exp().reshape(-1, key_heads, rows, 1)
+        return self._output * kept
+
+
+def join_into(output: Tensor, log_sum: Tensor, other: Tensor, other_log_sum: Tensor) -> None:
+    """Join a second Part into the first one's memory; log_sum is finite."""
+    highest = torch.maximum(log_sum, other_log_sum)
+    weight, other_weight = (log_sum - highest).exp(), (other_log_sum - highest).exp()
+    total = weight + other_weight
+    output.mul_(weight / total).add_(other * (other_weight / total))
+    log_sum.copy_(highest + total.log())

@@ -1,0 +1,169 @@
+"""The bands' attention against the dense formulas: whole, in chunks and decoded, padded, and in flat memory."""
+
+import dataclasses
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.attention.bands import attend
+from models.attention.bands.config import BandsConfig
+from models.attention.decode.cache import new_layer
+from models.attention.positions import NoPositions, RotaryPositions
+from models.attention.ragged import RealTokens, attend_batch
+from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
+from tests.models.attention.attention_cases import Case, make_case
+from tests.models.attention.bands.formulas import dense_attention
+from tests.models.attention.bands.test_methods import CONFIGS
+
+LENGTH = 61
+LOGS = BandsConfig("rerope", window=9, log_scale=20)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks and tiles far smaller than the tests' sequences, and dividing none of them."""
+    monkeypatch.setattr(attend, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(attend, "KEY_TILE", 5)
+
+
+def expected(case: Case) -> Tensor:
+    layer, positions = case.layer, case.layer.positions
+    inv_freq = positions.inv_freq if isinstance(positions, RotaryPositions) else torch.zeros(3)
+    arguments = (layer.config, inv_freq, getattr(positions, "interleaved", False), layer.scale)
+    rows = zip(case.query, case.key, case.value)
+    return torch.stack([dense_attention(*row, *arguments, layer.soft_cap, layer.sink_logit) for row in rows])
+
+
+def in_chunks(case: Case, sizes: list[int]) -> Tensor:
+    past, cuts, start = new_layer(case.layer.config), [], 0
+    for size in itertools.cycle(sizes):
+        if start >= case.query.shape[2]:
+            break
+        cuts.append(slice(start, start + size))
+        start += size
+    return torch.cat([case.attend(columns, past) for columns in cuts], 2)
+
+
+@pytest.mark.parametrize("encoding", ["rotary", "interleaved", "none"])
+@pytest.mark.parametrize("config", [*CONFIGS, LOGS], ids=str)
+def test_equals_the_formula_whole_and_in_chunks_and_decoded(config, encoding):
+    case = make_case(config, LENGTH, encoding, batch=2, key_heads=2, group=3)
+    for result in (case.attend(), in_chunks(case, [17, 1, 1, 6])):
+        torch.testing.assert_close(result.double(), expected(case), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_the_real_blocks_and_tiles_are_as_small_ones(config, monkeypatch):
+    case = make_case(config, 200, key_heads=2, group=2)
+    small = case.attend()
+    monkeypatch.undo()
+    torch.testing.assert_close(case.attend(), small, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("learned_sink", [False, True])
+@pytest.mark.parametrize("soft_cap", [None, 0.5])
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[3], LOGS], ids=str)
+def test_soft_caps_and_learned_sinks(config, soft_cap, learned_sink):
+    case = make_case(config, LENGTH, key_heads=2, group=2, soft_cap=soft_cap, learned_sink=learned_sink)
+    for result in (case.attend(), in_chunks(case, [20, 1])):
+        torch.testing.assert_close(result.double(), expected(case), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("scaling", [1.0, 1.3])
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[6]], ids=str)
+def test_values_of_another_width_and_a_scaled_rotation(config, scaling):
+    """A factor on cosine and sine counts twice, also where a key is as projected."""
+    case = make_case(config, LENGTH, key_heads=2, group=2)
+    positions = dataclasses.replace(case.layer.positions, scaling=scaling)
+    layer = dataclasses.replace(case.layer, positions=positions)
+    case = dataclasses.replace(case, value=case.value[..., :5], layer=layer)
+    grown = torch.ones(8)
+    grown[:6] = scaling**2  # the features that are turned
+    plain = dataclasses.replace(case, query=case.query * grown, layer=dataclasses.replace(layer, positions=positions))
+    torch.testing.assert_close(case.attend().double(), expected(plain), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 4e-2), (torch.float16, 5e-3), (torch.float64, 2e-7)])
+def test_every_dtype(dtype, tolerance):
+    case = make_case(CONFIGS[0], LENGTH, batch=2, key_heads=2, group=2, dtype=dtype)
+    for result in (case.attend(), in_chunks(case, [11, 1])):
+        assert result.dtype == dtype
+        torch.testing.assert_close(result.double(), expected(case), rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("factor", [60.0, -60.0])
+@pytest.mark.parametrize("encoding", ["rotary", "alibi"])
+def test_scores_of_hundreds_of_nats(factor, encoding):
+    case = make_case(LambdaConfig(8, 3, 8, triangle_offset=0.7), 40, encoding, batch=2, key_heads=2)
+    case = dataclasses.replace(case, query=factor * case.query)
+    torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("limit", [None, 3, 8, 12])
+@pytest.mark.parametrize("encoding", ["rotary", "alibi", "none"])
+def test_lambda_by_its_bands_is_lambda(limit, encoding):
+    """What the core of the window computes, by the other core."""
+    case = make_case(LambdaConfig(8, 3, limit), LENGTH, encoding, batch=2, key_heads=2, group=2)
+    by_bands = attend.attend_bands(case.query, case.key, case.value, case.layer, None)
+    torch.testing.assert_close(by_bands, case.attend(), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_padded_rows_give_what_each_gives_alone(config):
+    case, lengths, longest = make_case(config, 30, batch=3, key_heads=2, group=2), [30, 22, 9], 30
+    mask = torch.tensor([[0] * (longest - count) + [1] * count for count in lengths])
+    past, found = new_layer(config), []
+    for columns in (slice(0, 26), slice(26, 27), slice(27, 28), slice(28, 30)):
+        query, key, value = (x[:, :, columns] for x in (case.query, case.key, case.value))
+        found.append(attend_batch(query, key, value, case.layer, past, RealTokens.from_mask(mask[:, columns])))
+    found = torch.cat(found, 2)
+    for row, count in enumerate(lengths):
+        own = [x[row : row + 1, :, longest - count :] for x in (case.query, case.key, case.value)]
+        alone = lambda_attention(*own, case.layer)
+        torch.testing.assert_close(found[row : row + 1, :, longest - count :], alone, rtol=0, atol=2e-6)
+        assert not found[row, :, : longest - count].any()
+
+
+def test_a_window_over_all_of_the_text_is_full_attention():
+    full = make_case(LambdaConfig(100, 0, None), LENGTH, key_heads=2, group=2)
+    for config in (
+        BandsConfig("self_extend", window=100, group=4),
+        BandsConfig("dca", chunk=100, window=4),
+        BandsConfig("rerope", window=100, log_scale=0),
+        BandsConfig("leaky_rerope", window=100, factor=4.0, log_scale=0),
+    ):
+        case = dataclasses.replace(full, layer=dataclasses.replace(full.layer, config=config))
+        torch.testing.assert_close(case.attend(), full.attend(), rtol=0, atol=2e-6)
+
+
+def test_nearly_all_of_a_long_text_goes_to_the_fused_kernel(monkeypatch):
+    """Products are as wide as a block at the edges of a band, whatever the length."""
+    monkeypatch.setattr(attend, "QUERY_BLOCK", 64)
+    monkeypatch.setattr(attend, "KEY_TILE", 128)
+    products = []
+    attend_products = attend.attend_products
+
+    def counted(tile, *arguments, **options):
+        products.append(tile.query.shape[2] * tile.key.shape[2])
+        return attend_products(tile, *arguments, **options)
+
+    monkeypatch.setattr(attend, "attend_products", counted)
+    length = 2048
+    for config in (BandsConfig("self_extend", window=256, group=8), BandsConfig("rerope", window=256, log_scale=0)):
+        make_case(config, length).attend()
+        assert 0 < sum(products) <= 2 * 64 * length
+        products.clear()
+
+
+def test_alibi_is_refused_where_the_method_moves_rotary_positions():
+    with pytest.raises(ValueError, match="self_extend moves rotary positions, and this model has ALiBi's biases"):
+        make_case(CONFIGS[0], 5, "alibi")
+
+
+def test_no_positions_at_all_feel_no_method():
+    case = make_case(CONFIGS[0], LENGTH, "none")
+    layer = AttentionLayer(LambdaConfig(100, 0, None), NoPositions(), case.layer.scale)
+    plain = lambda_attention(case.query, case.key, case.value, layer)
+    torch.testing.assert_close(case.attend(), plain, rtol=0, atol=2e-6)
