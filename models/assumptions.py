@@ -264,6 +264,11 @@ def _stated(config: PretrainedConfig, name: str) -> Any:
     return getattr(config, name)
 
 
+def has_alibi(config: PretrainedConfig) -> bool:
+    """Whether a model's positions are linear biases, and not rotary."""
+    return config.model_type in ("bloom", "mpt") or bool(getattr(config, "alibi", False))
+
+
 def rope_parameters(config: PretrainedConfig) -> dict[str, Any]:
     """A configuration's rotary parameters; empty where it has none. By kind of layer in some families."""
     return getattr(config, ROPE, None) or {}

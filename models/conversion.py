@@ -142,9 +142,7 @@ class _Conversion:
         running, coming = self.running, tokens.shape[1]
         running.real, running.stretch = RealTokens.from_mask(mask), None
         self.recurrent.check_padding(running.real, tokens, cache)
-        if coming > 1:  # one token takes no table of a range, and a static step must not look for them
-            for positions in self.positions:
-                positions.begin_forward(*tokens.shape[:2])
+        self._begin_tables(tokens, cache)
         if self.sequence is not None:
             running.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
             coming = running.stretch.all.new_tokens
@@ -156,6 +154,15 @@ class _Conversion:
         placeholder = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
         inputs[ATTENTION_MASK] = self.recurrent.masks(placeholder, mask, running.real)
         return (), inputs
+
+    def _begin_tables(self, tokens: Tensor, cache: Cache | None) -> None:
+        """Have tables of positions make room for those of all layers of this forward."""
+        columns = tokens.shape[1]
+        if self.config.attends_all:  # keys are encoded in it, from the first one on
+            columns += 0 if cache is None else cache.get_seq_length()
+        if columns > 1:  # one token takes no table of a range, and a static step must not look for them
+            for positions in self.positions:
+                positions.begin_forward(len(tokens), columns)
 
     def _checked(self, base: nn.Module, inputs: dict) -> tuple[Tensor, Tensor | None, Cache | None]:
         """The new tokens, their padding mask, and a cache of ours in place of the one that is taken out of `inputs`.

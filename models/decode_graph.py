@@ -26,6 +26,7 @@ from .assumptions import ATTENTION_MASK, MORE_OUTPUTS, OUTPUT_CACHE, find_cache,
 from .attention.compiled import static_step
 from .attention.config import AttentionLayer, LambdaConfig
 from .attention.decode.cache import BOUNDED_TENSORS, LambdaCache, LambdaLayer
+from .attention.decode.recurrent import ATTENDING
 from .attention.decode.step import Heads, decode_step
 from .attention.inputs import as_lambda_cache
 from .attention.positions import PositionEncoding
@@ -220,7 +221,7 @@ def _is_one_step(tokens: Tensor | None, cache: Cache | None, inputs: dict) -> bo
     if tokens is None or tokens.shape[1] != 1 or any(inputs.get(name) for name in MORE_OUTPUTS):
         return False
     layers = cache.layers if cache is not None else []
-    if not layers or any(type(layer) is not LambdaLayer for layer in layers) or not layers[0].seen:
+    if not layers or any(type(layer) not in ATTENDING for layer in layers) or not layers[0].seen:
         return False
     if min(layers[0].seen) < max(layer.config.global_branch for layer in layers):
         return False

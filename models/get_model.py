@@ -8,16 +8,18 @@ from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, 
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import is_accelerate_available
 
-from .assumptions import ROPE_TYPE, check_version, rope_parameters
+from .assumptions import check_version, has_alibi
+from .attention.bands.config import BandsConfig
+from .attention.config import Method
 from .attention.sequence.group import Ranks
 from .constant import CONSTANT_MODEL, ConstantModel
 from .errors import SharedError, need_package
-from .lambda_attention import LambdaConfig
 from .loading.identity import model_identity
 from .loading.pretrained import load_config, load_tokenizer, load_weights, loaded_config
+from .loading.rope_scaling import rope_type, scale_rope
 from .loading.sample import SAMPLE_MODEL
 from .loading.source import Source, find_source
-from .model_base import convert_model, extend_vanilla_positions, family_of
+from .model_base import convert_model, extend_vanilla_positions, family_of, pretraining_length
 from .wrappers import text_config
 
 DTYPES = {
@@ -37,8 +39,8 @@ class ModelSpec:
     dtype: "auto" (what the checkpoint was saved in), "float32", "bfloat16" or "float16".
     device_map: passed on to Transformers, e.g. "auto"; None leaves the model where `get_model` is told, or on the CPU.
     constant_answer: what "constant_model" says.
-    rope_scaling: None, or a `rope_type` of Transformers ("linear", "dynamic") for a checkpoint that has none;
-        rope_factor: its factor, at least 1.
+    rope_scaling: None, or "linear", "dynamic", "ntk" or "yarn" for a checkpoint that has none; rope_factor: its factor,
+        at least 1, None for target_length, in tokens, over the pre-training length.
     """
 
     model: str = SAMPLE_MODEL
@@ -49,6 +51,7 @@ class ModelSpec:
     constant_answer: str | None = None
     rope_scaling: str | None = None
     rope_factor: float | None = None
+    target_length: int | None = None
 
 
 @dataclass
@@ -62,11 +65,11 @@ class LoadedModel:
 
 def get_model(
     spec: ModelSpec,
-    lambda_config: LambdaConfig | None = None,
+    lambda_config: Method | None = None,
     device: torch.device | None = None,
     sequence_group: Ranks | None = None,
 ) -> LoadedModel:
-    """Load what `spec` names, converted to Λ-attention if `lambda_config` is given.
+    """Load what `spec` names, converted to Λ-attention, or another method, if `lambda_config` is given.
 
     Without it the model is the unmodified Hugging Face one, except that it can run past its position tables.
     device: where it will compute. Weights are loaded straight to it, a tensor at a time; those of a GGUF file, and all
@@ -87,26 +90,26 @@ def get_model(
     return loaded
 
 
-def _load_constant(spec: ModelSpec, lambda_config: LambdaConfig | None) -> LoadedModel:
+def _load_constant(spec: ModelSpec, method: Method | None) -> LoadedModel:
     source = find_source("--tokenizer_path", spec.tokenizer_path or SAMPLE_MODEL)
     tokenizer = load_tokenizer(source)
     model = ConstantModel.from_tokenizer(tokenizer, spec.constant_answer)
-    _scale_rope(model.config, spec)
-    _check_supported(model.config, lambda_config)
+    _scale(model.config, spec)
+    _check_supported(model.config, method)
     if spec.dtype != "auto":
         model.to(DTYPES[spec.dtype])
     return LoadedModel(model, tokenizer, model_identity(spec.model, source.name, model))
 
 
-def _load_pretrained(spec: ModelSpec, lambda_config: LambdaConfig | None, device: torch.device | None) -> LoadedModel:
+def _load_pretrained(spec: ModelSpec, method: Method | None, device: torch.device | None) -> LoadedModel:
     """Cheap checks first: a wrong flag is found before minutes of loading weights."""
     source = find_source("--model", spec.model)
     own_tokenizer = spec.tokenizer_path is None
     tokenizer_source = source if own_tokenizer else find_source("--tokenizer_path", spec.tokenizer_path)
     _check_machine(spec, source)
     config = load_config(source)
-    _scale_rope(config, spec)
-    _check_supported(config, lambda_config)
+    _scale(config, spec)
+    _check_supported(config, method)
     tokenizer = load_tokenizer(tokenizer_source)
     _check_vocabulary(tokenizer.vocab_size, tokenizer_source, text_config(config).vocab_size)
     model = load_weights(source, config, _loading_options(spec, source, device))
@@ -159,39 +162,44 @@ def _check_machine(spec: ModelSpec, source: Source) -> None:
         need_package("--device_map", "accelerate")
 
 
-def _check_supported(config: PretrainedConfig, lambda_config: LambdaConfig | None) -> None:
-    if lambda_config is None:
+def _scale(config: PretrainedConfig, spec: ModelSpec) -> None:
+    if spec.rope_scaling is not None:
+        scale_rope(config, spec.rope_scaling, spec.rope_factor, spec.target_length)
+
+
+def _check_supported(config: PretrainedConfig, method: Method | None) -> None:
+    if method is None:
         return
     family_of(loaded_config(config))
     config = text_config(config)
-    first, layers = 0 if lambda_config.top_k is None else lambda_config.top_k.from_layer, config.num_hidden_layers
+    first, layers = 0 if method.top_k is None else method.top_k.from_layer, config.num_hidden_layers
     if first >= layers:
         raise SharedError(f"--top_k_from_layer {first} is not one of this model's {layers} layers, counted from 0")
-    if _rope_type(config) == "dynamic" and lambda_config.farthest is None:
+    if isinstance(method, BandsConfig):
+        _check_remapped(config, method)
+    elif rope_type(config) == "dynamic" and method.farthest is None:
         raise SharedError(
             "--limit_distance none cannot be combined with RoPE scaling 'dynamic': its frequencies would grow with the "
             "text, so give a limit"
         )
 
 
-def _rope_type(config: PretrainedConfig) -> str | None:
-    """The rope_type; None for a model without RoPE, or with another one per kind of layer."""
-    return rope_parameters(text_config(config)).get(ROPE_TYPE)
-
-
-def _scale_rope(config: PretrainedConfig, spec: ModelSpec) -> None:
-    """Have a configuration scale RoPE as --rope_scaling says."""
-    if spec.rope_scaling is None:
-        return
-    rope_type = _rope_type(config)
-    if rope_type is None:
+def _check_remapped(config: PretrainedConfig, method: BandsConfig) -> None:
+    """Refuse positions that a method cannot move, and one that would need what is not known."""
+    if has_alibi(config):
         raise SharedError(
-            f"--rope_scaling {spec.rope_scaling} needs a model whose rotary positions can be scaled, "
-            f"{config.model_type} has none"
+            f"--remap_positions {method.method} moves rotary positions, and {config.model_type} has ALiBi's biases, "
+            "for which it is not defined: take a model with RoPE"
         )
-    if rope_type != "default":
-        raise SharedError(f"--rope_scaling {spec.rope_scaling}: this checkpoint has a scaling of its own, {rope_type}")
-    text_config(config).rope_parameters |= {"rope_type": spec.rope_scaling, "factor": spec.rope_factor}
+    if rope_type(config) == "dynamic":
+        raise SharedError(
+            f"--remap_positions {method.method} cannot be combined with RoPE scaling 'dynamic': its frequencies would "
+            "grow with the text"
+        )
+    try:
+        method.of_length(pretraining_length(config))
+    except ValueError as error:
+        raise SharedError(f"--remap_positions {method.method}: {error}") from None
 
 
 def _check_vocabulary(tokens: int, tokenizer_source: Source, embeddings: int) -> None:

@@ -23,7 +23,7 @@ from utils.program import run_main
 def parse_arguments() -> Namespace:
     """The command line, checked."""
     parser = HarnessParser(__doc__.splitlines()[0])
-    add_model_arguments(parser)
+    add_model_arguments(parser, longest_text="streaming_length")
     add_method_arguments(parser, SCRIPT)
     add_lambda_arguments(parser, longest_text="streaming_length")
     add_data_arguments(

@@ -5,8 +5,8 @@
         --log_root logs/table -- --num_samples 20 --silent
     python scripts/combine_results.py logs/table/*--*
 
-Flags count instead of what the file says, and what follows `--` goes to every cell, flags of Λ-attention only to those
-whose --method has it. Before the first cell starts, every command is looked through for mistakes. Cells that are
+Flags count instead of what the file says, and what follows `--` goes to every cell, settings of methods only to those
+whose --method has them. Before the first cell starts, every command is looked through for mistakes. Cells that are
 finished are skipped, the others begun or gone on with; those that fail are named at the end.
 
 The file holds a JSON object, all of it optional:
@@ -38,7 +38,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from scripts.harness.model_arguments import LAMBDA_ARGUMENTS
+from scripts.harness.methods import unread_by
+from scripts.harness.position_arguments import SCALING_ARGUMENTS
 from utils.arguments import HarnessParser, whole_number
 from utils.errors import UserError
 from utils.files import replace_json
@@ -204,13 +205,12 @@ def requested(arguments: Namespace) -> dict[str, Any]:
 
 
 def words_for(cell: Cell, extra: Sequence[str]) -> tuple[str, ...]:
-    """What of `extra` goes to a cell: flags of Λ-attention only to methods that have it, and to what truncate reads."""
+    """What of `extra` goes to a cell: settings of methods only to those that have them."""
     if "--method" not in cell.arguments:
         return tuple(extra)
     method = cell.arguments[cell.arguments.index("--method") + 1]
-    if METHODS[method].fixed["use_lambda_attention"]:
-        return tuple(extra)
-    unread = set(LAMBDA_ARGUMENTS) - ({"local_branch"} if method == "truncate" else set())
+    scaled = any(word.partition("=")[0] == "--rope_scaling" for word in extra)
+    unread = unread_by(method) - (set(SCALING_ARGUMENTS) if scaled else set())
     kept, words = True, []
     for word in extra:
         if word.startswith("--"):

@@ -27,13 +27,9 @@ CACHED_BLOCKS = 32
 """Tables are computed this many positions at once on the CPU; this many are kept beside those of a forward."""
 
 
-_Range = tuple[int, int, torch.device, Places | None]
-"""The first position, how many, the device, and where they are encoded; None for where they are."""
-
-
 class _RangeTables:
-    """Tables by range of positions, where these are encoded, and device: those used since the forward before the last,
-    as many as have `room`.
+    """Tables by range of positions (its first, how many, the device, where they are encoded): those used since the
+    forward before the last, as many as have `room` for each way to encode.
 
     Layer after layer goes through the positions of a forward from the first one on: with room for fewer than it has,
     each would find none of them. A stream moves on and never comes back: without `begin_forward` it would fill
@@ -42,8 +38,8 @@ class _RangeTables:
 
     def __init__(self, compute: Callable[[int, int, torch.device, Places | None], Table]) -> None:
         self._compute = compute
-        self._tables: OrderedDict[_Range, Table] = OrderedDict()
-        self._used: set[_Range] = set()
+        self._tables: OrderedDict[tuple, Table] = OrderedDict()
+        self._used: set[tuple] = set()
         self._places: set[Places | None] = {None}
         self.room = CACHED_BLOCKS * TABLE_BLOCK
         self._lock = Lock()  # forwards of several threads share the tables
@@ -114,7 +110,8 @@ class RotaryPositions:
     def begin_forward(self, rows: int, columns: int) -> None:
         """Forget tables that the last forward did not use; to be called before each forward of a model.
 
-        rows, columns: of the tokens that it reads. Its tables are all kept until the next one, one for all layers.
+        rows, columns: of the tokens that it reads, or encodes anew. Its tables are all kept until the next one, one for
+        all layers.
         """
         self._range_tables.begin_forward(rows, columns)
 

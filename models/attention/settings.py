@@ -8,5 +8,10 @@ BACKENDS = ("auto", "flash", "flex", "blockwise")
 SINK_POSITIONS = ("text", "cache")
 WINDOW_LAYERS = ("own", "lambda")
 """The first of each counts unless another is given."""
-REMAPPINGS = ("self_extend", "dca", "rerope", "leaky_rerope")
-"""Methods that attend to all tokens, and feel them at other distances than they are at."""
+REMAPPINGS = {
+    "self_extend": ("window", "group"),
+    "dca": ("window", "chunk"),
+    "rerope": ("window", "log_scale"),
+    "leaky_rerope": ("window", "factor", "log_scale"),
+}
+"""Methods that attend to all tokens, and feel them at other distances than they are at; and the parameters of each."""

@@ -54,7 +54,7 @@ def measure_attention(text: ProjectedText, layer: AttentionLayer, plan: Plan) ->
     sampled = torch.from_numpy(plan.positions[plan.positions < length]).to(device)
     newest = [Queries(text.query(at), at, layer) for at in newest.split(QUERY_BLOCK)]
     sampled = [Queries(text.query(at), at, layer) for at in sampled.split(QUERY_BLOCK)]
-    heads = newest[0].near.shape[0]
+    heads = newest[0].heads
     distances = DistanceStatistics(heads, torch.from_numpy(plan.distance_edges).to(device))
     attention = [
         AttentionStatistics(heads, len(queries.positions), plan.first_tokens, plan.window, device)

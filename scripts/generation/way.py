@@ -70,7 +70,7 @@ def reason_for_ordinary_steps(
         return "there is no GPU"
     if attention is None:
         return "the cache of a vanilla model grows with each token"
-    if attention.top_k is not None or attention.triangle_offset:
+    if attention.top_k is not None or attention.attends_all:
         return "the middle tokens are kept"
     if is_hybrid(model.model.config):
         return "a capture would move the recurrent states on"

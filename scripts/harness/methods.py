@@ -4,7 +4,9 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from models.attention.settings import REMAPPINGS
 from scripts.harness.model_arguments import LAMBDA_ARGUMENTS, LAMBDA_DEFAULTS
+from scripts.harness.position_arguments import DYNAMIC, REMAP_ARGUMENTS, SCALING_ARGUMENTS, STATIC
 from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.trials.experiments import EXPERIMENTS, Experiment
@@ -50,7 +52,7 @@ def _expanded(arguments: Namespace, script: Experiment) -> tuple[dict[str, Any],
 def _check_contradictions(arguments: Namespace, given: set[str], values: Mapping[str, Any]) -> None:
     """Raise UserError where a given argument says something else than the method."""
     if not values["use_lambda_attention"]:
-        values = dict.fromkeys(LAMBDA_ARGUMENTS) | values
+        values = dict.fromkeys(_meaningless(values)) | values
     for name in sorted(given & values.keys()):
         if getattr(arguments, name) != values[name]:
             raise UserError(
@@ -63,6 +65,23 @@ def _check_contradictions(arguments: Namespace, given: set[str], values: Mapping
             raise UserError(
                 f"{_flag(name, never[name])} contradicts --method {arguments.method}: with it, it is another method"
             )
+
+
+def unread_by(method: str) -> set[str]:
+    """The flags of other methods that mean nothing to this one, by their names."""
+    fixed = METHODS[method].fixed
+    scaling, remapping = fixed.get("rope_scaling"), fixed["remap_positions"]
+    unread = set(REMAP_ARGUMENTS) - {f"remap_{name}" for name in REMAPPINGS.get(remapping, ())}
+    if not fixed["use_lambda_attention"]:
+        unread |= _meaningless(fixed) - ({"local_branch"} if method == "truncate" else set())
+    if scaling not in STATIC:
+        unread |= {"target_length"} if scaling == DYNAMIC else set(SCALING_ARGUMENTS)
+    return unread
+
+
+def _meaningless(fixed: Mapping[str, Any]) -> set[str]:
+    """The flags of Λ-attention that a method without it, which fixes these values, cannot honour."""
+    return set(LAMBDA_ARGUMENTS) - ({"window_layers"} if fixed["remap_positions"] else set())
 
 
 def _refuse(script: Experiment, name: str, shown: str) -> None:

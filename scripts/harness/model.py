@@ -93,7 +93,7 @@ def _load(
     plan: ModelPlan, runtime: Runtime, device: torch.device | None = None, deepspeed: DeepSpeedSetup | None = None
 ) -> RunnableModel:
     loaded = get_model(plan.spec, plan.attention, device, runtime.sequence)
-    settings = None if plan.attention is None else plan.attention.to_dict()
+    settings = None if plan.attention is None else loaded.model.config.lambda_attention  # all of it chosen
     own = loaded.model, loaded.tokenizer, loaded.identity
     return RunnableModel(*own, settings, device, deepspeed, plan.compiled)
 

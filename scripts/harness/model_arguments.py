@@ -9,11 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from models.attention.settings import BACKENDS, NO_OFFSET, SINK_POSITIONS, WINDOW_LAYERS
+from scripts.harness.position_arguments import add_remap_arguments, add_scaling_arguments, bands_config
 from utils.arguments import Flags, HarnessParser, finite_number, plan_of, whole_number
 from utils.errors import UserError
 from utils.trials.methods import NO_CAP
 
 if TYPE_CHECKING:
+    from models.attention.config import Method
     from models.get_model import ModelSpec
     from models.lambda_attention import LambdaConfig, TopK
 
@@ -33,22 +35,20 @@ TOP_K_DEFAULTS: dict[str, Any] = {
     "offload_middle": False,
 }
 LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
-ROPE_FACTOR = 2.0
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
-ROPE_SCALINGS = ("linear", "dynamic")
 
 
 @dataclass(frozen=True)
 class ModelPlan:
     """Which model is loaded, and how it runs.
 
-    attention: the Λ-attention that it is converted to, None for a vanilla model. deepspeed_config: a JSON file, None
-    without DeepSpeed. compiled: whether torch.compile may be used on a GPU.
+    attention: the method that it is converted to, Λ-attention or another, None for a vanilla model. deepspeed_config: a
+    JSON file, None without DeepSpeed. compiled: whether torch.compile may be used on a GPU.
     """
 
     spec: "ModelSpec"
-    attention: "LambdaConfig | None" = None
+    attention: "Method | None" = None
     deepspeed_config: str | None = None
     compiled: bool = True
 
@@ -58,8 +58,11 @@ def distance(text: str) -> int | str:
     return NO_CAP if text.lower() == NO_CAP else whole_number(1)(text)
 
 
-def add_model_arguments(parser: HarnessParser) -> None:
-    """Which model to load, and in which precision."""
+def add_model_arguments(parser: HarnessParser, longest_text: str = "max_length") -> None:
+    """Which model to load, in which precision, and at which positions it feels its tokens.
+
+    longest_text: the flag that bounds a text's length, up to which positions are scaled.
+    """
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -87,20 +90,10 @@ def add_model_arguments(parser: HarnessParser) -> None:
         "--device_map", metavar="MAP", help="spread one model over devices, as in Transformers: auto, ..."
     )
     group.add_argument("--constant_answer", metavar="TEXT", help="what --model constant_model always says")
-    group.add_argument(
-        "--rope_scaling",
-        choices=ROPE_SCALINGS,
-        help="scale the model's rotary positions as Transformers does; 'dynamic' is dynamic NTK (default: the "
-        "checkpoint's own)",
-    )
-    group.add_argument(
-        "--rope_factor",
-        type=finite_number,
-        metavar="X",
-        help="factor of --rope_scaling, at least 1 (default: 2)",
-    )
     parser.checks.append(_check_model)
     parser.look_ups.append(_find_model)
+    add_scaling_arguments(parser, longest_text)
+    add_remap_arguments(parser)
 
 
 def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length") -> None:
@@ -193,7 +186,8 @@ def model_plan(flags: Flags) -> ModelPlan:
     from models.get_model import ModelSpec
 
     compiled = not flags.get("no_compile")
-    return ModelPlan(plan_of(ModelSpec, flags), lambda_config(flags), flags["deepspeed_config"], compiled)
+    attention = lambda_config(flags) or bands_config(flags)
+    return ModelPlan(plan_of(ModelSpec, flags), attention, flags["deepspeed_config"], compiled)
 
 
 def lambda_config(flags: Flags) -> "LambdaConfig | None":
@@ -242,31 +236,12 @@ def _check_model(arguments: Namespace) -> None:
         arguments.dtype = "float16"
     if arguments.constant_answer is not None and arguments.model != "constant_model":
         raise UserError("--constant_answer is for --model constant_model only")
-    _check_rope(arguments)
-
-
-def _check_rope(arguments: Namespace) -> None:
-    scaling, factor = arguments.rope_scaling, arguments.rope_factor
-    if scaling is None:
-        if factor is not None:
-            raise UserError("--rope_factor needs --rope_scaling: without it positions are not scaled")
-        return
-    if factor is None:
-        arguments.rope_factor = ROPE_FACTOR
-    elif factor < 1:
-        raise UserError(f"--rope_factor must be at least 1, not {factor:g}")
-    fixed = getattr(arguments, "use_lambda_attention", False)  # the frequencies are then those of the limit
-    if scaling == "dynamic" and not fixed and getattr(arguments, "batch_size", 1) > 1:
-        raise UserError(
-            "--batch_size must be 1 with --rope_scaling dynamic: the longest text of a batch would decide how far the "
-            "others are scaled"
-        )
 
 
 def _check_lambda(arguments: Namespace, longest_text: str) -> None:
     given = [name for name in LAMBDA_ARGUMENTS if getattr(arguments, name) is not None]
     if not arguments.use_lambda_attention:
-        if given:
+        if given and not (given == ["window_layers"] and arguments.remap_positions):
             raise UserError(f"--{given[0]} needs --use_lambda_attention: without it the model is not changed")
         return
     for name, default in LAMBDA_DEFAULTS.items():

@@ -56,7 +56,7 @@ def choose_prefill(
         if reason is not None:
             raise SharedError(f"--prefill_chunk {plan.prefill_chunk}: {reason}; leave it out")
         return Prefill(plan.prefill_chunk)
-    unbounded = method.attention is None or bool(method.attention.triangle_offset)
+    unbounded = method.attention is None or method.attention.attends_all
     if reason is not None or (unbounded and not fills_cache) or _is_unknown(model, method):
         return Prefill(None)
     first_tokens = 0 if method.attention is None else method.attention.global_branch

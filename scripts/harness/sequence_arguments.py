@@ -39,6 +39,8 @@ def _check(arguments: Namespace) -> None:
     ranks = arguments.sequence_parallel
     if ranks == 1:
         return
+    if arguments.remap_positions is not None:
+        raise UserError(_contradiction(ranks, f"remap_positions {arguments.remap_positions}"))
     if not arguments.use_lambda_attention:
         raise UserError(
             f"--sequence_parallel {ranks} needs --use_lambda_attention: a vanilla model attends to all tokens, and no "
@@ -46,7 +48,11 @@ def _check(arguments: Namespace) -> None:
         )
     for name in NEED_THE_MIDDLE:
         if getattr(arguments, name):
-            raise UserError(
-                f"--sequence_parallel {ranks} contradicts --{name}: it attends to all tokens in between, and no rank "
-                "would hold them; leave one of them out"
-            )
+            raise UserError(_contradiction(ranks, name))
+
+
+def _contradiction(ranks: int, flag: str) -> str:
+    return (
+        f"--sequence_parallel {ranks} contradicts --{flag}: it attends to all tokens in between, and no rank would "
+        "hold them; leave one of them out"
+    )

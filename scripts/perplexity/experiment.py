@@ -7,7 +7,7 @@ from typing import Any
 from data.arguments import CorpusPlan, Truncation, load_corpus
 from data.corpus import Corpus
 from data.sources.files import words_on_unread
-from models.lambda_attention import LambdaConfig
+from models.attention.config import Method
 from scripts.harness.documents import DocumentWork
 from scripts.harness.experiment import Experiment, Results
 from scripts.harness.model import RunnableModel, load_model
@@ -111,7 +111,7 @@ class Scoring(DocumentWork):
         return results | self.skips.results()
 
 
-def check_text_reaches_past_global_branch(journal: NllJournal, attention: LambdaConfig | None) -> None:
+def check_text_reaches_past_global_branch(journal: NllJournal, attention: Method | None) -> None:
     """Refuse results in which Λ-attention was full attention because every token was global."""
     longest = max(sample["tokens"] for sample in journal.samples)
     if attention is not None and attention.global_branch >= longest:

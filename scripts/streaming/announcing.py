@@ -3,7 +3,8 @@
 import torch
 
 from data.sources.files import words_on_unread
-from models.lambda_attention import LambdaConfig
+from models.attention.bands.config import BandsConfig
+from models.attention.config import Method
 from models.loading.vanilla import constant_rope_length
 from models.scoring.stream_scorer import StreamScorer
 from scripts.harness.model import RunnableModel
@@ -43,12 +44,12 @@ def check_vanilla(model: RunnableModel, length: int) -> None:
         )
 
 
-def full_cache_warning(
-    scorer: StreamScorer, plan: StreamPlan, attention: LambdaConfig | None, device: torch.device
-) -> str:
+def full_cache_warning(scorer: StreamScorer, plan: StreamPlan, attention: Method | None, device: torch.device) -> str:
     """The memory that a model will take which keeps the keys and values of every token, in a sentence."""
     total = scorer.bytes_per_token(device) * plan.streaming_length
-    reason = "with --triangle_offset" if attention is not None else "without --use_lambda_attention"
+    reason = "without --use_lambda_attention" if attention is None else "with --triangle_offset"
+    if isinstance(attention, BandsConfig):
+        reason = f"with --remap_positions {attention.method}"
     return (
         f"warning: {reason} the cache keeps every token: at least {total / 2**30:.2f} GiB per stream at the end of "
         f"{plan.streaming_length:,} tokens, in memory and in each checkpoint, and time per token grows with the "

@@ -110,7 +110,7 @@ class Reading(Work):
         self.trial, self.checkpoints = trial, StreamCheckpoints(log_dir)
         self.inner = stream_scorer(self.model.model, self.model.compiled)
         self.scorer = self.model.place(self.inner)
-        if self.attention is None or self.attention.triangle_offset:
+        if self.attention is None or self.attention.attends_all:
             warning = full_cache_warning(self.inner, self.plan, self.attention, self.runtime.device)
             self.runtime.console.say(warning)
         checkpoint = find_newest(self.checkpoints, self.trial, self.runtime)

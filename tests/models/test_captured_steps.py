@@ -7,6 +7,7 @@ import torch
 from transformers import DynamicCache
 
 from models.assumptions import OUTPUT_CACHE
+from models.attention.bands.config import BandsConfig
 from models.attention.config import LambdaConfig, TopK
 from models.attention.decode.cache import LambdaCache
 from models.attention.decode.cache_state import branch_cache
@@ -137,7 +138,9 @@ def test_an_error_forgets_what_was_captured(monkeypatch):
     assert len(tapes) == steps.captures == 2
 
 
-@pytest.mark.parametrize("config", [None, LambdaConfig(8, 3, 8, top_k=TopK(2, 5)), LambdaConfig(8, 3, 8, 1.0)])
+@pytest.mark.parametrize(
+    "config", [None, LambdaConfig(8, 3, 8, top_k=TopK(2, 5)), LambdaConfig(8, 3, 8, 1.0), BandsConfig("dca")]
+)
 def test_what_has_no_static_step(config):
     model, ids = tiny_model() if config is None else converted(config=config), tiny_input_ids(1, 20)
     steps = CapturedSteps(model)

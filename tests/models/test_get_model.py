@@ -21,7 +21,6 @@ from tests.tiny_gguf import write_tiny_gguf
 from tests.tiny_models import (
     PRETRAINING_LENGTH,
     VOCAB_SIZE,
-    tiny_config,
     tiny_input_ids,
     tiny_model,
     tiny_tokenizer,
@@ -332,41 +331,6 @@ def test_gguf_of_the_sample_is_asked_for_by_command(monkeypatch):
     monkeypatch.setattr(sample, "PACKAGE", "no_such_package")
     with pytest.raises(UserError, match="make sample"):
         sample.sample_gguf()
-
-
-class TestRopeScaling:
-    @pytest.mark.parametrize("scaling", ["linear", "dynamic"])
-    @pytest.mark.parametrize("model_type", ["llama", "gpt_neox"])
-    @torch.no_grad()
-    def test_it_is_that_of_transformers(self, saved, scaling, model_type):
-        ids = tiny_input_ids(batch=1, length=2 * PRETRAINING_LENGTH)
-        loaded = get_model(ModelSpec(str(saved(tiny_model(model_type))), rope_scaling=scaling, rope_factor=4.0))
-        parameters = tiny_config(model_type).rope_parameters | {"rope_type": scaling, "factor": 4.0}
-        expected = tiny_model(model_type, rope_parameters=parameters)(ids).logits
-        assert torch.equal(loaded.model(ids).logits, expected)
-        assert (expected - tiny_model(model_type)(ids).logits).abs().max() > 1e-2
-        assert loaded.identity["pretraining_length"] == PRETRAINING_LENGTH
-
-    def test_models_without_it_are_refused(self, saved, tiny_tokenizer_dir):
-        for model_type in ("mpt", "gptj"):
-            spec = ModelSpec(str(saved(tiny_model(model_type))), rope_scaling="dynamic", rope_factor=2.0)
-            assert (
-                f"--rope_scaling dynamic needs a model whose rotary positions can be scaled, {model_type}"
-                in refusal(spec)
-            )
-        spec = ModelSpec("constant_model", str(tiny_tokenizer_dir), rope_scaling="dynamic", rope_factor=2.0)
-        assert "constant has none" in refusal(spec)
-
-    def test_a_checkpoint_that_is_scaled_already_is_refused(self, saved):
-        parameters = {"rope_type": "linear", "rope_theta": 1e4, "factor": 2.0}
-        spec = ModelSpec(str(saved(tiny_model(rope_parameters=parameters))), rope_scaling="dynamic", rope_factor=2.0)
-        assert "has a scaling of its own, linear" in refusal(spec)
-
-    def test_frequencies_that_grow_with_the_text_need_a_bound(self, tiny_llama_dir):
-        spec = ModelSpec(str(tiny_llama_dir), rope_scaling="dynamic", rope_factor=2.0)
-        assert "--limit_distance none cannot be combined" in refusal(spec, LambdaConfig(8, 2, None))
-        for bounded in (LAMBDA, LambdaConfig(8, 0, None), LambdaConfig(8, 2, None, sink_positions="cache")):
-            get_model(spec, bounded)
 
 
 def test_a_first_layer_of_top_k_that_the_model_lacks_is_refused(tiny_llama_dir):

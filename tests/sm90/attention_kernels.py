@@ -63,7 +63,7 @@ def flex_kernels(shape, rows: int, before: int, alibi=False, limit=LOCAL, dtype=
         slopes = floats(query_heads) if alibi else None
         if alibi:
             object.__setattr__(positions, "slopes_on", lambda device: slopes)
-        segment = Segment(query, 10_000, 10_000 - before, key, key, value, key[:, :, :FIRST], value[:, :, :FIRST], None)
+        segment = Segment(query, 10_000, 10_000 - before, key, key, value, key[:, :, :FIRST], value[:, :, :FIRST])
         flex._window(query, segment, layer, capped=False if limit < LOCAL else None)
 
     return [kernel for kernel in lowering.kernels_of(call) if "flex" in kernel.name]

@@ -23,8 +23,8 @@ class Method:
     never: Mapping[str, Any] = field(default_factory=dict)
 
 
-_VANILLA = {"use_lambda_attention": False, "rope_scaling": None}
-_LAMBDA = {"use_lambda_attention": True, "sink_positions": "text"}
+_VANILLA = {"use_lambda_attention": False, "rope_scaling": None, "remap_positions": None}
+_LAMBDA = {"use_lambda_attention": True, "remap_positions": None, "sink_positions": "text"}
 _NO_TOP_K = {"top_k_attention": None}
 _NO_SINKS = {"global_branch": 0}
 _NO_LIMIT = {"limit_distance": NO_CAP}
@@ -36,7 +36,14 @@ METHODS = {
     "streaming_llm": Method(
         _LAMBDA | _NO_TOP_K | _NO_LIMIT | {"sink_positions": "cache"}, {"global_branch": 4}, never=_NO_SINKS
     ),
-    "dynamic_ntk": Method({"use_lambda_attention": False, "rope_scaling": "dynamic"}),
+    "dynamic_ntk": Method(_VANILLA | {"rope_scaling": "dynamic"}),
+    "pi": Method(_VANILLA | {"rope_scaling": "linear"}),
+    "ntk": Method(_VANILLA | {"rope_scaling": "ntk"}),
+    "yarn": Method(_VANILLA | {"rope_scaling": "yarn"}),
+    "self_extend": Method(_VANILLA | {"remap_positions": "self_extend"}),
+    "dca": Method(_VANILLA | {"remap_positions": "dca"}),
+    "rerope": Method(_VANILLA | {"remap_positions": "rerope"}),
+    "leaky_rerope": Method(_VANILLA | {"remap_positions": "leaky_rerope"}),
     "lm_infinite": Method(_LAMBDA | _NO_TOP_K, never=_NO_SINKS | _NO_LIMIT),
     "lm_infinite_top_k": Method(_LAMBDA, {"top_k_attention": 5, "top_k_from_layer": 4}, never=_NO_SINKS | _NO_LIMIT),
 }

@@ -19,7 +19,9 @@ Loaded = TypeVar("Loaded", bound=LoadedTrial)
 
 @dataclass(frozen=True)
 class MethodLook:
-    """name: what pictures call the method. colour: of Okabe and Ito (2008), told apart with any colour vision."""
+    """name: what pictures call the method. colour: of Okabe and Ito (2008), told apart with any colour vision, and
+    where these end of Paul Tol's muted scheme.
+    """
 
     name: str
     colour: str
@@ -34,6 +36,13 @@ METHOD_LOOKS = {
     "window": MethodLook("window", "#E69F00"),
     "truncate": MethodLook("truncated", "#000000"),
     "dynamic_ntk": MethodLook("dynamic NTK", "#7F7F7F"),
+    "pi": MethodLook("position interpolation", "#AA4499"),
+    "ntk": MethodLook("static NTK", "#999933"),
+    "yarn": MethodLook("YaRN", "#882255"),
+    "self_extend": MethodLook("SelfExtend", "#332288"),
+    "dca": MethodLook("Dual Chunk Attention", "#117733"),
+    "rerope": MethodLook("ReRoPE", "#44AA99"),
+    "leaky_rerope": MethodLook("Leaky ReRoPE", "#88CCEE"),
     "other": MethodLook("other", "#8C6D31"),
 }
 BENCHMARK_COLOURS = {look.name: look.colour for look in METHOD_LOOKS.values()} | {

@@ -37,7 +37,9 @@ def settings_words(config: dict[str, Any]) -> str:
     arguments, attention = config["arguments"], config.get("lambda_attention")
     parts = ["full attention"] if attention is None else _attention_words(attention)
     if arguments.get("rope_scaling"):
-        parts.append(f"RoPE scaled by {_text(arguments.get('rope_factor'))} ({arguments['rope_scaling']})")
+        factor, target = arguments.get("rope_factor"), arguments.get("target_length")
+        scaled = f"for {_text(target)} tokens" if factor is None and target else f"by {_text(factor)}"
+        parts.append(f"RoPE scaled {scaled} ({arguments['rope_scaling']})")
     if arguments.get("method") == "truncate" or arguments.get("runtime_truncation"):
         kept = arguments.get("runtime_truncation") or arguments.get("max_length")
         parts.append(f"of the last {_text(kept)} tokens only")
@@ -59,7 +61,14 @@ def typed_words(config: dict[str, Any]) -> list[str]:
     return words
 
 
+def _remapped_words(attention: dict[str, Any]) -> list[str]:
+    parameters = {name: attention.get(name) for name in ("window", "group", "chunk", "factor", "log_scale")}
+    return ["all tokens at other distances", *(f"{name} {_text(value)}" for name, value in parameters.items() if value)]
+
+
 def _attention_words(attention: dict[str, Any]) -> list[str]:
+    if "method" in attention:
+        return _remapped_words(attention)
     limit, top_k, offset = (attention.get(name) for name in ("limit_distance", "top_k", "triangle_offset"))
     parts = [
         f"the nearest {_text(attention.get('local_branch'))} tokens",

@@ -7,15 +7,6 @@ from ..settings import REMAPPINGS, WINDOW_LAYERS
 from .band import Bands
 from .methods import dual_chunks, leaky_rerope, rerope, self_extend
 
-READ_BY = {
-    "self_extend": ("window", "group"),
-    "dca": ("chunk", "window"),
-    "rerope": ("window", "log_scale"),
-    "leaky_rerope": ("window", "factor", "log_scale"),
-}
-"""The parameters that each method has."""
-OPTIONAL = ("log_scale",)
-
 
 @dataclass(frozen=True)
 class BandsConfig:
@@ -47,7 +38,7 @@ class BandsConfig:
         least = {"window": 1, "group": 1, "chunk": 2, "factor": 1.0, "log_scale": 0}
         for name, smallest in least.items():
             value = getattr(self, name)
-            if value is not None and name not in READ_BY[self.method]:
+            if value is not None and name not in REMAPPINGS[self.method]:
                 raise ValueError(f"remap_{name} is no parameter of {self.method}, which has {self.parameters}")
             if value is not None and value < smallest:
                 raise ValueError(f"remap_{name} must be at least {smallest}, not {value}")
@@ -61,14 +52,14 @@ class BandsConfig:
     @property
     def parameters(self) -> str:
         """The names of its parameters, as flags have them."""
-        return ", ".join(f"remap_{name}" for name in READ_BY[self.method])
+        return ", ".join(f"remap_{name}" for name in REMAPPINGS[self.method])
 
     def of_length(self, length: int | None) -> "BandsConfig":
         """With all parameters: those that are None as the published code has them for a pre-training length, in tokens.
 
         Raises ValueError where such a length is needed and not known.
         """
-        missing = [name for name in READ_BY[self.method] if getattr(self, name) is None]
+        missing = [name for name in REMAPPINGS[self.method] if getattr(self, name) is None]
         if not missing:
             return self
         if length is None:

@@ -95,7 +95,7 @@ def _pushed(tensor: Tensor, padding: Sequence[int]) -> Tensor:
 
 
 def _branch_layer(layer: Layer, room: int) -> Layer:
-    """A DynamicLayer replaces its tensors when it grows, a CountedLayer writes into them, and a state is overwritten."""
+    """A DynamicLayer replaces its tensors when it grows, a CountedLayer writes into them; a state is overwritten."""
     branch = copy.copy(layer)
     if isinstance(layer, LinearAttentionLayer):
         part_states(branch)

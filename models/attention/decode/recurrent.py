@@ -93,7 +93,7 @@ class RecurrentLayer(LinearAttentionLayer):
 
 
 class _Beside:
-    """A layer that attends and carries a state beside it, as each of Falcon H1's does. attending: as what it attends."""
+    """A layer that attends and carries a state beside it, as each of Falcon H1's does. attending: as which one."""
 
     attending: ClassVar[type[CountedLayer]]
     is_croppable = False

@@ -107,7 +107,7 @@ def test_a_stream_keeps_only_the_tables_that_its_last_forward_used():
         positions.begin_forward(1, TABLE_BLOCK + 5)
         positions.at(torch.zeros(1, 1, TABLE_BLOCK + 5, 8), start)
         positions.at_distance(torch.zeros(1, 1, 1, 8), 3)
-        assert {0, start, start + TABLE_BLOCK} <= {first for first, _, _ in tables}
+        assert {0, start, start + TABLE_BLOCK} <= {first for first, *_ in tables}
         assert len(tables) <= 4
 
 
@@ -116,9 +116,9 @@ def computed(monkeypatch) -> list[int]:
     """The first positions of what cosines were computed of, in turn."""
     starts, compute = [], RotaryPositions._compute_range_table
 
-    def counted(self, start, count, device):
+    def counted(self, start, count, device, places):
         starts.append(start)
-        return compute(self, start, count, device)
+        return compute(self, start, count, device, places)
 
     monkeypatch.setattr(RotaryPositions, "_compute_range_table", counted)
     return starts

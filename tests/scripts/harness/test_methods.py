@@ -34,6 +34,10 @@ SAME_EVERYWHERE = {
     "lm_infinite": LAMBDA,
 }
 DYNAMIC = {"dynamic_ntk": "--rope_scaling dynamic --rope_factor 2"}
+STATIC = {"pi": "--rope_scaling linear", "ntk": "--rope_scaling ntk", "yarn": "--rope_scaling yarn"}
+STATIC = {name: f"{flags} --target_length 9000" for name, flags in STATIC.items()}
+MOVED = {name: f"--remap_positions {name}" for name in ("self_extend", "dca", "rerope", "leaky_rerope")}
+SAME_EVERYWHERE |= STATIC | MOVED
 TOP_K = {"lm_infinite_top_k": f"{LAMBDA} --top_k_attention 5 --top_k_insert_at 1024 --top_k_from_layer 4"}
 LAST_TOKENS = {"truncate": "--max_length 2048 --truncation_side left"}
 LAST_OF_A_REQUEST = {"truncate": "--max_length 2048"}
@@ -71,7 +75,8 @@ def refusal(flags: str, script: str = "eval_generation") -> str:
 @pytest.mark.parametrize("script", EXPERIMENTS)
 def test_a_name_is_the_same_trial_as_the_flags_it_stands_for(script):
     for method, flags in STANDS_FOR[script].items():
-        assert recorded(f"--method {method}", script) == recorded(flags, script), method
+        needed = "--target_length 9000" if method in STATIC else ""
+        assert recorded(f"--method {method} {needed}", script) == recorded(flags, script), method
 
 
 def test_every_method_is_either_taken_or_refused_with_a_reason():
@@ -110,6 +115,13 @@ def test_flags_that_say_the_same_are_no_contradiction():
         ("--method vanilla --local_branch 8", "--local_branch 8 contradicts --method vanilla"),
         ("--method vanilla --offload_middle", "--offload_middle contradicts --method vanilla"),
         ("--method vanilla --rope_scaling linear", "stands for no --rope_scaling"),
+        ("--method vanilla --remap_positions dca", "--remap_positions dca contradicts --method vanilla"),
+        ("--method lm_infinite --remap_positions dca", "stands for no --remap_positions"),
+        ("--method rerope --remap_positions dca", "which stands for --remap_positions rerope"),
+        ("--method rerope --local_branch 5", "--local_branch 5 contradicts --method rerope"),
+        ("--method yarn --rope_scaling ntk", "which stands for --rope_scaling yarn"),
+        ("--method yarn", "--rope_scaling yarn needs --target_length"),
+        ("--method vanilla --remap_window 5", "--remap_window needs --remap_positions"),
         ("--method truncate --runtime_truncation 64", "contradicts --method truncate, which stands for --runtime_tr"),
         ("--method truncate --global_branch 4", "--global_branch 4 contradicts --method truncate"),
         ("--method truncate --local_branch 1", "--local_branch 1 is too short"),

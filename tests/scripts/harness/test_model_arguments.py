@@ -5,8 +5,10 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from data.arguments import add_data_arguments, add_document_arguments
 from models import get_model
+from models.attention.bands.config import BandsConfig
 from models.lambda_attention import LambdaConfig, TopK
-from scripts.harness import model_arguments
+from models.loading.rope_scaling import NTK
+from scripts.harness import model_arguments, position_arguments
 from scripts.harness.model_arguments import add_lambda_arguments, add_model_arguments, lambda_config
 from utils.arguments import HarnessParser, add_run_arguments
 from utils.errors import SharedError, UserError
@@ -23,7 +25,7 @@ def parse(*flags):
 
 
 def test_choices_are_those_of_the_models():
-    assert set(model_arguments.ROPE_SCALINGS) <= set(ROPE_INIT_FUNCTIONS)
+    assert {*position_arguments.STATIC, position_arguments.DYNAMIC} - {NTK} <= set(ROPE_INIT_FUNCTIONS)
     assert set(model_arguments.DTYPES) == set(get_model.DTYPES)
 
 
@@ -84,6 +86,24 @@ def test_rope_scaling_has_a_factor():
     assert parse().rope_factor is None
 
 
+@pytest.mark.parametrize("scaling", position_arguments.STATIC)
+def test_a_static_scaling_is_for_the_length_of_the_texts_unless_another_is_given(scaling):
+    arguments = parse("--rope_scaling", scaling, "--max_length", "512")
+    assert (arguments.rope_factor, arguments.target_length) == (None, 512)
+    assert parse("--rope_scaling", scaling, "--max_length", "512", "--target_length", "9").target_length == 9
+    arguments = parse("--rope_scaling", scaling, "--max_length", "512", "--rope_factor", "3")
+    assert (arguments.rope_factor, arguments.target_length) == (3, None)
+
+
+def test_moved_positions_make_a_config():
+    flags = vars(parse("--remap_positions", "self_extend", "--remap_group", "4", "--window_layers", "lambda"))
+    assert lambda_config(flags) is None
+    assert position_arguments.bands_config(flags) == BandsConfig("self_extend", group=4, window_layers="lambda")
+    assert position_arguments.bands_config(vars(parse())) is None
+    plan = model_arguments.model_plan(flags)
+    assert plan.attention == BandsConfig("self_extend", group=4, window_layers="lambda")
+
+
 def test_fp16_is_dtype_float16():
     assert parse("--fp16").dtype == "float16"
 
@@ -120,6 +140,17 @@ def test_fp16_is_dtype_float16():
         ("--rope_factor 3", "--rope_factor needs --rope_scaling"),
         ("--rope_scaling linear --rope_factor 0.5", "--rope_factor must be at least 1, not 0.5"),
         ("--rope_scaling dynamic --batch_size 2", "--batch_size must be 1 with --rope_scaling dynamic"),
+        ("--rope_scaling yarn", "--rope_scaling yarn needs --target_length, for --max_length is not given"),
+        ("--rope_scaling dynamic --target_length 9", "--target_length is for --rope_scaling linear, ntk, yarn"),
+        ("--rope_scaling ntk --target_length 9 --rope_factor 2", "--target_length 9 contradicts --rope_factor 2"),
+        ("--target_length 9", "--target_length needs --rope_scaling"),
+        ("--remap_positions self", "--remap_positions: invalid choice: 'self'"),
+        ("--remap_window 9", "--remap_window needs --remap_positions"),
+        ("--remap_positions rerope --remap_group 2", "--remap_group is no parameter of rerope"),
+        ("--remap_positions leaky_rerope --remap_factor 0.5", "--remap_factor must be at least 1"),
+        ("--remap_positions dca --remap_chunk 4 --remap_window 5", "--remap_window 5 is more than remap_chunk 4"),
+        ("--remap_positions dca --use_lambda_attention", "--remap_positions dca contradicts --use_lambda_attention"),
+        ("--remap_positions dca --backend flex", "--backend needs --use_lambda_attention"),
         ("--max_length 1", "--max_length: must be at least 2"),
         ("--max_length 99999999999999999999", "--max_length: must be at most 1000000000000000000"),
         ("--truncation_side center", "--truncation_side: invalid choice"),

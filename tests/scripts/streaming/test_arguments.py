@@ -12,7 +12,7 @@ from utils.errors import SharedError
 
 def parse_stream(*flags):
     parser = HarnessParser("test")
-    add_model_arguments(parser)
+    add_model_arguments(parser, longest_text="streaming_length")
     add_lambda_arguments(parser, longest_text="streaming_length")
     add_data_arguments(parser, seed=0)
     add_stream_arguments(parser)

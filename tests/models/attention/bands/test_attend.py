@@ -7,15 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.assumptions import with_cache
+from models.attention import positions
 from models.attention.bands import attend
 from models.attention.bands.config import BandsConfig
-from models.attention.decode.cache import new_layer
+from models.attention.decode.cache import LambdaCache, new_layer
 from models.attention.positions import NoPositions, RotaryPositions
 from models.attention.ragged import RealTokens, attend_batch
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
+from models.model_base import convert_model
 from tests.models.attention.attention_cases import Case, make_case
 from tests.models.attention.bands.formulas import dense_attention
 from tests.models.attention.bands.test_methods import CONFIGS
+from tests.tiny_models import tiny_input_ids, tiny_model
 
 LENGTH = 61
 LOGS = BandsConfig("rerope", window=9, log_scale=20)
@@ -29,9 +33,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def expected(case: Case) -> Tensor:
-    layer, positions = case.layer, case.layer.positions
-    inv_freq = positions.inv_freq if isinstance(positions, RotaryPositions) else torch.zeros(3)
-    arguments = (layer.config, inv_freq, getattr(positions, "interleaved", False), layer.scale)
+    layer, encoding = case.layer, case.layer.positions
+    inv_freq = encoding.inv_freq if isinstance(encoding, RotaryPositions) else torch.zeros(3)
+    arguments = (layer.config, inv_freq, getattr(encoding, "interleaved", False), layer.scale)
     rows = zip(case.query, case.key, case.value)
     return torch.stack([dense_attention(*row, *arguments, layer.soft_cap, layer.sink_logit) for row in rows])
 
@@ -76,12 +80,11 @@ def test_soft_caps_and_learned_sinks(config, soft_cap, learned_sink):
 def test_values_of_another_width_and_a_scaled_rotation(config, scaling):
     """A factor on cosine and sine counts twice, also where a key is as projected."""
     case = make_case(config, LENGTH, key_heads=2, group=2)
-    positions = dataclasses.replace(case.layer.positions, scaling=scaling)
-    layer = dataclasses.replace(case.layer, positions=positions)
+    layer = dataclasses.replace(case.layer, positions=dataclasses.replace(case.layer.positions, scaling=scaling))
     case = dataclasses.replace(case, value=case.value[..., :5], layer=layer)
     grown = torch.ones(8)
     grown[:6] = scaling**2  # the features that are turned
-    plain = dataclasses.replace(case, query=case.query * grown, layer=dataclasses.replace(layer, positions=positions))
+    plain = dataclasses.replace(case, query=case.query * grown, layer=layer)
     torch.testing.assert_close(case.attend().double(), expected(plain), rtol=0, atol=2e-6)
 
 
@@ -167,3 +170,27 @@ def test_no_positions_at_all_feel_no_method():
     layer = AttentionLayer(LambdaConfig(100, 0, None), NoPositions(), case.layer.scale)
     plain = lambda_attention(case.query, case.key, case.value, layer)
     torch.testing.assert_close(case.attend(), plain, rtol=0, atol=2e-6)
+
+
+def test_layers_and_chunks_and_steps_share_tables(monkeypatch):
+    """However long the text is: a layer goes through all its keys before the next one does."""
+    monkeypatch.undo()
+    computed, compute = [], RotaryPositions._compute_range_table
+
+    def counted(self, start, count, device, places):
+        computed.append((start, places))
+        return compute(self, start, count, device, places)
+
+    monkeypatch.setattr(RotaryPositions, "_compute_range_table", counted)
+    monkeypatch.setattr(positions, "TABLE_BLOCK", 64)
+    monkeypatch.setattr(positions, "CACHED_BLOCKS", 2)
+    model = convert_model(tiny_model(), BandsConfig("self_extend", window=100, group=4))
+    ids, cache = tiny_input_ids(1, 2000), LambdaCache(model.base_model.lambda_conversion.config, 2)
+    with torch.no_grad():
+        for part in ids.split([700, 700, 600], dim=1):
+            model(part, **with_cache(model, cache))
+            assert len(computed) == len(set(computed))
+        computed.clear()
+        for part in tiny_input_ids(1, 3).split(1, dim=1):
+            model(part, **with_cache(model, cache))
+    assert not computed

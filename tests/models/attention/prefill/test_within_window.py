@@ -30,7 +30,7 @@ def test_keys_are_repeated_where_no_fused_kernel_shares_them(device, dtype, key_
     case = make_case(LambdaConfig(64, 4, 64), 50)
     with fake_cuda():
         query, key, value = (torch.empty(1, heads, 50, 8, dtype=dtype, device=device) for heads in (6, 2, 2))
-        segment = within_window.Segment(query, 0, 0, key, None, value, key[:, :, :4], value[:, :, :4], None)
+        segment = within_window.Segment(query, 0, 0, key, None, value, key[:, :, :4], value[:, :, :4])
         within_window.attend_within_window(segment, case.layer, torch.empty_like(query))
     assert given == {"shapes": {(1, key_heads, 50, 8)}, "enable_gqa": shares}
 
