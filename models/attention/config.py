@@ -75,6 +75,7 @@ class LambdaConfig:
     compiled: bool = True
     window_layers: str = WINDOW_LAYERS[0]
 
+    chunk: ClassVar[None] = None
     log_scale: ClassVar[None] = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,8 @@
 """Attention to a list of bands, exactly: a block of queries and a tile of keys at a time, joined by log-sum-exp.
 
 Time O(n²), working memory flat in n. What all queries of a block attend to, nearly everything of a long text, goes to a
-fused kernel of torch without any mask; the edges of a band, as wide as a block, are its triangle or matrix products.
+fused kernel of torch without any mask, and the edges of a band, as wide as a block, to the same one as triangles; what
+is left for masked matrix products are a band's beginnings.
 """
 
 import math
@@ -18,9 +19,9 @@ from ..prefill.encoding import encode_by
 from ..prefill.rolling_window import new_output
 from .band import Band, itself
 from .cache import FullLayer
-from .parts import Joined, Part, Tile, attend_fused, attend_products, is_fused
+from .parts import FUSED, Joined, Part, Tile, attend_products, is_fused
 
-QUERY_BLOCK, GPU_QUERY_BLOCK = 1024, 2048
+QUERY_BLOCK, GPU_QUERY_BLOCK = 512, 2048
 KEY_TILE, GPU_KEY_TILE = 2048, 16_384
 """Queries and keys at once. Keys are encoded anew for each block of queries, so that they take no memory of all."""
 SCORE_BYTES, GPU_SCORE_BYTES = 2**25, 2**29
@@ -36,17 +37,28 @@ def attend_bands(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLaye
         start = past.position
         key, value = past.extend(key, value)
     output, size = new_output(query, value), GPU_QUERY_BLOCK if query.is_cuda else QUERY_BLOCK
-    for first in range(0, query.shape[-2], size):
-        part = slice(first, first + size)
-        block = _Block(query[:, :, part], start + first, key, value, layer)
+    for part in _parts(start, query.shape[-2], size, layer.config.chunk):
+        block = _Block(query[:, :, part], start + part.start, key, value, layer)
         output[:, :, part] = block.attend().reshape(output[:, :, part].shape)
     return output
 
 
+def _parts(start: int, count: int, size: int, chunk: int | None) -> Iterator[slice]:
+    """Blocks of the queries start .. start + count - 1, counted from the first one; none reaches into another chunk."""
+    first = 0
+    while first < count:
+        end = min(first + size, count)
+        if chunk is not None:
+            end = min(end, first + chunk - (start + first) % chunk)
+        yield slice(first, end)
+        first = end
+
+
 @dataclass(frozen=True)
 class Zone:
-    """The keys first .. end - 1, and how a block attends to them: all of it to "all", each query to those up to its own
-    place in a "triangle" with as many keys, or as the band says ("edge").
+    """The keys first .. end - 1, and how a block attends to them: every query to "all"; each to one more than the query
+    before it, the last to all ("growing"), or to one fewer, the last to none ("shrinking"); or as the band has it
+    ("edge").
     """
 
     first: int
@@ -63,11 +75,12 @@ def zones(band: Band, start: int, count: int) -> tuple[Zone, ...]:
     if first_of_all >= end_of_all:  # no key is every query's
         found = [Zone(int(first[0]), int(end[-1]), "edge")]
     else:
-        last = Zone(end_of_all, int(end[-1]), "edge")
-        if count > 1 and bool((end.diff() == 1).all()):
+        newest = Zone(end_of_all, int(end[-1]), "edge")
+        if _slides(end):
             end_of_all -= 1
-            last = Zone(end_of_all, int(end[-1]), "triangle")
-        found = [last, Zone(first_of_all, end_of_all, "all"), Zone(int(first[0]), first_of_all, "edge")]
+            newest = Zone(end_of_all, int(end[-1]), "growing")
+        oldest = Zone(int(first[0]), first_of_all, "shrinking" if _slides(first) else "edge")
+        found = [newest, Zone(first_of_all, end_of_all, "all"), oldest]
     return tuple(zone for zone in found if zone.first < zone.end)
 
 
@@ -75,6 +88,11 @@ def log_scaled(query: Tensor, places: Tensor, length: int) -> Tensor:
     """Queries `[..., m, d]` at `places`, int64 `[m]`, times `log(i + 1) / log(length)`, or 1 where that is less."""
     factor = ((places + 1).double().log() / math.log(length)).clamp(min=1)[:, None]
     return (query * factor.to(torch.promote_types(query.dtype, torch.float32))).to(query.dtype)
+
+
+def _slides(bound: Tensor) -> bool:
+    """Whether each query's bound is one key farther than that of the query before."""
+    return len(bound) > 1 and bool((bound.diff() == 1).all())
 
 
 class _Block:
@@ -110,17 +128,17 @@ class _Block:
 
     def _parts(self, band: Band, query: Tensor, zone: Zone) -> Iterator[Part]:
         """The attention of the encoded query to a zone's keys, tile by tile."""
-        fused = self.fused and zone.kind != "edge"
+        fused = self.fused and zone.kind in FUSED
         for keys in self._tiles(zone, fused):
             tile = Tile(query, self._key(band, keys), self.value[:, :, keys], self.places, self._places(keys))
             if fused:
-                yield attend_fused(tile, self.layer.scale, zone.kind == "triangle")
+                yield FUSED[zone.kind](tile, self.layer.scale)
             else:
                 yield attend_products(tile, band, self.layer, masked=zone.kind != "all")
 
     def _tiles(self, zone: Zone, fused: bool) -> Iterator[slice]:
         """The keys of a zone, as many at once as there is to be memory for; cut at the same places in all blocks."""
-        if fused and zone.kind == "triangle":
+        if fused and zone.kind != "all":
             yield slice(zone.first, zone.end)
             return
         size = self.tile if fused else min(self.tile, self._columns())

@@ -6,6 +6,7 @@ Rows are the queries of all heads that share a key head: `[B, Hkv, g * m, .]`.
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..compiled import run_fused
@@ -56,26 +57,47 @@ def is_fused(query: Tensor, value: Tensor, layer: AttentionLayer) -> bool:
     return width <= WIDEST and width % WIDTH_MULTIPLE == 0 and lacks_flash(query.device, query.dtype) is None
 
 
-def attend_fused(tile: Tile, scale: float, causal: bool) -> Part:
-    """All queries to all keys, or where these are as many, each query to those up to its own place."""
+def attend_all(tile: Tile, scale: float) -> Part:
+    """Every query to every key, fused."""
     if tile.query.is_cuda:
-        output, log_sum = _flash(tile.query, tile.key, tile.value, scale, causal)
-    elif causal:
-        key, value = (x.repeat_interleave(tile.group, 1) for x in (tile.key, tile.value))
-        output, log_sum = _on_cpu(tile.query, key, value, scale, causal)
-    else:
-        output, log_sum = _on_cpu(tile.rows(), tile.key, tile.value, scale, causal)
-    key_heads = tile.key.shape[1]
-    rows = tile.group * tile.query.shape[-2]
-    shape = tile.query.shape[0], key_heads, rows, -1
+        return _by_key_head(tile, *_flash(tile.query, tile.key, tile.value, scale, causal=False))
+    return _by_key_head(tile, *_on_cpu(tile.rows(), tile.key, tile.value, scale, causal=False))
+
+
+def attend_growing(tile: Tile, scale: float) -> Part:
+    """Each query to the keys up to its own place, of which there are as many as queries, fused."""
+    return _by_key_head(tile, *_triangle(tile, tile.query, tile.key, tile.value, scale))
+
+
+def attend_shrinking(tile: Tile, scale: float) -> Part:
+    """Each query to the keys from its own place on, one fewer than queries, fused: the same from behind."""
+    query, key, value = (x.flip(2) for x in (tile.query[:, :, :-1], tile.key, tile.value))
+    output, log_sum = _triangle(tile, query, key, value, scale)
+    output, log_sum = F.pad(output.flip(2), (0, 0, 0, 1)), F.pad(log_sum.flip(2), (0, 1), value=float("-inf"))
+    return _by_key_head(tile, output, log_sum)
+
+
+FUSED = {"all": attend_all, "growing": attend_growing, "shrinking": attend_shrinking}
+"""By the kinds of `attend.Zone` that torch's fused kernels attend to."""
+
+
+def _by_key_head(tile: Tile, output: Tensor, log_sum: Tensor) -> Part:
+    shape = tile.key.shape[0], tile.key.shape[1], tile.group * tile.query.shape[2], -1
     return output.reshape(shape), log_sum.reshape(shape)
 
 
-def _on_cpu(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Part:
+def _triangle(tile: Tile, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+    """Output `[B, Hq, m, d_v]` and log-sum-exp `[B, Hq, m]`."""
+    if query.is_cuda:
+        return _flash(query, key, value, scale, causal=True)
+    return _on_cpu(query, *(x.repeat_interleave(tile.group, 1) for x in (key, value)), scale, causal=True)
+
+
+def _on_cpu(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
 
 
-def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> Part:
+def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
     """`prefill.flash` says more of this operator; query heads share key heads without a copy."""
     query, key, value = (x.transpose(1, 2) for x in (query, key, value))
     lengths = query.shape[1], key.shape[1]

@@ -142,7 +142,7 @@ def test_a_window_over_all_of_the_text_is_full_attention():
 
 
 def test_nearly_all_of_a_long_text_goes_to_the_fused_kernel(monkeypatch):
-    """Products are as wide as a block at the edges of a band, whatever the length."""
+    """Masked products are of where a band begins, and do not grow with the length."""
     monkeypatch.setattr(attend, "QUERY_BLOCK", 64)
     monkeypatch.setattr(attend, "KEY_TILE", 128)
     products = []
@@ -153,11 +153,14 @@ def test_nearly_all_of_a_long_text_goes_to_the_fused_kernel(monkeypatch):
         return attend_products(tile, *arguments, **options)
 
     monkeypatch.setattr(attend, "attend_products", counted)
-    length = 2048
-    for config in (BandsConfig("self_extend", window=256, group=8), BandsConfig("rerope", window=256, log_scale=0)):
-        make_case(config, length).attend()
-        assert 0 < sum(products) <= 2 * 64 * length
+    for config in (BandsConfig("self_extend", window=250, group=8), BandsConfig("rerope", window=250, log_scale=0)):
+        for length in (512, 2000):
+            make_case(config, length).attend()
+        assert products and products[: len(products) // 2] == products[len(products) // 2 :]
         products.clear()
+    for length in (512, 2000):
+        make_case(BandsConfig("dca", chunk=150, window=9), length).attend()
+    assert not products
 
 
 def test_alibi_is_refused_where_the_method_moves_rotary_positions():
