@@ -6,7 +6,6 @@ padding, makes the cache and keeps Transformers from building any mask.
 """
 
 import logging
-import threading
 from dataclasses import replace
 
 import torch
@@ -46,6 +45,7 @@ from .attention.inputs import (
 )
 from .attention.norms import fused_norm, rms_norms
 from .attention.ragged import RealTokens, attend_batch
+from .attention.running import Running, begin_tables
 from .attention.sequence.attend import attend_stretch
 from .attention.sequence.caches import guard_generation
 from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
@@ -68,16 +68,6 @@ from .wrappers import (
 logger = logging.getLogger(__name__)
 
 
-class _Running(threading.local):
-    """The forward that a thread runs: its padding, and this rank's part in it where there are others."""
-
-    def __init__(self) -> None:
-        self.real, self.stretch = RealTokens(), None
-
-    def __reduce__(self) -> tuple:
-        return _Running, ()
-
-
 class _Conversion:
     """The state that the converted modules of one model share: the method, and the running forward's tokens.
 
@@ -96,7 +86,7 @@ class _Conversion:
             check_parts(module, family)
         self.signature, self.cache_name = forward_names(base), cache_name(base)
         self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
-        self.running = _Running()
+        self.running = Running()
         self.unused = unused_modules(base)
         for module in self.unused:
             setattr(module, forward_name(module), make_nothing)
@@ -142,7 +132,7 @@ class _Conversion:
         running, coming = self.running, tokens.shape[1]
         running.real, running.stretch = RealTokens.from_mask(mask), None
         self.recurrent.check_padding(running.real, tokens, cache)
-        self._begin_tables(tokens, cache)
+        begin_tables(self.positions, self.config, tokens, cache)
         if self.sequence is not None:
             running.stretch = self.sequence.agree(real_tokens(mask, coming), len(tokens), cache, tokens.device)
             coming = running.stretch.all.new_tokens
@@ -154,15 +144,6 @@ class _Conversion:
         placeholder = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=tokens.device)
         inputs[ATTENTION_MASK] = self.recurrent.masks(placeholder, mask, running.real)
         return (), inputs
-
-    def _begin_tables(self, tokens: Tensor, cache: Cache | None) -> None:
-        """Have tables of positions make room for those of all layers of this forward."""
-        columns = tokens.shape[1]
-        if self.config.attends_all:  # keys are encoded in it, from the first one on
-            columns += 0 if cache is None else cache.get_seq_length()
-        if columns > 1:  # one token takes no table of a range, and a static step must not look for them
-            for positions in self.positions:
-                positions.begin_forward(len(tokens), columns)
 
     def _checked(self, base: nn.Module, inputs: dict) -> tuple[Tensor, Tensor | None, Cache | None]:
         """The new tokens, their padding mask, and a cache of ours in place of the one that is taken out of `inputs`.

@@ -9,12 +9,13 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from threading import Lock
 
 import torch
 from torch import Tensor
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from .copies import Copies
 
 Table = tuple[Tensor, Tensor]
 """cos and sin, float32, `[..., positions, rotary_dim / 2]`."""
@@ -71,17 +72,6 @@ class _RangeTables:
             self._used.clear()
 
 
-class _Copies:
-    """A tensor on the device where it is needed, copied there once."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor, self._copied = tensor, lru_cache(maxsize=None)(tensor.to)
-
-    def __call__(self, device: torch.device) -> Tensor:
-        # torch.compile does not look into caches of functions
-        return self._tensor if self._tensor.device == device else self._copied(device)
-
-
 @dataclass(frozen=True, eq=False)
 class RotaryPositions:
     """RoPE (arXiv 2104.09864) on the first `rotary_dim` features of a head.
@@ -99,7 +89,7 @@ class RotaryPositions:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_range_tables", _RangeTables(self._compute_range_table))
-        object.__setattr__(self, "_inv_freq_on", _Copies(self.inv_freq))
+        object.__setattr__(self, "_inv_freq_on", Copies(self.inv_freq))
 
     def __deepcopy__(self, memo: dict) -> "RotaryPositions":
         return self
@@ -240,7 +230,7 @@ class AlibiPositions(_NotRotated):
     slopes: Tensor
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "slopes_on", _Copies(self.slopes))
+        object.__setattr__(self, "slopes_on", Copies(self.slopes))
 
     def __deepcopy__(self, memo: dict) -> "AlibiPositions":
         return self

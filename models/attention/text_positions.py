@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor
 
-from .decode.cache import LambdaLayer
+from .decode.counted import CountedLayer
 from .ragged import RealTokens
 from .sequence.group import Stretch
 
 
-def text_positions(query: Tensor, past: LambdaLayer | None, real: RealTokens, stretch: Stretch | None) -> Tensor:
+def text_positions(query: Tensor, past: CountedLayer | None, real: RealTokens, stretch: Stretch | None) -> Tensor:
     """int64 `[B or 1, n]`, of the new tokens of a query `[B, Hq, n, d]`, before `past` has counted them.
 
     One row where all are alike. That of padding has no meaning.
