@@ -144,7 +144,6 @@ def test_generation_has_a_row_for_each_position_and_metric(records, tmp_path):
         (None, {"max_length": 64, "truncation_side": "left"}, "vanilla"),
         (None, {"rope_scaling": "dynamic"}, "dynamic_ntk"),
         (None, {"rope_scaling": "linear"}, "pi"),
-        (None, {"rope_scaling": "yarn", "remap_positions": None}, "yarn"),
         (None, {"rope_scaling": None, "remap_positions": "dca"}, "dca"),
         (LAMBDA, {"top_k_attention": None, "sink_positions": "text"}, "lm_infinite"),
         (LAMBDA | {"global_branch": 0}, {}, "window"),
