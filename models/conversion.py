@@ -258,9 +258,7 @@ def drop_in(
 def convert_family(
     model: PreTrainedModel, family: Family, config: Method, sequence_group: Ranks | None = None
 ) -> PreTrainedModel:
-    """Give `model` Λ-attention, or the attention of another method, in place and return it.
-
-    Converting again replaces the configuration.
+    """Give `model` Λ-attention, or another method, in place and return it. Converting again replaces the configuration.
 
     sequence_group: a `torch.distributed` group (or a DeviceMesh of one dimension) whose ranks read one sequence
     together: each calls the model with its own stretch of it. None: this process reads alone.

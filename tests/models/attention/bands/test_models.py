@@ -33,7 +33,18 @@ WIDE = {
     "rerope": BandsConfig("rerope", window=500, log_scale=0),
     "leaky_rerope": BandsConfig("leaky_rerope", window=500, factor=4.0, log_scale=0),
 }
-FAMILIES = ("llama", "gptj", "gpt_neox", "gemma2", "gpt_oss", "mimo_v2_flash", "cohere2", "smollm3")
+FAMILIES = (
+    "llama",
+    "gptj",
+    "gpt_neox",
+    "gemma2",
+    "gpt_oss",
+    "mimo_v2_flash",
+    "cohere2",
+    "smollm3",
+    "falcon_h1",
+    "lfm2",
+)
 LENGTH = 70
 
 every_method = pytest.mark.parametrize("method", METHODS)
