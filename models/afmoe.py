@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .attention.temperature import raised
-from .family import Projections
+from .converting.family import Projections
 from .llama import NORMS, PARTS, family, layer_normed, project, project_head_normed
 
 

@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from .attention.forwards import make_nothing
 from .attention.positions import AlibiPositions, alibi_slopes
-from .family import Family
+from .converting.family import Family
 from .gpt_neox import project
 
 

@@ -51,10 +51,10 @@ from .attention.sequence.caches import guard_generation
 from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
 from .attention.text_positions import text_positions
-from .family import Family, check_parts, check_shared, describe_layers, layer_positions, plan_layers
-from .generating import Generation
-from .recurrent import RecurrentModules
-from .wrappers import (
+from .converting.family import Family, check_parts, check_shared, describe_layers, layer_positions, plan_layers
+from .converting.generating import Generation
+from .converting.recurrent import RecurrentModules
+from .converting.wrappers import (
     MASKING,
     check_wrapping,
     conversion_of,

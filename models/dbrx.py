@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .attention.positions import RotaryPositions, rotary_from_config
-from .family import Family, Projections
+from .converting.family import Family, Projections
 
 
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:

@@ -30,7 +30,7 @@ from .attention.decode.recurrent import ATTENDING
 from .attention.decode.step import Heads, decode_step
 from .attention.inputs import as_lambda_cache
 from .attention.positions import PositionEncoding
-from .wrappers import conversion_of, text_config, transformers_model
+from .converting.wrappers import conversion_of, text_config, transformers_model
 
 Backend = str | Callable
 

@@ -5,7 +5,7 @@ import math
 from torch import Tensor, nn
 
 from .attention.positions import AlibiPositions, PositionEncoding, alibi_slopes, rotary_from_config
-from .family import Family, Projections
+from .converting.family import Family, Projections
 
 
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:

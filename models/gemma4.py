@@ -4,8 +4,8 @@ from torch import Tensor, nn
 
 from .assumptions import layer_type
 from .attention.positions import RotaryPositions, rotary_from_config
+from .converting.family import Projections
 from .errors import SharedError
-from .family import Projections
 from .llama import NORMS, PARTS, family, split_heads
 
 

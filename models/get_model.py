@@ -13,6 +13,7 @@ from .attention.bands.config import BandsConfig
 from .attention.config import Method
 from .attention.sequence.group import Ranks
 from .constant import CONSTANT_MODEL, ConstantModel
+from .converting.wrappers import text_config
 from .errors import SharedError, need_package
 from .loading.identity import model_identity
 from .loading.pretrained import load_config, load_tokenizer, load_weights, loaded_config
@@ -20,7 +21,6 @@ from .loading.rope_scaling import rope_type, scale_rope
 from .loading.sample import SAMPLE_MODEL
 from .loading.source import Source, find_source
 from .model_base import convert_model, extend_vanilla_positions, family_of, pretraining_length
-from .wrappers import text_config
 
 DTYPES = {
     "auto": "auto",

@@ -10,7 +10,7 @@ from .assumptions import ROTARY
 from .attention.positions import RotaryPositions
 from .attention.settings import SAME_AS_LOCAL
 from .conversion import drop_in
-from .family import Family, Projections
+from .converting.family import Family, Projections
 from .loading.vanilla import before_forward
 
 ROPE_THETA = 10000.0

@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from .attention.positions import RotaryPositions, rotary_from_config
 from .attention.settings import SAME_AS_LOCAL
 from .conversion import drop_in
-from .family import Family, Projections
+from .converting.family import Family, Projections
 from .llama import layer_normed
 
 

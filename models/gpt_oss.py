@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .attention.positions import NoPositions, PositionEncoding, rotary_from_config
-from .family import Projections
+from .converting.family import Projections
 from .llama import NORMS, PARTS, family, in_windows, project, project_head_normed
 
 SINKS = "sinks"

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .assumptions import NORM_EPSILON
 from .attention.config import LambdaConfig
 from .attention.positions import PositionEncoding, RotaryPositions, rotary_from_config
-from .family import Projections
+from .converting.family import Projections
 from .llama import NORMS, PARTS, family, project, project_head_normed
 
 NORM_PARTS = ("query_layernorm", "key_layernorm")

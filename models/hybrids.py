@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from .afmoe import gate
 from .assumptions import ATTENTION_MASK, POSITION_IDS, find_cache, forward_names
 from .attention.positions import NoPositions, PositionEncoding, rotary_from_config
-from .family import Family, Projections
+from .converting.family import Family, Projections
+from .converting.recurrent import have_read_in_steps
 from .llama import NORMS, PARTS, family, project, project_normed, split_heads
-from .recurrent import have_read_in_steps
 
 LFM2_PARTS = (*PARTS[:3], "out_proj", "q_layernorm", "k_layernorm")
 

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from .attention.positions import RotaryPositions, rotary_from_config
-from .family import Family
+from .converting.family import Family
 
 Routing = tuple[Tensor, ...]
 """Which expert projects which token."""

@@ -9,7 +9,7 @@ from .assumptions import layer_type
 from .attention.positions import NoPositions, PositionEncoding, rotary_from_config
 from .attention.settings import SAME_AS_LOCAL
 from .conversion import drop_in
-from .family import Family, Projections
+from .converting.family import Family, Projections
 
 
 def convert_llama_model(

@@ -24,10 +24,10 @@ from .attention.bands.config import BandsConfig
 from .attention.config import Method, method_from_dict
 from .attention.sequence.group import Ranks
 from .conversion import convert_family, is_converted, revert_model
+from .converting.family import Family
+from .converting.refused import REASONS
+from .converting.wrappers import SEEING, text_config, text_model, transformers_model
 from .errors import SharedError
-from .family import Family
-from .refused import REASONS
-from .wrappers import SEEING, text_config, text_model, transformers_model
 
 __all__ = [
     "UnsupportedModelError",

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from .attention.positions import AlibiPositions, alibi_slopes
 from .attention.settings import SAME_AS_LOCAL
 from .conversion import drop_in
-from .family import Family, Projections
+from .converting.family import Family, Projections
 from .loading.vanilla import before_forward
 
 

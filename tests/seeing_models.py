@@ -6,7 +6,7 @@ import transformers
 from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING, CONFIG_MAPPING_NAMES
 
-from models.wrappers import SEEING
+from models.converting.wrappers import SEEING
 from tests.tiny_models import CONFIGS, IDS, randomise
 
 _VISION = {

@@ -5,10 +5,10 @@ from transformers import PreTrainedModel
 
 from ..assumptions import own_window
 from ..attention.config import AttentionLayer, LambdaConfig
+from ..converting.family import layer_positions
+from ..converting.wrappers import text_config, text_model
 from ..errors import SharedError, UserError
-from ..family import layer_positions
 from ..model_base import family_of, is_converted
-from ..wrappers import text_config, text_model
 
 
 def attention_modules(model: PreTrainedModel) -> list[nn.Module]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..attention.config import AttentionLayer
-from ..family import Projections
+from ..converting.family import Projections
 from .logits import Queries
 from .plan import Plan
 from .statistics import AttentionStatistics, DistanceStatistics

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..assumptions import EXPERTS_OF_A_TOKEN, HEAD_WIDTH
-from ..wrappers import text_config
+from ..converting.wrappers import text_config
 
 MLP_COPIES = 4
 """Tensors as wide as the MLP that are alive at once: the gate, its activation, what it gates, and their product."""

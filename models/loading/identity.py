@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import PretrainedConfig, PreTrainedModel
 
+from ..converting.wrappers import text_config
 from ..model_base import pretraining_length
-from ..wrappers import text_config
 
 # Differ between two loads of the same model without changing what it computes.
 VOLATILE_FIELDS = ("_name_or_path", "transformers_version")

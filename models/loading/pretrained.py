@@ -17,8 +17,8 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from ..converting.wrappers import SEEING, text_config
 from ..get_llama2.meta_tokenizer import read_tokenizer
-from ..wrappers import SEEING, text_config
 from .source import Source, check_model_folder, check_tokenizer_folder
 
 META_TOKENIZER, TRANSFORMERS_TOKENIZER = "tokenizer.model", ("tokenizer.json", "tokenizer_config.json")

@@ -3,9 +3,9 @@
 from transformers import PretrainedConfig
 
 from ..assumptions import HEAD_WIDTH, ROPE_TYPE, rope_parameters
+from ..converting.wrappers import text_config
 from ..errors import SharedError
 from ..model_base import pretraining_length
-from ..wrappers import text_config
 
 NTK = "ntk"
 """Static NTK: no `rope_type` of Transformers, but another theta of its "default"."""

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from ..assumptions import POSITION_TABLES, ROPE_TYPE, TABLE_OFFSET, find_cache, forward_names, rope_parameters
-from ..wrappers import text_config
+from ..converting.wrappers import text_config
 
 
 def position_table_length(model: nn.Module) -> int | None:

@@ -15,9 +15,9 @@ from transformers.cache_utils import Cache
 from models.assumptions import OUTPUT_CACHE, ROPE_TYPE, with_cache
 from models.attention.sequence.caches import reading_alone, sequence_of, share_cache
 from models.attention.sequence.reading import read_stretch
+from models.converting.wrappers import text_config
 from models.loading.vanilla import position_table_length
 from models.model_base import empty_cache
-from models.wrappers import text_config
 from scripts.generation.arguments import Generation
 from scripts.generation.padding import padding_inputs
 from scripts.generation.way import Way

@@ -4,9 +4,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from models.assumptions import EXPERTS_OF_A_TOKEN
+from models.converting.wrappers import text_config
 from models.decode_graph import CapturedSteps
 from models.model_base import is_hybrid
-from models.wrappers import text_config
 from scripts.generation.arguments import Generation
 from scripts.harness.model import RunnableModel, is_sharded
 from scripts.harness.model_arguments import ModelPlan

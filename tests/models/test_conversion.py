@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from models.assumptions import cache_of, with_cache
 from models.attention import positions
+from models.converting.refused import REASONS
 from models.errors import SharedError
 from models.gpt_j import convert_gpt_j_model
 from models.gpt_neox import convert_gpt_neox_model
@@ -27,7 +28,6 @@ from models.model_base import (
     supported_model_types,
 )
 from models.mpt_7b import convert_mpt_model
-from models.refused import REASONS
 from models.scoring.stream_scorer import StreamScorer
 from tests.models.every_type import EVERY_TYPE, empty_cache, rounding, types
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_config, tiny_input_ids, tiny_model

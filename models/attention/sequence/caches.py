@@ -8,7 +8,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from ...assumptions import PREPARE
-from ...wrappers import conversion_of
+from ...converting.wrappers import conversion_of
 from ..decode.cache import LambdaCache
 from .group import Ranks, SequenceGroup
 from .messages import hearing_others

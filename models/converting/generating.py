@@ -5,7 +5,7 @@ from functools import partial
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.generation import StoppingCriteriaList
 
-from .assumptions import BATCHING, CRITERIA, PREDEFINED_LENGTH, PREPARE
+from ..assumptions import BATCHING, CRITERIA, PREDEFINED_LENGTH, PREPARE
 
 
 class Generation:

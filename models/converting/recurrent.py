@@ -6,11 +6,18 @@ import torch
 from torch import Tensor, nn
 from transformers.cache_utils import Cache
 
-from .assumptions import ATTENTION_MASK, IN_PROJECTION, STATE_CACHE_NAMES, find_cache, handed_over_otherwise, kind_masks
-from .attention.decode.counted import CountedLayer
-from .attention.decode.recurrent import RecurrentLayer
-from .attention.forwards import forward_name, replace_forward, restore_forward
-from .attention.ragged import RealTokens
+from ..assumptions import (
+    ATTENTION_MASK,
+    IN_PROJECTION,
+    STATE_CACHE_NAMES,
+    find_cache,
+    handed_over_otherwise,
+    kind_masks,
+)
+from ..attention.decode.counted import CountedLayer
+from ..attention.decode.recurrent import RecurrentLayer
+from ..attention.forwards import forward_name, replace_forward, restore_forward
+from ..attention.ragged import RealTokens
 
 
 class RecurrentModules:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from .assumptions import VERSION, own_window, supported_range
-from .attention.config import AttentionLayer, LambdaConfig, Method, method_of_layer
-from .attention.decode.recurrent import LayerPlan, RecurrentLayer, layer_plan
-from .attention.positions import PositionEncoding
-from .errors import SharedError
+from ..assumptions import VERSION, own_window, supported_range
+from ..attention.config import AttentionLayer, LambdaConfig, Method, method_of_layer
+from ..attention.decode.recurrent import LayerPlan, RecurrentLayer, layer_plan
+from ..attention.positions import PositionEncoding
+from ..errors import SharedError
 
 Projections = tuple[Tensor, ...]
 """query `[B, Hq, n, d]`, key `[B, Hkv, n, d]` and value `[B, Hkv, n, d_v]`, without positions, and what `finish` takes
@@ -85,14 +85,14 @@ class Family:
 
 
 def registered_family(model_type: str) -> Family:
-    from .model_base import FAMILIES  # which imports this file
+    from ..model_base import FAMILIES  # which imports this file
 
     return FAMILIES[model_type]
 
 
 def name_of(family: Family) -> str:
     """The first `model_type` of a family."""
-    from .model_base import FAMILIES
+    from ..model_base import FAMILIES
 
     for model_type, registered in FAMILIES.items():
         if registered is family:

@@ -3,7 +3,7 @@
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from .assumptions import ATTENTION_MASK, PADDING, PEFT_CONFIG, TOKEN_TYPES, forward_names
+from ..assumptions import ATTENTION_MASK, PADDING, PEFT_CONFIG, TOKEN_TYPES, forward_names
 
 SEEING = frozenset(
     {

@@ -13,6 +13,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from models.assumptions import ATTENTION_MASK, TOKEN_TYPES, with_cache
 from models.attention.config import LambdaConfig
 from models.attention.decode.cache import LambdaCache
+from models.converting.wrappers import MASKING, SEEING, transformers_model
 from models.decode_graph import DecodeGraph
 from models.diagnosis.layers import attention_layers, decoder_layers
 from models.llama import convert_llama_model
@@ -28,13 +29,12 @@ from models.model_base import (
 )
 from models.scoring.nll_scorer import NllScorer
 from models.scoring.stream_scorer import StreamScorer
-from models.wrappers import MASKING, SEEING, transformers_model
 from tests.seeing_models import EVERY_SEEING_TYPE, seeing_config, seeing_model
 from tests.tiny_models import PRETRAINING_LENGTH, tiny_input_ids, tiny_model
 
 pytestmark = pytest.mark.core
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "models.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "models.md"
 WIDE, NARROW = LambdaConfig(64, 4, 64), LambdaConfig(8, 3, 8)
 IDS = tiny_input_ids(2, 30)
 MASK = torch.ones_like(IDS)
@@ -181,6 +181,6 @@ def test_wrappers_of_torch_are_seen_through():
 
 
 def test_the_list_of_the_docs_has_every_type_and_no_other():
-    row = r"^\| reads images as well \(in `models/wrappers\.py`\) \| ([^|]*) \|$"
+    row = r"^\| reads images as well \(in `models/converting/wrappers\.py`\) \| ([^|]*) \|$"
     (listed,) = re.findall(row, PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert sorted(listed.split(", ")) == sorted(SEEING)

@@ -12,10 +12,10 @@ from models.attention.config import LambdaConfig
 from models.attention.decode.cache_state import branch_cache, cache_tensors, repeat_rows, restore_cache
 from models.attention.decode.recurrent import EmptyLayer, LambdaRecurrentLayer, RecurrentLayer
 from models.attention.positions import NoPositions
+from models.converting.family import check_shared
 from models.decode_graph import CapturedSteps, DecodeGraph
 from models.diagnosis.layers import attention_modules
 from models.errors import SharedError
-from models.family import check_shared
 from models.model_base import FAMILIES, convert_model, empty_cache, extend_vanilla_positions, revert_model
 from models.scoring.stream_scorer import StreamScorer
 from tests.models.every_type import HYBRIDS, types
