@@ -22,6 +22,9 @@ HELD := PIP_CONSTRAINT=$(LOCK) PIP_BUILD_CONSTRAINT=$(LOCK)
 PIP := python -m pip install --disable-pip-version-check --progress-bar off
 PIP_FLAGS_requirements-sample := --no-deps
 
+# A file of tests stays in one process: what it sets up once is used by all of them.
+PROCESSES := --numprocesses auto --maxprocesses 4 --dist loadfile
+
 DEMO := logs/demo
 DEMO_RUN := deepspeed --log_level critical --num_gpus 1 scripts/eval_ppl_deepspeed.py \
 	--model smollm2 --dataset plays --max_data_num 1 --max_length 16384
@@ -42,7 +45,7 @@ kernel: $(KERNEL)  ## the part of bfloat16 attention on the CPU that is compiled
 sample: $(SAMPLE)  ## the sample model and text, ready to load
 
 test: $(STAMPS)/requirements-test $(SAMPLE)  ## the test suite; PYTEST_ARGS="-k cache" narrows it
-	python -m pytest $(PYTEST_ARGS)
+	python -m pytest $(PROCESSES) $(PYTEST_ARGS)
 
 test-oldest:  ## the core's tests with the oldest Transformers of requirements.txt, in an environment of its own
 	tests/with_transformers.sh oldest

@@ -48,6 +48,9 @@ OF_CUDA = ("nvidia", "cuda", "triton")
 """What a CUDA build of torch brings, in the versions that it names itself."""
 
 
+SUITE = "-m pytest --numprocesses auto --maxprocesses 4 --dist loadfile"
+
+
 class FakeCheckout:
     """A copy of the Makefile and what it reads, with a python that installs nothing and a compiler that copies."""
 
@@ -83,8 +86,8 @@ def checkout(tmp_path: Path) -> FakeCheckout:
 class TestMake:
     def test_one_command_does_all_and_a_second_reuses_it(self, checkout):
         parts = ["requirements.txt", "requirements-test.txt", "requirements-sample.txt", "sample"]
-        assert checkout.make("test") == (True, [*parts, "-m pytest"])
-        assert checkout.make("test") == (True, ["-m pytest"])
+        assert checkout.make("test") == (True, [*parts, SUITE])
+        assert checkout.make("test") == (True, [SUITE])
         assert checkout.make("sample") == (True, [])
 
     def test_failed_step_is_done_again(self, checkout):

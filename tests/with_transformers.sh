@@ -44,4 +44,5 @@ PIP_CONSTRAINT=$env/constraints.txt PIP_BUILD_CONSTRAINT=$env/constraints.txt \
 in_range=tests/models/test_assumptions.py::TestVersions::test_this_release_is_within_it
 [[ $which == next ]] && PYTEST_ARGS="--deselect $in_range ${PYTEST_ARGS:-}"
 # shellcheck disable=SC2086
-exec env PATH="$PWD/$env/bin:$PATH" "$env/bin/python" -m pytest -q -m core ${PYTEST_ARGS:-}
+exec env PATH="$PWD/$env/bin:$PATH" "$env/bin/python" -m pytest -q --numprocesses auto --maxprocesses 4 --dist loadfile \
+    -m core ${PYTEST_ARGS:-}
