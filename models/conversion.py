@@ -6,7 +6,6 @@ padding, makes the cache and keeps Transformers from building any mask.
 """
 
 import logging
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,23 +17,19 @@ from .assumptions import (
     CACHE_NAMES,
     PREPARE,
     UNUSED_BY_ATTENTION,
-    attention_cache,
     cache_name,
     check_version,
     find_cache,
     forward_names,
     handed_over_otherwise,
     refuse_unknown,
-    unknown_argument,
     unused_modules,
 )
 from .attention.compiled import untraced
 from .attention.config import AttentionLayer, LambdaConfig, Method
 from .attention.decode.cache import LambdaCache
-from .attention.decode.counted import CountedLayer
 from .attention.decode.recurrent import planned_layers
 from .attention.forwards import Replaced, forward_name, make_nothing, replace_forward, restore_forward
-from .attention.inference import InferenceOnly
 from .attention.inputs import (
     as_lambda_cache,
     check_layers_agree,
@@ -44,15 +39,15 @@ from .attention.inputs import (
     refuse_two_caches,
 )
 from .attention.norms import fused_norm, rms_norms
-from .attention.ragged import RealTokens, attend_batch
+from .attention.ragged import RealTokens
 from .attention.running import Running, begin_tables
-from .attention.sequence.attend import attend_stretch
 from .attention.sequence.caches import guard_generation
 from .attention.sequence.group import Ranks, SequenceGroup, check_config, real_tokens
 from .attention.settings import SAME_AS_LOCAL
-from .attention.text_positions import text_positions
+from .converting.attention_module import attention_forward
 from .converting.family import Family, check_parts, check_shared, describe_layers, layer_positions, plan_layers
 from .converting.generating import Generation
+from .converting.moving import check_moved
 from .converting.recurrent import RecurrentModules
 from .converting.wrappers import (
     MASKING,
@@ -75,32 +70,43 @@ class _Conversion:
     """
 
     def __init__(self, family: Family, base: nn.Module, config: Method, sequence: SequenceGroup | None = None) -> None:
+        """Nothing of the model is changed yet. Raises ValueError or TypeError where it cannot be converted."""
         self.family, self.config, self.sequence = family, config, sequence
         self.modules = family.attention_modules(base)
-        self.recurrent = RecurrentModules(family.states(base), family.restarts)
         self.plans = plan_layers(family, base, config)
         self.layer_configs = [own for _, own in self.plans if own is not None]
         self.layer_positions = layer_positions(family, base, config.farthest)
         self.positions = set(self.layer_positions)
+        check_moved(base.config, family, config, self.layer_positions)
         for module in self.modules:
             check_parts(module, family)
         self.signature, self.cache_name = forward_names(base), cache_name(base)
         self.known = frozenset(self.signature) | UNUSED_BY_ATTENTION
         self.running = Running()
+
+    def layers(self, base: nn.Module) -> list[AttentionLayer]:
+        """The layer of each attention module. Raises ValueError where the method is not defined for it."""
+        places = zip(self.family.places(base), self.modules, self.layer_configs, self.layer_positions)
+        return [self.family.layer(module, own, positions, place) for place, module, own, positions in places]
+
+    def install(self, model: PreTrainedModel, base: nn.Module, layers: list[AttentionLayer]) -> None:
+        """Change the model, of which `base` is the text model, by itself and through `generate`."""
+        self.recurrent = RecurrentModules(self.family.states(base), self.family.restarts)
         self.unused = unused_modules(base)
         for module in self.unused:
             setattr(module, forward_name(module), make_nothing)
-        self.replaced = Replaced(base, family.instead)
-        self.norms = list(rms_norms(base)) if config.compiled else []
+        self.replaced = Replaced(base, self.family.instead)
+        self.norms = list(rms_norms(base)) if self.config.compiled else []
         for module in self.norms:
             replace_forward(module, fused_norm)
         self.hooks = (
             base.register_forward_pre_hook(self.before_forward, with_kwargs=True),
             base.register_forward_hook(self.after_forward, with_kwargs=True),
         )
-
-    def guard(self, model: PreTrainedModel) -> None:
-        """Watch what comes to the whole model that `base` is the text model of, by itself and through `generate`."""
+        for module, layer in zip(self.modules, layers):
+            module.lambda_layer, module.lambda_conversion = layer, self
+            replace_forward(module, attention_forward)
+        base.lambda_conversion = self
         self.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
         if model.config.model_type in MASKING:
             self.hooks += (model.base_model.register_forward_pre_hook(hand_padding_on, with_kwargs=True),)
@@ -187,52 +193,6 @@ class _Conversion:
         return LambdaCache.of_layers(self.config, planned_layers(self.plans)) if use_cache else None
 
 
-@untraced
-def _attention_forward(self: nn.Module, hidden_states: Tensor, *places, **inputs) -> tuple:
-    """The forward of a converted attention module: hidden states `[B, n, hidden]` in and out, and no weights.
-
-    places: what the family says is `given`. inputs: what Transformers hands over besides, by name. Raises TypeError
-    for what Λ-attention does not know.
-    """
-    layer, conversion = _layer_now(self), self.lambda_conversion
-    family, running = conversion.family, conversion.running
-    if len(places) > len(family.given):
-        raise unknown_argument(f"argument {1 + len(places)} without a name", type(self).__name__)
-    cache = attention_cache(inputs, type(self).__name__)
-    past = None if cache is None else _layer_of(cache, layer.layer_idx, self)
-
-    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key = query.to(value.dtype), key.to(value.dtype)  # under autocast norms leave them in float32
-        if running.stretch is not None:
-            return attend_stretch(query, key, value, layer, past, running.stretch)
-        return attend_batch(query, key, value, layer, past, running.real)
-
-    query, key, value, *rest = family.project(self, hidden_states)
-    if family.place is not None:
-        positions = text_positions(query, past, running.real, running.stretch)
-        query = family.place(self, query, positions)
-    merged = InferenceOnly.apply(attend, query, key, value).transpose(1, 2).flatten(2)
-    if family.finish is not None:
-        merged = family.finish(self, merged, *rest)
-    output = merged if family.output is None else getattr(self, family.output)(merged)
-    return (output, None) if family.returns is None else family.returns(self, output, *places)
-
-
-def _layer_now(module: nn.Module) -> AttentionLayer:
-    """Its layer, with the parameter that it has now: loading and offloading may have put another in its place."""
-    find, layer = module.lambda_conversion.family.sink_logit, module.lambda_layer
-    if find is not None and find(module) is not layer.sink_logit:
-        layer = module.lambda_layer = replace(layer, sink_logit=find(module))
-    return layer
-
-
-def _layer_of(cache: Cache, layer_idx: int, module: nn.Module) -> CountedLayer:
-    """Raises RuntimeError where the cache is not the one that the base model was given."""
-    if layer_idx < len(cache.layers) and isinstance(cache.layers[layer_idx], CountedLayer):
-        return cache.layers[layer_idx]
-    raise RuntimeError(f"layer {layer_idx} is handed another cache than the model's: {handed_over_otherwise(module)}")
-
-
 def drop_in(
     model: PreTrainedModel,
     families: dict[str, Family],
@@ -270,16 +230,11 @@ def convert_family(
         check_shared(family, transformers_model(model).config.model_type)
         sequence = SequenceGroup(sequence_group)
     check_wrapping(model)
-    revert_model(model)
     whole, base = transformers_model(model), text_model(model)
     conversion = _Conversion(family, base, config, sequence)
-    layers = zip(family.places(base), conversion.modules, conversion.layer_configs, conversion.layer_positions)
-    for layer_idx, module, layer_config, positions in layers:
-        module.lambda_layer = family.layer(module, layer_config, positions, layer_idx)
-        module.lambda_conversion = conversion
-        replace_forward(module, _attention_forward)
-    base.lambda_conversion = conversion
-    conversion.guard(whole)
+    layers = conversion.layers(base)  # all that can be refused is: a model that is refused stays as it was
+    revert_model(model)
+    conversion.install(whole, base, layers)
     whole.config.lambda_attention = config.to_dict()
     logger.info("%s: %s", type(whole).__name__, describe_layers(config, conversion.plans))
     return model

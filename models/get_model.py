@@ -8,11 +8,13 @@ from transformers import BitsAndBytesConfig, PretrainedConfig, PreTrainedModel, 
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.utils import is_accelerate_available
 
-from .assumptions import check_version, has_alibi
+from .assumptions import check_version
 from .attention.bands.config import BandsConfig
 from .attention.config import Method
 from .attention.sequence.group import Ranks
 from .constant import CONSTANT_MODEL, ConstantModel
+from .converting.family import Family
+from .converting.moving import why_not_moved
 from .converting.wrappers import text_config
 from .errors import SharedError, need_package
 from .loading.identity import model_identity
@@ -84,7 +86,10 @@ def get_model(
         loaded = _load_pretrained(spec, lambda_config, device)
     loaded.model.eval()
     if lambda_config is not None:
-        convert_model(loaded.model, lambda_config, sequence_group)
+        try:
+            convert_model(loaded.model, lambda_config, sequence_group)
+        except ValueError as error:
+            raise SharedError(f"--model {spec.model}: {error}") from None
     else:
         extend_vanilla_positions(loaded.model)
     return loaded
@@ -170,13 +175,12 @@ def _scale(config: PretrainedConfig, spec: ModelSpec) -> None:
 def _check_supported(config: PretrainedConfig, method: Method | None) -> None:
     if method is None:
         return
-    family_of(loaded_config(config))
-    config = text_config(config)
+    family, config = family_of(loaded_config(config)), text_config(config)
     first, layers = 0 if method.top_k is None else method.top_k.from_layer, config.num_hidden_layers
     if first >= layers:
         raise SharedError(f"--top_k_from_layer {first} is not one of this model's {layers} layers, counted from 0")
     if isinstance(method, BandsConfig):
-        _check_remapped(config, method)
+        _check_remapped(config, family, method)
     elif rope_type(config) == "dynamic" and method.farthest is None:
         raise SharedError(
             "--limit_distance none cannot be combined with RoPE scaling 'dynamic': its frequencies would grow with the "
@@ -184,18 +188,11 @@ def _check_supported(config: PretrainedConfig, method: Method | None) -> None:
         )
 
 
-def _check_remapped(config: PretrainedConfig, method: BandsConfig) -> None:
+def _check_remapped(config: PretrainedConfig, family: Family, method: BandsConfig) -> None:
     """Refuse positions that a method cannot move, and one that would need what is not known."""
-    if has_alibi(config):
-        raise SharedError(
-            f"--remap_positions {method.method} moves rotary positions, and {config.model_type} has ALiBi's biases, "
-            "for which it is not defined: take a model with RoPE"
-        )
-    if rope_type(config) == "dynamic":
-        raise SharedError(
-            f"--remap_positions {method.method} cannot be combined with RoPE scaling 'dynamic': its frequencies would "
-            "grow with the text"
-        )
+    reason = why_not_moved(config, family, method)
+    if reason is not None:
+        raise SharedError(f"--remap_positions {method.method} {reason}")
     try:
         method.of_length(pretraining_length(config))
     except ValueError as error:

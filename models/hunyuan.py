@@ -80,7 +80,7 @@ def _weights(norm: nn.Module, module: nn.Module, query: Tensor) -> Tensor:
     return norm(ones).float() * math.sqrt(1 + getattr(norm, NORM_EPSILON))
 
 
-_HUNYUAN = family(_project_normed, (*PARTS, *NORM_PARTS), positions=_positions, place=_place)
+_HUNYUAN = family(_project_normed, (*PARTS, *NORM_PARTS), positions=_positions, place=_place, by_distance=False)
 FAMILIES = {
     "nanochat": family(project_head_normed, (*PARTS, *NORMS), positions=_positions_backwards),
     **dict.fromkeys(("hunyuan_v1_dense", "hunyuan_v1_moe"), _HUNYUAN),

@@ -14,6 +14,7 @@ from .assumptions import ATTENTION_MASK, POSITION_IDS, find_cache, forward_names
 from .attention.positions import NoPositions, PositionEncoding, rotary_from_config
 from .converting.family import Family, Projections
 from .converting.recurrent import have_read_in_steps
+from .converting.wrappers import conversion_of
 from .llama import NORMS, PARTS, family, project, project_normed, split_heads
 
 LFM2_PARTS = (*PARTS[:3], "out_proj", "q_layernorm", "k_layernorm")
@@ -81,6 +82,8 @@ def _refuse_padding(base: nn.Module, args: tuple, kwargs: dict) -> None:
     """Raise ValueError for padding in a single column: Transformers takes it for a token that was generated."""
     tokens, inputs = _inputs(base, args, kwargs)
     mask = inputs.get(ATTENTION_MASK)
+    if conversion_of(base) is not None:
+        return
     if tokens.shape[1] == 1 and isinstance(mask, Tensor) and mask.dim() == 2 and not bool(mask[:, -1].all()):
         raise ValueError(
             "the recurrent layers of this vanilla model take up padding that they read as a single column: give rows "

@@ -103,7 +103,12 @@ def convert_model(
 
 
 def extend_vanilla_positions(model: PreTrainedModel) -> PreTrainedModel:
-    """Let an unconverted model run past its position tables, where its family has any; returns the model."""
+    """Let an unconverted model run past its position tables, where its family has any; returns the model.
+
+    Raises ValueError for a converted one.
+    """
+    if is_converted(model):
+        raise ValueError("extend_vanilla_positions is for an unconverted model: revert_model first")
     family = FAMILIES.get(text_config(model.config).model_type)
     if family is not None and family.extend_vanilla is not None:
         family.extend_vanilla(text_model(model))

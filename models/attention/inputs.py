@@ -95,7 +95,7 @@ def _plan_of(layer: CacheLayer) -> LayerPlan:
 
 def _described(plan: LayerPlan) -> str:
     kind, config = plan
-    return str(config) if kind in ATTENDING else f"a {kind.__name__}"
+    return str(config) if kind in ATTENDING else f"a {kind.__name__}" + (f" of {config}" if config else "")
 
 
 def _kind(value: object) -> str:

@@ -35,6 +35,7 @@ class Family:
     query_heads: (attention module) -> how many it has, where that is not the configuration's number.
     given: names of what the attention module is handed in turn behind its hidden states.
     returns: (attention module, its output, what is `given`...) -> what its forward returns; (output, None) by default.
+    by_distance: whether a score depends on the distance alone; else methods that move positions are not defined.
     instead: attributes of the base model that are others while it is converted.
     extend_vanilla: lets an unconverted base model run past its position tables, and read on from its own cache; None
         where it does.
@@ -57,6 +58,7 @@ class Family:
     query_heads: Callable[[nn.Module], int] | None = None
     given: tuple[str, ...] = ()
     returns: Callable[..., tuple] | None = None
+    by_distance: bool = True
     instead: Mapping[str, object] = field(default_factory=dict)
     recurrent: Callable[[nn.Module], list[nn.Module]] | None = None
     restarts: bool = False
