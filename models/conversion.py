@@ -56,6 +56,7 @@ from .converting.generating import Generation
 from .converting.recurrent import RecurrentModules
 from .converting.wrappers import (
     MASKING,
+    base_model,
     check_wrapping,
     conversion_of,
     given_padding,
@@ -103,7 +104,7 @@ class _Conversion:
         """Watch what comes to the whole model that `base` is the text model of, by itself and through `generate`."""
         self.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
         if model.config.model_type in MASKING:
-            self.hooks += (model.base_model.register_forward_pre_hook(hand_padding_on, with_kwargs=True),)
+            self.hooks += (base_model(model).register_forward_pre_hook(hand_padding_on, with_kwargs=True),)
         self.generation = Generation(model)
         if self.sequence is not None and hasattr(model, PREPARE):
             guard_generation(model)
@@ -264,14 +265,13 @@ def convert_family(
     together: each calls the model with its own stretch of it. None: this process reads alone.
     """
     check_version()
-    sequence = None
+    whole, base, sequence = transformers_model(model), text_model(model), None
     if sequence_group is not None:
         check_config(config)
-        check_shared(family, transformers_model(model).config.model_type)
+        check_shared(family, base, config)
         sequence = SequenceGroup(sequence_group)
     check_wrapping(model)
     revert_model(model)
-    whole, base = transformers_model(model), text_model(model)
     conversion = _Conversion(family, base, config, sequence)
     layers = zip(family.places(base), conversion.modules, conversion.layer_configs, conversion.layer_positions)
     for layer_idx, module, layer_config, positions in layers:

@@ -16,6 +16,7 @@ from . import (
     hybrids,
     jetmoe,
     llama,
+    llama4,
     ministral3,
     mpt_7b,
 )
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 _FILES = (
-    *(llama, gpt_oss, gemma2, gemma4, afmoe, ministral3, hunyuan, dbrx, jetmoe, hybrids),
+    *(llama, llama4, gpt_oss, gemma2, gemma4, afmoe, ministral3, hunyuan, dbrx, jetmoe, hybrids),
     *(gpt_j, gpt_neox, falcon, bloom, mpt_7b),
 )
 FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ..assumptions import EXPERTS_OF_A_TOKEN, HEAD_WIDTH
-from ..converting.wrappers import text_config
+from ..converting.wrappers import base_model, text_config
 
 MLP_COPIES = 4
 """Tensors as wide as the MLP that are alive at once: the gate, its activation, what it gates, and their product."""
@@ -26,7 +26,7 @@ def bytes_per_token(model: PreTrainedModel, first_tokens: int = 0) -> int:
     heads = config.num_attention_heads
     hidden = max(config.hidden_size, heads * (getattr(config, HEAD_WIDTH, None) or 0))
     experts = getattr(config, EXPERTS_OF_A_TOKEN, None) or 1
-    widest = max(_widths(model.base_model, experts), default=MLP_COPIES * hidden)
+    widest = max(_widths(base_model(model), experts), default=MLP_COPIES * hidden)
     wide = MLP_COPIES * widest + (HIDDEN_COPIES + experts - 1) * hidden
     return wide * model.dtype.itemsize + FLOAT_COPIES * (hidden + heads * first_tokens) * 4
 
