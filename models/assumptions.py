@@ -88,6 +88,8 @@ LOGIT_SCALE, LOGITS_SCALING, LOGIT_CAP = "logit_scale", "logits_scaling", "final
 """A configuration's changes to logits behind the head."""
 HEAD_WIDTH, EXPERTS_OF_A_TOKEN = "head_dim", "num_experts_per_tok"
 """A configuration's width of a head, where it is not the hidden size by heads; and how many experts read a token."""
+EVERY_EXPERT = {"llama4_text": "num_local_experts"}
+"""Types of which every expert reads every token, whatever is routed, and the field of how many there are."""
 
 UNUSED_BY_ATTENTION = frozenset(
     {

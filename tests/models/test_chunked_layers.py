@@ -172,7 +172,12 @@ def test_scores_of_chunks_and_of_single_tokens_are_those_of_all_logits():
         close(NllScorer(model)(IDS).flatten(), expected)
         scorer = StreamScorer(model)
         close(torch.cat([scorer(part) for part in IDS.split([13, 1, 50, 26], dim=1)], 1).flatten(), expected)
-        assert StreamScorer(model).bytes_per_token(torch.device("cpu")) == 0
+        first, rows = StreamScorer(model), [0, 1]
+        first(IDS[:, :50])
+        states = [first.state(row).wait() for row in rows]
+        assert first.bytes_per_token(torch.device("cpu")) == 0
+        first.restore(states, 50, torch.device("cpu"))
+        close(first(IDS[:, 50:]), expected.view(2, -1)[:, 49:])
 
 
 def test_what_cannot_be_done_is_refused_and_the_log_says_which_layers_are_which(caplog):
