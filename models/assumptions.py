@@ -80,12 +80,16 @@ WINDOWED = frozenset(
 )
 """Model types whose own attention heeds WINDOW: in the layers that LAYER_TYPES says, but for these, in all of them."""
 WINDOWED_THROUGHOUT = frozenset({"ministral3", "mistral", "mixtral", "phi3", "phimoe", "qwen3_moe", "starcoder2"})
+CHUNKED, CHUNK = "chunked_attention", "attention_chunk_size"
+"""The kind of layer that attends within chunks of the text, and how many tokens one has."""
 POSITION_TABLES, TABLE_OFFSET = ("wpe", "embed_positions", "position_embeddings", "embed_position"), "offset"
 """Names of embeddings of learned positions, and their attribute that counts rows in front of position 0."""
 LOGIT_SCALE, LOGITS_SCALING, LOGIT_CAP = "logit_scale", "logits_scaling", "final_logit_softcapping"
 """A configuration's changes to logits behind the head."""
 HEAD_WIDTH, EXPERTS_OF_A_TOKEN = "head_dim", "num_experts_per_tok"
 """A configuration's width of a head, where it is not the hidden size by heads; and how many experts read a token."""
+EVERY_EXPERT = {"llama4_text": "num_local_experts"}
+"""Types of which every expert reads every token, whatever is routed, and the field of how many there are."""
 
 UNUSED_BY_ATTENTION = frozenset(
     {
@@ -252,6 +256,11 @@ def own_window(config: PretrainedConfig, layer: int) -> int | None:
     if config.model_type not in WINDOWED_THROUGHOUT and _stated(config, LAYER_TYPES)[layer] != SLIDING:
         return None
     return _stated(config, WINDOW) or None
+
+
+def own_chunk(config: PretrainedConfig, layer: int) -> int | None:
+    """Tokens of the chunks that the unmodified model attends within in a layer; None where it does not."""
+    return _stated(config, CHUNK) if layer_type(config, layer) == CHUNKED else None
 
 
 def _stated(config: PretrainedConfig, name: str) -> Any:

@@ -51,6 +51,7 @@ from .converting.moving import check_moved
 from .converting.recurrent import RecurrentModules
 from .converting.wrappers import (
     MASKING,
+    base_model,
     check_wrapping,
     conversion_of,
     given_padding,
@@ -109,7 +110,7 @@ class _Conversion:
         base.lambda_conversion = self
         self.hooks += (model.register_forward_pre_hook(refuse_two_caches, with_kwargs=True),)
         if model.config.model_type in MASKING:
-            self.hooks += (model.base_model.register_forward_pre_hook(hand_padding_on, with_kwargs=True),)
+            self.hooks += (base_model(model).register_forward_pre_hook(hand_padding_on, with_kwargs=True),)
         self.generation = Generation(model)
         if self.sequence is not None and hasattr(model, PREPARE):
             guard_generation(model)
@@ -224,13 +225,12 @@ def convert_family(
     together: each calls the model with its own stretch of it. None: this process reads alone.
     """
     check_version()
-    sequence = None
+    whole, base, sequence = transformers_model(model), text_model(model), None
     if sequence_group is not None:
         check_config(config)
-        check_shared(family, transformers_model(model).config.model_type)
+        check_shared(family, base, config)
         sequence = SequenceGroup(sequence_group)
     check_wrapping(model)
-    whole, base = transformers_model(model), text_model(model)
     conversion = _Conversion(family, base, config, sequence)
     layers = conversion.layers(base)  # all that can be refused is: a model that is refused stays as it was
     revert_model(model)

@@ -30,6 +30,7 @@ from .attention.decode.recurrent import ATTENDING
 from .attention.decode.step import Heads, decode_step
 from .attention.inputs import as_lambda_cache
 from .attention.positions import PositionEncoding
+from .converting.family import has_chunks
 from .converting.wrappers import conversion_of, text_config, transformers_model
 
 Backend = str | Callable
@@ -44,8 +45,9 @@ class DecodeGraph:
     model: converted, all of it on one device. backend: of torch.compile ("inductor", ...), which then makes the step,
     as one graph, before it is captured; None leaves it as it is. An ordinary forward may use the cache in between: each
     goes on where the other stopped.
-    Raises ValueError for a model that is not converted, lies on several devices, carries recurrent states, or attends
-    to the middle, and for a cache of another configuration; a step raises it for a batch of another size.
+    Raises ValueError for a model that is not converted, lies on several devices, carries recurrent states, attends to
+    the middle, or within chunks of its own, and for a cache of another configuration; a step raises it for a batch of
+    another size.
     """
 
     def __init__(self, model: PreTrainedModel, cache: LambdaCache, backend: Backend | None = None) -> None:
@@ -164,8 +166,8 @@ class CapturedSteps:
             model.generate(prompt, max_new_tokens=100)
 
     Texts one after another share the captured step, as long as they come in batches of one size. Everything else, a
-    prompt above all, and a model with recurrent states, is read by the ordinary forward. An error within forgets what
-    was captured.
+    prompt above all, and a model with recurrent states or chunks of its own, is read by the ordinary forward. An error
+    within forgets what was captured.
     taken: steps so far; captures: how often a step was prepared for them. Raises ValueError as a DecodeGraph does, when
     the first token is read.
     """
@@ -281,6 +283,11 @@ def _attention_layers(model: PreTrainedModel, cache: LambdaCache) -> list[Attent
         )
     if conversion.recurrent.modules:
         raise ValueError("a DecodeGraph would move recurrent states on when it warms up: read their tokens ordinarily")
+    if has_chunks(conversion.plans):
+        raise ValueError(
+            "a DecodeGraph has no step for layers that attend within chunks of their own: read their tokens "
+            "ordinarily, or convert the model with window_layers lambda"
+        )
     if not all(isinstance(layer, LambdaLayer) for layer in cache.layers):
         raise ValueError(f"a DecodeGraph of this model needs a LambdaCache made for {config}")
     as_lambda_cache(cache, config, conversion.plans)

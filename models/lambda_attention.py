@@ -17,8 +17,8 @@ Dimension legend, used throughout `models/`:
 
 from torch import Tensor
 
-from .attention.bands.attend import attend_bands
-from .attention.bands.config import BandsConfig
+from .attention.bands.attend import attend_bands, attend_chunks
+from .attention.bands.config import BandsConfig, ChunksConfig
 from .attention.config import AttentionLayer, LambdaConfig, TopK
 from .attention.decode.cache import LambdaLayer
 from .attention.decode.counted import CountedLayer
@@ -38,6 +38,8 @@ def lambda_attention(
     holds no padding; rows of different lengths go through `models.attention.ragged`. Returns `[B, Hq, n, d_v]` in the
     dtype of the query. Time O(n (L + G)), or O(n²) where the method attends to all tokens; working memory flat in n.
     """
+    if isinstance(layer.config, ChunksConfig):
+        return attend_chunks(query, key, value, layer, past)
     if layer.config.attends_all:
         return attend_bands(query, key, value, layer, past)
     uses_top_k = layer.config.selects_top_k(layer.layer_idx)

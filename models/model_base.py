@@ -16,6 +16,7 @@ from . import (
     hybrids,
     jetmoe,
     llama,
+    llama4,
     ministral3,
     mpt_7b,
 )
@@ -25,6 +26,7 @@ from .attention.config import Method, method_from_dict
 from .attention.sequence.group import Ranks
 from .conversion import convert_family, is_converted, revert_model
 from .converting.family import Family
+from .converting.moving import check_moved
 from .converting.refused import REASONS
 from .converting.wrappers import SEEING, text_config, text_model, transformers_model
 from .errors import SharedError
@@ -43,7 +45,7 @@ __all__ = [
 ]
 
 _FILES = (
-    *(llama, gpt_oss, gemma2, gemma4, afmoe, ministral3, hunyuan, dbrx, jetmoe, hybrids),
+    *(llama, llama4, gpt_oss, gemma2, gemma4, afmoe, ministral3, hunyuan, dbrx, jetmoe, hybrids),
     *(gpt_j, gpt_neox, falcon, bloom, mpt_7b),
 )
 FAMILIES = {model_type: family for file in _FILES for model_type, family in file.FAMILIES.items()}
@@ -98,6 +100,7 @@ def convert_model(
             raise ValueError("this model was not saved after a conversion: give a LambdaConfig")
         config = method_from_dict(saved)
     if isinstance(config, BandsConfig):
+        check_moved(text_config(whole.config), family, config)
         config = config.of_length(pretraining_length(whole.config))
     return convert_family(model, family, config, sequence_group)
 

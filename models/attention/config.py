@@ -6,7 +6,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from .bands.band import Bands
-from .bands.config import BandsConfig
+from .bands.config import BandsConfig, ChunksConfig
 from .bands.methods import lambda_shape
 from .positions import PositionEncoding
 from .settings import BACKENDS, NO_OFFSET, SAME_AS_LOCAL, SINK_POSITIONS, WINDOW_LAYERS
@@ -59,8 +59,8 @@ class LambdaConfig:
     top_k: see TopK; keeps all keys.
     backend: "auto", "flash" (torch's flash attention with a window), "flex" (torch's flex_attention) or "blockwise"
         (matrix products, any device).
-    window_layers: layers that have a window of their own, shorter than L, keep it as it is ("own"), or attend like all
-        others ("lambda").
+    window_layers: layers that have a window, or chunks, of their own, shorter than L, keep them as they are ("own"), or
+        attend like all others ("lambda").
     compiled: whether passes are fused on a GPU: by torch.compile those around the attention, and flex's own; by torch's
         own kernel RMSNorm.
     """
@@ -173,10 +173,16 @@ class LambdaConfig:
 
 Method = LambdaConfig | BandsConfig
 """How a model attends. Both have `attends_all`, `bands`, `top_k`, `global_branch`, `farthest`, `compiled`, ..."""
+LayerMethod = Method | ChunksConfig
+"""How one of its layers does."""
 
 
-def method_of_layer(method: Method, window: int | None) -> Method:
-    """The method of a layer. window: that of its own, in tokens, None where it has none."""
+def method_of_layer(method: Method, window: int | None, chunk: int | None = None) -> LayerMethod:
+    """The method of a layer. window, chunk: those of its own, in tokens, None where it has none."""
+    if chunk is not None:
+        covered = isinstance(method, LambdaConfig) and chunk >= method.local_branch
+        taken = covered or method.window_layers == "lambda"
+        return method if taken else ChunksConfig(chunk, method.backend, method.compiled)
     if isinstance(method, LambdaConfig):
         return method.of_layer(window)
     if window is None or method.window_layers == "lambda":
@@ -197,7 +203,7 @@ class AttentionLayer:
     takes part in the softmax and weighs nothing.
     """
 
-    config: Method
+    config: LayerMethod
     positions: PositionEncoding
     scale: float
     layer_idx: int = 0

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from ..assumptions import VERSION, own_window, supported_range
-from ..attention.config import AttentionLayer, LambdaConfig, Method, method_of_layer
+from ..assumptions import VERSION, own_chunk, own_window, supported_range
+from ..attention.bands.config import ChunksConfig
+from ..attention.config import AttentionLayer, LambdaConfig, LayerMethod, Method, method_of_layer
 from ..attention.decode.recurrent import LayerPlan, RecurrentLayer, layer_plan
 from ..attention.positions import PositionEncoding
 from ..errors import SharedError
@@ -70,7 +71,7 @@ class Family:
         """Pickled by name: its functions have none. Raises TypeError for a family that is not registered."""
         return registered_family, (name_of(self),)
 
-    def layer(self, module: nn.Module, config: Method, positions: PositionEncoding, index: int) -> AttentionLayer:
+    def layer(self, module: nn.Module, config: LayerMethod, positions: PositionEncoding, index: int) -> AttentionLayer:
         """An attention module in the terms of Λ-attention."""
         cap = None if self.soft_cap is None else self.soft_cap(module)
         sink_logit = None if self.sink_logit is None else self.sink_logit(module)
@@ -127,29 +128,45 @@ def plan_layers(family: Family, base: nn.Module, config: Method) -> list[LayerPl
     """What each layer of a model keeps in its cache. config: the model's."""
     attending, carrying = set(family.places(base)), {module.layer_idx for module in family.states(base)}
     configs = [
-        method_of_layer(config, own_window(base.config, layer)) if layer in attending else None
+        method_of_layer(config, own_window(base.config, layer), own_chunk(base.config, layer))
+        if layer in attending
+        else None
         for layer in range(len(attending) if family.recurrent is None else base.config.num_hidden_layers)
     ]
     return [layer_plan(own, layer in carrying) for layer, own in enumerate(configs)]
 
 
-def check_shared(family: Family, model_type: str) -> None:
-    """Raise SharedError for a family whose texts cannot be read by several ranks together."""
+def has_chunks(plans: list[LayerPlan]) -> bool:
+    """Whether some layers attend within chunks of their own."""
+    return any(isinstance(own, ChunksConfig) for _, own in plans)
+
+
+def check_shared(family: Family, base: nn.Module, config: Method) -> None:
+    """Raise SharedError for a model whose texts cannot be read by several ranks together."""
     if family.recurrent is not None:
         raise SharedError(
-            f"the recurrent layers of {model_type} read a text from its first token to its last, and ranks cannot "
-            "share it out: leave --sequence_parallel, or the sequence_group, out"
+            f"the recurrent layers of {base.config.model_type} read a text from its first token to its last, and ranks "
+            "cannot share it out: leave --sequence_parallel, or the sequence_group, out"
+        )
+    if has_chunks(plan_layers(family, base, config)):
+        raise SharedError(
+            f"layers of {base.config.model_type} attend within chunks of their own, which ranks cannot share out: "
+            "leave --sequence_parallel, or the sequence_group, out, or give --window_layers lambda"
         )
 
 
 def describe_layers(config: Method, plans: list[LayerPlan]) -> str:
     """Which layers attend how, for the log. config: the model's; plans: of each layer."""
     own = [layer for layer, (_, own_config) in enumerate(plans) if own_config not in (None, config)]
+    chunked = [layer for layer in own if isinstance(plans[layer][1], ChunksConfig)]
     carrying = [layer for layer, (kind, _) in enumerate(plans) if issubclass(kind, RecurrentLayer)]
     attending = sum(own_config is not None for _, own_config in plans) - len(own)
     named = "Λ-attention" if isinstance(config, LambdaConfig) else config.method
     described = f"{named} in {attending} of {len(plans)} layers"
-    if own:
+    if chunked:
+        chunks = ", ".join(map(str, sorted({plans[layer][1].chunk for layer in chunked})))
+        described += f", chunks of their own ({chunks} tokens) in layers {_spans(chunked)}"
+    elif own:
         windows = ", ".join(map(str, sorted({plans[layer][1].local_branch for layer in own})))
         described += f", a window of their own ({windows} tokens) in layers {_spans(own)}"
     if carrying:

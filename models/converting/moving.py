@@ -1,5 +1,7 @@
 """Where methods that move positions (`BandsConfig`) are not defined."""
 
+from collections.abc import Sequence
+
 from transformers import PretrainedConfig
 
 from ..assumptions import ROPE_TYPE, has_alibi, rope_parameters
@@ -28,10 +30,12 @@ def why_not_moved(config: PretrainedConfig, family: Family, method: Method) -> s
     return None
 
 
-def check_moved(config: PretrainedConfig, family: Family, method: Method, positions: list[PositionEncoding]) -> None:
-    """Raise ValueError where `why_not_moved` says so, or where no layer has positions."""
-    reason = why_not_moved(config, family, method)
-    if reason is None and isinstance(method, BandsConfig) and all(isinstance(own, NoPositions) for own in positions):
+def check_moved(
+    config: PretrainedConfig, family: Family, method: Method, positions: Sequence[PositionEncoding] = ()
+) -> None:
+    """Raise ValueError where `why_not_moved` says so, or where no layer has positions. positions: () if not known."""
+    reason, moves = why_not_moved(config, family, method), isinstance(method, BandsConfig)
+    if reason is None and moves and positions and all(isinstance(own, NoPositions) for own in positions):
         reason = f"moves positions, and no attention of {config.model_type} has any"
     if reason is not None:
         raise ValueError(f"{method.method} {reason}")

@@ -43,5 +43,5 @@ REASONS = {
     "doge": "its values choose which keys are attended",
     "blt": "it reads bytes in patches, and its levels attend to each other",
     "modernbert-decoder": "its head has layers of its own, which scoring the logits in slices would leave out",
-    "llama4_text": "its layers attend within chunks of the text, which begin anew",
+    "llama4": "its forward fails in Transformers 5.24: load its text model alone, with AutoModelForCausalLM",
 }

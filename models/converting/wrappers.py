@@ -15,6 +15,8 @@ SEEING = frozenset(
 """Model types whose text model reads images as tokens among tokens, in one line of positions and causally."""
 MASKING = frozenset({"gemma3"})
 """Those that make the mask of attention themselves, before their text model."""
+MISNAMED = {"Llama4ForCausalLM": "model"}
+"""Causal LMs that are their own `base_model` in Transformers, and where their base model is."""
 PREFIXES = ("PREFIX_TUNING", "CARTRIDGE", "ADAPTION_PROMPT")
 """PEFT's methods that put keys and values in front of a text, which no attention has read."""
 
@@ -24,10 +26,16 @@ def transformers_model(model: nn.Module) -> PreTrainedModel:
     return next((module for module in model.modules() if isinstance(module, PreTrainedModel)), model)
 
 
+def base_model(model: nn.Module) -> nn.Module:
+    """A model of Transformers without its head: it makes hidden states of tokens, and of images."""
+    misnamed = MISNAMED.get(type(model).__name__)
+    return model.base_model if misnamed is None else model.get_submodule(misnamed)
+
+
 def text_model(model: nn.Module) -> nn.Module:
     """The base model whose attention is, or would be, converted: within any wrapper, and behind what reads images."""
     whole = transformers_model(model)
-    base = whole.base_model
+    base = base_model(whole)
     return base.get_decoder() if whole.config.model_type in SEEING else base
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from ..attention.config import AttentionLayer
+from ..converting.wrappers import base_model
 from ..model_base import family_of
 from .layers import attention_layers, attention_modules, decoder_layers
 from .measure import ProjectedText, measure_attention
@@ -56,7 +57,7 @@ class DiagnosedModel(nn.Module):
             handles.append(modules[index].register_forward_pre_hook(measure, with_kwargs=True))
             handles.append(decoders[index].register_forward_hook(self._keeping(lengths, measurements)))
         try:
-            self.model.base_model(input_ids=input_ids, use_cache=False)
+            base_model(self.model)(input_ids=input_ids, use_cache=False)
         finally:
             for handle in handles:
                 handle.remove()

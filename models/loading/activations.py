@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from torch import nn
 from transformers import PreTrainedModel
 
-from ..assumptions import EXPERTS_OF_A_TOKEN, HEAD_WIDTH
-from ..converting.wrappers import text_config
+from ..assumptions import EVERY_EXPERT, EXPERTS_OF_A_TOKEN, HEAD_WIDTH
+from ..converting.wrappers import base_model, text_config
 
 MLP_COPIES = 4
 """Tensors as wide as the MLP that are alive at once: the gate, its activation, what it gates, and their product."""
@@ -25,8 +25,8 @@ def bytes_per_token(model: PreTrainedModel, first_tokens: int = 0) -> int:
     config = text_config(model.config)
     heads = config.num_attention_heads
     hidden = max(config.hidden_size, heads * (getattr(config, HEAD_WIDTH, None) or 0))
-    experts = getattr(config, EXPERTS_OF_A_TOKEN, None) or 1
-    widest = max(_widths(model.base_model, experts), default=MLP_COPIES * hidden)
+    experts = getattr(config, EVERY_EXPERT.get(config.model_type, EXPERTS_OF_A_TOKEN), None) or 1
+    widest = max(_widths(base_model(model), experts), default=MLP_COPIES * hidden)
     wide = MLP_COPIES * widest + (HIDDEN_COPIES + experts - 1) * hidden
     return wide * model.dtype.itemsize + FLOAT_COPIES * (hidden + heads * first_tokens) * 4
 

@@ -13,6 +13,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..assumptions import LOGIT_CAP, LOGIT_SCALE, LOGITS_SCALING
 from ..attention.compiled import compile_whole
+from ..converting.wrappers import base_model
 
 SLICE_POSITIONS = 1024
 SLICE_LOGITS = 2**25  # float32 logits alive at once: 128 MiB
@@ -38,7 +39,7 @@ class NllScorer(nn.Module):
         input_ids: int64 [batch, n]. Rows padded on the right need no mask, since attention is causal; what is
         returned at their padding means nothing. `model_inputs` (attention_mask, ...) go to the base model.
         """
-        hidden = self.model.base_model(input_ids=input_ids, use_cache=False, **model_inputs)[0]
+        hidden = base_model(self.model)(input_ids=input_ids, use_cache=False, **model_inputs)[0]
         return self.score(hidden[:, :-1], input_ids[:, 1:])
 
     def score(self, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from transformers import PreTrainedModel
 
 from ..assumptions import with_cache
 from ..attention.decode.cache_state import bytes_per_token, cache_tensors, restore_cache
+from ..converting.wrappers import base_model
 from ..model_base import empty_cache
 from .host_copy import HostCopies
 from .nll_scorer import NllScorer
@@ -50,7 +51,7 @@ class StreamScorer(NllScorer):
 
     def _read(self, input_ids: Tensor) -> Tensor:
         """The hidden states of a chunk, `[batch, n, hidden]`; cache and last hidden state then stand behind it."""
-        base = self.model.base_model
+        base = base_model(self.model)
         hidden = base(input_ids=input_ids, **with_cache(base, self.cache), use_cache=True)[0]
         self.last_hidden = hidden[:, -1:].clone()  # a view would keep the whole chunk alive
         return hidden

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 from models.assumptions import OUTPUT_CACHE, ROPE_TYPE, with_cache
 from models.attention.sequence.caches import reading_alone, sequence_of, share_cache
 from models.attention.sequence.reading import read_stretch
-from models.converting.wrappers import text_config
+from models.converting.wrappers import base_model, text_config
 from models.loading.vanilla import position_table_length
 from models.model_base import empty_cache
 from scripts.generation.arguments import Generation
@@ -117,7 +117,7 @@ class Generator:
         return self._now() - started
 
     def _read(self, input_ids: Tensor, cache: Cache, mask: Tensor | None) -> None:
-        base = self.model.base_model
+        base = base_model(self.model)
         if self.sequence is not None:
             read_stretch(self.model, self.sequence.own(input_ids), cache)
             return

@@ -4,7 +4,8 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from models.assumptions import EXPERTS_OF_A_TOKEN
-from models.converting.wrappers import text_config
+from models.converting.family import has_chunks
+from models.converting.wrappers import conversion_of, text_config
 from models.decode_graph import CapturedSteps
 from models.model_base import is_hybrid
 from scripts.generation.arguments import Generation
@@ -74,6 +75,8 @@ def reason_for_ordinary_steps(
         return "the middle tokens are kept"
     if is_hybrid(model.model.config):
         return "a capture would move the recurrent states on"
+    if has_chunks(conversion_of(model.model).plans):
+        return "some layers attend within chunks of their own"
     if synced:
         return "ranks share the weights"
     if method.spec.load_in_4bit:

@@ -144,8 +144,9 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
     group.add_argument(
         "--window_layers",
         choices=WINDOW_LAYERS,
-        help="layers that have a window of their own, shorter than --local_branch: leave it to them, as it is ('own'), "
-        "or give them Λ-attention like all others ('lambda') (default: own; the log says which layers are which)",
+        help="layers that have a window, or chunks, of their own, shorter than --local_branch: leave them as they are "
+        "('own'), or give them Λ-attention like all others ('lambda') (default: own; the log says which layers are "
+        "which)",
     )
     _add_top_k_arguments(parser)
     parser.checks.append(partial(_check_lambda, longest_text=longest_text))

@@ -7,6 +7,7 @@ import pytest
 import transformers
 
 from models.attention.decode.cache import LambdaCache
+from models.converting.wrappers import text_model
 from models.model_base import FAMILIES, supported_model_types
 from tests.tiny_models import CONFIGS, lacks_type, type_of
 
@@ -39,7 +40,7 @@ def rounding(model_type: str | None) -> int:
 
 def empty_cache(model) -> LambdaCache:
     """A cache for a converted model, made from its configuration alone."""
-    conversion = model.base_model.lambda_conversion
+    conversion = text_model(model).lambda_conversion
     return LambdaCache(conversion.config, len(conversion.plans))
 
 

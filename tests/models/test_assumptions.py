@@ -40,6 +40,7 @@ from models.assumptions import (
 from models.attention.config import LambdaConfig
 from models.attention.decode.cache import LambdaCache, LambdaLayer
 from models.attention.positions import AlibiPositions
+from models.converting.wrappers import text_model
 from models.decode_graph import CapturedSteps, DecodeGraph
 from models.model_base import FAMILIES, convert_model, extend_vanilla_positions
 from models.scoring.nll_scorer import NllScorer
@@ -78,7 +79,7 @@ def handed_over(model) -> list[dict]:
         names = list(inspect.signature(type(module).forward).parameters)[1:]
         given.append(dict(zip(names, args)) | kwargs)
 
-    for module in FAMILIES[model.config.model_type].attention_modules(model.base_model):
+    for module in FAMILIES[model.config.model_type].attention_modules(text_model(model)):
         module.register_forward_pre_hook(note, with_kwargs=True)
     with torch.no_grad():
         model(IDS, attention_mask=torch.ones_like(IDS), use_cache=True, output_hidden_states=True)
@@ -99,7 +100,7 @@ class TestCacheArgument:
     @EVERY_TYPE
     def test_models_base_models_and_outputs_call_it_alike(self, model_type):
         model = tiny_model(model_type)
-        assert cache_name(model) == cache_name(model.base_model) == OUTPUT_CACHE
+        assert cache_name(model) == cache_name(text_model(model)) == OUTPUT_CACHE
         with torch.no_grad():
             assert isinstance(cache_of(model(IDS, use_cache=True)), DynamicCache)
             assert cache_of(model(IDS, use_cache=False)) is None
@@ -122,8 +123,8 @@ class TestCacheArgument:
     def test_a_base_model_takes_either_name_once_converted(self, model_type, name):
         model, cache = convert_model(tiny_model(model_type), CONFIG), LambdaCache(CONFIG, 2)
         with torch.no_grad():
-            parts = [model.base_model(part, **{name: cache})[0] for part in IDS.split(11, dim=1)]
-            close(torch.cat(parts, 1), model.base_model(IDS)[0])
+            parts = [text_model(model)(part, **{name: cache})[0] for part in IDS.split(11, dim=1)]
+            close(torch.cat(parts, 1), text_model(model)(IDS)[0])
 
     @pytest.mark.filterwarnings("ignore:.*past_key_values.*deprecated:FutureWarning")
     @pytest.mark.parametrize("name", sorted({"past_key_values", OUTPUT_CACHE}))
@@ -154,7 +155,7 @@ class TestAttentionModules:
     @EVERY_TYPE
     def test_are_made_of_the_parts_that_the_family_uses(self, model_type):
         model, family = tiny_model(model_type), FAMILIES[type_of(model_type)]
-        modules = family.attention_modules(model.base_model)
+        modules = family.attention_modules(text_model(model))
         assert len(modules) == attending(model_type)
         assert family.output in family.parts or family.finish is not None
         convert_model(model, CONFIG)  # raises for another part
@@ -169,7 +170,7 @@ class TestAttentionModules:
     @EVERY_TYPE
     def test_are_given_a_mask_of_four_dimensions_as_it_is(self, model_type):
         model, mask, seen = tiny_model(model_type), torch.ones(1, 1, 1, 1, dtype=torch.bool), []
-        family, base = FAMILIES[type_of(model_type)], model.base_model
+        family, base = FAMILIES[type_of(model_type)], text_model(model)
         if family.instead:  # unconverted, they build a bias as wide as the mask
             convert_model(model, CONFIG)
         for module in family.attention_modules(base):
@@ -183,7 +184,7 @@ class TestAttentionModules:
     @pytest.mark.parametrize("model_type", types(within=("bloom",)))
     def test_are_given_in_turn_what_the_family_says(self, model_type):
         given, model = [], tiny_model(model_type)
-        for module in FAMILIES[model_type].attention_modules(model.base_model):
+        for module in FAMILIES[model_type].attention_modules(text_model(model)):
             module.register_forward_pre_hook(lambda module, args: given.append(args))
         logits(model)
         assert [len(args) - 1 for args in given] == [len(FAMILIES[model_type].given)] * 2
@@ -200,7 +201,7 @@ class TestPositions:
     @pytest.mark.parametrize("model_type", ROTARY_TYPES)
     def test_rotary_families_keep_theirs_in_one_module_of_the_base_model(self, model_type):
         model = tiny_model(model_type)
-        rotary = dict(model.base_model.named_children())[ROTARY]
+        rotary = dict(text_model(model).named_children())[ROTARY]
         parameters = getattr(model.config, ROPE)
         kinds = {name: kind for name, kind in parameters.items() if isinstance(kind, dict)} or {None: parameters}
         for name, kind in kinds.items():
@@ -215,7 +216,7 @@ class TestPositions:
 
     def test_a_rotary_module_tells_its_type_and_follows_the_longest_text(self):
         rope = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
-        rotary = tiny_model(**{ROPE: rope}).base_model.rotary_emb
+        rotary = text_model(tiny_model(**{ROPE: rope})).rotary_emb
         assert rotary.rope_type == "dynamic"
         before, last = rotary.inv_freq.clone(), torch.tensor([[4 * PRETRAINING_LENGTH]])
         rotary(last.float(), last)
@@ -235,7 +236,7 @@ class TestPositions:
 
     @EVERY_TYPE
     def test_these_and_no_others_have_alibi(self, model_type):
-        positions = FAMILIES[type_of(model_type)].positions(tiny_model(model_type).base_model, 0, 8)
+        positions = FAMILIES[type_of(model_type)].positions(text_model(tiny_model(model_type)), 0, 8)
         assert isinstance(positions, AlibiPositions) == (model_type in ALIBI)
 
 
@@ -329,7 +330,7 @@ def test_single_tokens_of_generate_go_through_the_models_own_forward_by_name(mod
 
 @EVERY_TYPE
 def test_base_models_take_positions_but_for_two(model_type):
-    assert (POSITION_IDS in forward_names(tiny_model(model_type).base_model)) == (model_type not in ("bloom", "mpt"))
+    assert (POSITION_IDS in forward_names(text_model(tiny_model(model_type)))) == (model_type not in ("bloom", "mpt"))
 
 
 def test_generate_warns_of_a_length_and_begins_to_batch_where_it_did():

@@ -128,7 +128,7 @@ def test_a_reason_is_given_for_every_type_but_hybrids_and_those_that_see_or_hear
         *("bamba", "falcon_h1", "granitemoehybrid", "jamba", "lara_mini", "lfm2", "lfm2_moe", "lfm3", "minimax"),
         *("nemotron_h", "olmo_hybrid", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_next", "zamba", "zamba2"),
         *("cohere_compass_text", "emu3", "fuyu", "gemma3", "gemma3n", "gemma4", "gemma4_unified", "git", "got_ocr2"),
-        *("gemma4_unified_assistant", "llama4", "mllama", "moshi", "moss_transcribe_diarize", "phi4_multimodal"),
+        *("gemma4_unified_assistant", "mllama", "moshi", "moss_transcribe_diarize", "phi4_multimodal"),
         *("qwen3_5", "qwen3_5_moe"),
     }
     known = set(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)

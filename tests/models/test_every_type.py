@@ -18,6 +18,7 @@ from models.attention.config import AttentionLayer, LambdaConfig
 from models.attention.decode.cache import LambdaCache
 from models.attention.positions import RotaryPositions
 from models.attention.ragged import RealTokens
+from models.converting.wrappers import text_model
 from models.decode_graph import DecodeGraph
 from models.model_base import convert_model, extend_vanilla_positions, is_converted, revert_model, supported_model_types
 from tests.models.every_type import EVERY_TYPE, empty_cache, rounding, types
@@ -69,7 +70,7 @@ def test_equals_the_vanilla_model_while_the_window_covers_the_text(model_type):
 @EVERY_TYPE
 def test_positions_far_beyond_change_nothing_that_the_vanilla_model_knows_of(model_type):
     model = tiny_model(model_type)
-    if POSITION_IDS not in forward_names(model.base_model) or model_type in ("codegen", "gptj"):
+    if POSITION_IDS not in forward_names(text_model(model)) or model_type in ("codegen", "gptj"):
         pytest.skip("the vanilla model has no position that far")
     if model_type in PLACED:
         pytest.skip("they do change its scores: tests/models/test_placed_queries.py")
@@ -125,7 +126,7 @@ def test_layers_with_a_window_of_their_own_keep_it_or_take_lambda(model_type):
     graph = DecodeGraph(model, cache)
     close(graph.step(IDS[:, :1]), logits(model, torch.cat([IDS, IDS[:, :1]], 1))[:, -1:])
 
-    attending = convert_model(model, covering).base_model.lambda_conversion.layer_configs
+    attending = text_model(convert_model(model, covering)).lambda_conversion.layer_configs
     assert attending == [covering, covering]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from models.attention.config import LambdaConfig, TopK
 from models.conversion import convert_family
+from models.converting.wrappers import text_model
 from models.llama import FAMILIES
 from models.model_base import convert_model, is_converted, revert_model
 from tests.models.every_type import EVERY_TYPE
@@ -59,9 +60,9 @@ def test_a_copy_shares_nothing_with_the_model(copied):
     padded = torch.ones_like(IDS)
     padded[0, :5] = 0
     twin(IDS, attention_mask=padded)
-    assert model.base_model.lambda_conversion.running.real.columns is None
-    modules = twin.base_model.lambda_conversion.modules
-    assert [layer.self_attn for layer in twin.base_model.layers] == modules
+    assert text_model(model).lambda_conversion.running.real.columns is None
+    modules = text_model(twin).lambda_conversion.modules
+    assert [layer.self_attn for layer in text_model(twin).layers] == modules
     assert len({id(module.lambda_layer.positions) for module in modules}) == 1  # layers share their tables
     assert revert_model(twin).generation_config is not model.generation_config
 

@@ -18,7 +18,7 @@ from ..positions import Places, RotaryPositions
 from ..prefill.encoding import encode_by
 from ..prefill.rolling_window import new_output
 from .band import Band, itself
-from .cache import FullLayer
+from .cache import ChunkLayer, FullLayer
 from .parts import FUSED, Joined, Part, Tile, attend_products, is_fused
 
 QUERY_BLOCK, GPU_QUERY_BLOCK = 512, 2048
@@ -34,12 +34,20 @@ def attend_bands(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLaye
     """
     start = 0
     if past is not None:
-        start = past.position
+        start = past.held
         key, value = past.extend(key, value)
     output, size = new_output(query, value), GPU_QUERY_BLOCK if query.is_cuda else QUERY_BLOCK
     for part in _parts(start, query.shape[-2], size, layer.config.chunk):
         block = _Block(query[:, :, part], start + part.start, key, value, layer)
         output[:, :, part] = block.attend().reshape(output[:, :, part].shape)
+    return output
+
+
+def attend_chunks(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: ChunkLayer | None) -> Tensor:
+    """`lambda_attention` by a ChunksConfig: each chunk is a text of its own. Shapes as there."""
+    output, start = new_output(query, value), 0 if past is None else past.position
+    for part in _parts(start, query.shape[-2], layer.config.chunk, layer.config.chunk):
+        output[:, :, part] = attend_bands(query[:, :, part], key[:, :, part], value[:, :, part], layer, past)
     return output
 
 

@@ -1,11 +1,11 @@
-"""The parameters of a method that attends to all earlier keys, at positions of its own."""
+"""The parameters of a method that attends to all earlier keys, at positions of its own; and of layers with chunks."""
 
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from ..settings import REMAPPINGS, WINDOW_LAYERS
+from ..settings import BACKENDS, REMAPPINGS, WINDOW_LAYERS
 from .band import Bands
-from .methods import dual_chunks, leaky_rerope, rerope, self_extend
+from .methods import causal, dual_chunks, leaky_rerope, rerope, self_extend
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class BandsConfig:
     method: one of REMAPPINGS. A parameter that is None is that of `of_length`, or none of this method's.
     window: w, tokens; group: G; chunk: s, tokens; factor: k; as `methods.py` has them.
     log_scale: N, tokens; a query at i > N is multiplied by `log(i + 1) / log(N)`; 0 never.
-    compiled, window_layers: as in LambdaConfig; a layer that keeps its own window, shorter than all tokens, has that.
+    compiled, window_layers: as in LambdaConfig; a layer that keeps its own window or chunks has these.
     """
 
     method: str
@@ -94,3 +94,28 @@ class BandsConfig:
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class ChunksConfig:
+    """A layer of a model that attends within chunks by itself, whatever the method: to all of a chunk, at its distance.
+
+    chunk: s, tokens; the token at i attends to those from `i - i mod s` to i. backend, compiled: as in LambdaConfig.
+    """
+
+    chunk: int
+    backend: str = BACKENDS[0]
+    compiled: bool = True
+
+    log_scale: ClassVar[None] = None
+    top_k: ClassVar[None] = None
+    global_branch: ClassVar[int] = 0
+    attends_all: ClassVar[bool] = True
+
+    def selects_top_k(self, layer_idx: int) -> bool:
+        return False
+
+    @property
+    def bands(self) -> Bands:
+        """Within a chunk, where its first token is at position 0."""
+        return causal()

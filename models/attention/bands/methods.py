@@ -53,6 +53,12 @@ def dual_chunks(chunk: int, window: int) -> Bands:
 
 
 @remembered
+def causal() -> Bands:
+    """All earlier keys, at their distance."""
+    return (Band(none, beyond(0)),)
+
+
+@remembered
 def rerope(window: int) -> Bands:
     """ReRoPE (kexue.fm/archives/9708, github.com/bojone/rerope): the distance `min(d, w)`."""
     return Band(beyond(window), beyond(0)), Band(none, beyond(window), always(window), None)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import LinearAttentionLayer
 
-from ..bands.cache import FullLayer
-from ..config import Method
+from ..bands.cache import ChunkLayer, FullLayer
+from ..bands.config import ChunksConfig
+from ..config import LayerMethod, Method
 from .cache import LambdaLayer
 from .counted import CountedLayer
 
@@ -175,14 +176,18 @@ CacheLayer = CountedLayer | RecurrentLayer | EmptyLayer
 ATTENDING = (LambdaLayer, FullLayer)
 """Kinds of layers that attend and do nothing besides."""
 
-LayerPlan = tuple[type[CacheLayer], Method | None]
+LayerPlan = tuple[type[CacheLayer], LayerMethod | None]
 """The kind of a layer, and its configuration where it attends."""
 
 
-def layer_plan(config: Method | None, is_recurrent: bool) -> LayerPlan:
-    """config: None for a layer that does not attend. is_recurrent: whether it carries a state."""
+def layer_plan(config: LayerMethod | None, is_recurrent: bool) -> LayerPlan:
+    """config: None for a layer that does not attend. is_recurrent: whether it carries a state; none that attends within
+    chunks is known to.
+    """
     if config is None:
         return (RecurrentLayer if is_recurrent else EmptyLayer), None
+    if isinstance(config, ChunksConfig):
+        return ChunkLayer, config
     if config.attends_all:
         return (FullRecurrentLayer if is_recurrent else FullLayer), config
     return (LambdaRecurrentLayer if is_recurrent else LambdaLayer), config

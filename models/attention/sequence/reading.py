@@ -5,6 +5,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from ...assumptions import ATTENTION_MASK, with_cache
+from ...converting.wrappers import base_model
 
 
 def read_stretch(model: PreTrainedModel, input_ids: Tensor, cache: Cache | None) -> Tensor:
@@ -13,7 +14,7 @@ def read_stretch(model: PreTrainedModel, input_ids: Tensor, cache: Cache | None)
     cache: a LambdaCache or an empty DynamicCache, read on from and into; None for no cache. Of an empty stretch a
     column of no meaning is returned.
     """
-    base, mask = model.base_model, None
+    base, mask = base_model(model), None
     if not input_ids.shape[1]:
         input_ids = mask = input_ids.new_zeros(len(input_ids), 1)
     kept = {} if cache is None else with_cache(base, cache)

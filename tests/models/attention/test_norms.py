@@ -30,8 +30,9 @@ WEIGHTS_FROM_1 = {
     *("GemmaRMSNorm", "Gemma2RMSNorm", "Gemma3RMSNorm", "VaultGemmaRMSNorm"),
     *("Qwen3NextRMSNorm", "Qwen3_5RMSNorm", "Qwen3_5MoeRMSNorm"),
 }
-OTHERS = {"Gemma4RMSNorm", "NanoChatRMSNorm", "RMSNorm"}
-"""One that has a weight or has none, one without, and torch's own, which is a kernel already."""
+OTHERS = {"Gemma4RMSNorm", "NanoChatRMSNorm", "RMSNorm", "Llama4TextRMSNorm"}
+"""One that has a weight or has none, one without, torch's own, which is a kernel already, and one whose epsilon has
+another name."""
 
 
 @pytest.fixture

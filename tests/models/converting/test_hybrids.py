@@ -13,6 +13,7 @@ from models.attention.decode.cache_state import branch_cache, cache_tensors, rep
 from models.attention.decode.recurrent import EmptyLayer, LambdaRecurrentLayer, RecurrentLayer
 from models.attention.positions import NoPositions
 from models.converting.family import check_shared
+from models.converting.wrappers import text_model
 from models.decode_graph import CapturedSteps, DecodeGraph
 from models.diagnosis.layers import attention_modules
 from models.errors import SharedError
@@ -173,7 +174,7 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(model_type):
     with pytest.raises(SharedError, match=f"a diagnosis of {model_type} would pass over"):
         attention_modules(model)
     with pytest.raises(SharedError, match="leave --sequence_parallel"):
-        check_shared(FAMILIES[model_type], model_type)
+        check_shared(FAMILIES[model_type], text_model(model), LAMBDA)
 
 
 @SOME

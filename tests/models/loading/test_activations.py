@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from models.converting.wrappers import base_model
 from models.lambda_attention import LambdaConfig
 from models.loading.activations import bytes_per_token
 from models.model_base import convert_model
@@ -23,6 +24,10 @@ SHAPES = {
     "phi3": {**_SHAPE, "intermediate_size": 688},
     "mixtral": {**_SHAPE, "intermediate_size": 688},
     "qwen3_moe": {**_SHAPE, "moe_intermediate_size": 192, "num_experts": 16, "num_experts_per_tok": 8, "head_dim": 32},
+    "llama4_text": {
+        **{**_SHAPE, "intermediate_size": 344, "intermediate_size_mlp": 688, "head_dim": 32},
+        **{"num_local_experts": 8, "attention_chunk_size": 48},
+    },
     "gpt_neox": {"hidden_size": 256, "num_attention_heads": 8, "intermediate_size": 1024},
     "gptj": {"n_embd": 256, "n_head": 8, "n_inner": 1024, "rotary_dim": 16},
     "mpt": {"d_model": 256, "n_heads": 8, "expansion_ratio": 4},
@@ -34,7 +39,7 @@ def counted(model) -> float:
     peaks = []
     for length in LENGTHS:
         with torch.no_grad(), LiveBytes() as count:
-            model.base_model(input_ids=tiny_input_ids(1, length), use_cache=False)
+            base_model(model)(input_ids=tiny_input_ids(1, length), use_cache=False)
         peaks.append(count.peak)
     return (peaks[1] - peaks[0]) / (LENGTHS[1] - LENGTHS[0])
 

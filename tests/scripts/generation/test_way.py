@@ -33,7 +33,7 @@ def runnable(model_type="llama", attention=LAMBDA):
 
 def reason(generation=GREEDY, model_type="llama", attention=LAMBDA, spec=SPEC, device="cuda", synced=False):
     plan = ModelPlan(spec, attention)
-    return reason_for_ordinary_steps(generation, runnable(model_type), plan, device, synced)
+    return reason_for_ordinary_steps(generation, runnable(model_type, attention), plan, device, synced)
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,10 @@ def reason(generation=GREEDY, model_type="llama", attention=LAMBDA, spec=SPEC, d
         ({"attention": replace(LAMBDA, triangle_offset=1.0)}, "the middle tokens are kept"),
         ({"synced": True}, "ranks share the weights"),
         ({"spec": replace(SPEC, load_in_4bit=True)}, "--load_in_4bit"),
+        (
+            {"model_type": "llama4_text", "attention": LambdaConfig(17, 2, 17)},
+            "some layers attend within chunks of their own",
+        ),
         ({"model_type": "mixtral"}, "the host picks each token's experts"),
     ],
 )
