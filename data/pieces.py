@@ -8,12 +8,17 @@ from itertools import accumulate, chain
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from data.cuts import PIECE, encode_part, find_cuts
+from utils.errors import UserError
+from utils.ranks.runtime import free_memory
 
-LARGE = 100_000_000
-"""Characters from which on it is said that a text is tokenized whole."""
+LARGE = 1_000_000
+"""Characters in one piece from which on it is said what they take."""
+BYTES_OF_CHARACTER = 500
+"""Of memory while a piece is tokenized: prose takes some 180, a text without blanks more (20 MB of "a" took 470)."""
 Offsets = list[tuple[int, int]]
 
 
@@ -55,15 +60,20 @@ class PieceEncoder:
 
     def _parts(self, pieces: Iterable[str]) -> Iterator[str]:
         for part in self.cuts.parts(pieces, PIECE) if self.cuts is not None else ["".join(pieces)]:
-            if len(part) > LARGE and not self._said:
-                self._said = True
-                print(
-                    f"warning: a text of {len(part):,} characters is tokenized whole, as this tokenizer needs it: that "
-                    "takes some 180 times its size in memory",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            if len(part) > LARGE:
+                self._check_memory(len(part))
             yield part
+
+    def _check_memory(self, characters: int) -> None:
+        """Say what so many characters in one piece take. Raises UserError where there is not so much."""
+        needed, free = characters * BYTES_OF_CHARACTER / 2**30, free_memory(torch.device("cpu")) / 2**30
+        why = "this tokenizer allows no cut" if self.cuts is None else "there is nothing, such as a blank, to cut at"
+        whole = f"{characters:,} characters of a text are tokenized whole, as {why}: that may take {needed:.1f} GiB"
+        if needed > free:
+            raise UserError(f"{whole}, and {free:.1f} are free: give a shorter text, or one with blanks")
+        if not self._said:
+            self._said = True
+            print(f"warning: {whole}", file=sys.stderr, flush=True)
 
     def _encode(self, part: str, follows: bool, offsets: bool = False) -> Piece:
         """follows: whether there is text before it."""

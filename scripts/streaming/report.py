@@ -6,7 +6,7 @@ import numpy as np
 
 from scripts.harness.skipping import describe_skips
 from scripts.streaming.streams import Standing
-from utils.text_tables import format_number
+from utils.text_tables import counted, format_number
 from utils.trials.nll_by_position import perplexity
 from utils.trials.nll_of_stream import table
 
@@ -51,7 +51,7 @@ def describe(results: dict[str, Any]) -> str:
             *lines,
             *describe_skips(results).splitlines(),
             f"nll {results['nll']:.4f} nats/token{spread} | perplexity {format_number(results['perplexity'])} | "
-            f"{results['tokens']:,} tokens of {documents:,} documents ({passes:.2f} passes over the corpus)",
+            f"{results['tokens']:,} tokens of {counted(documents, 'document')} ({passes:.2f} passes over the corpus)",
             f"{results['seconds']:.1f} s | {results['tokens_per_second']:,.0f} tokens/s | "
             f"cache {results['streams'][0]['cache_bytes'] / 2**20:.1f} MiB per stream | "
             f"peak memory {results['peak_memory_bytes'] / 2**30:.2f} GiB per rank | {results['device']}",

@@ -13,6 +13,7 @@ from data.cuts import KNOWN_SPLITS, find_cuts
 from data.pieces import PieceEncoder
 from data.tokenization import encode_text
 from tests.tiny_models import tiny_tokenizer
+from utils.errors import UserError
 
 WORDS = "the and word wörd 中文 e\u0301 don't It'S 12345 x1 ½ ² \u0301 😀 ſ <s> _".split()
 BETWEEN = [" ", "  ", "   ", "\n", "\n\n", " \n", "\n ", "\r\n", "\t", "\u00a0", "\u3000", "\u2028", ". ", ".\n", ""]
@@ -152,4 +153,16 @@ def test_tokenizers_that_look_further_are_not_cut(capsys, monkeypatch):
     monkeypatch.setattr(pieces, "LARGE", 10)
     text = random_text(0)
     assert np.concatenate(list(PieceEncoder(unknown).ids([text]))).tolist() == plain(unknown, text)
-    assert "is tokenized whole" in capsys.readouterr().err
+    assert "are tokenized whole" in capsys.readouterr().err
+
+
+def test_what_one_piece_takes_is_said_and_refused_where_memory_has_not_that_much(monkeypatch, capsys):
+    """A text without blanks has no place to cut."""
+    monkeypatch.setattr(pieces, "LARGE", 1000)
+    encoder = PieceEncoder(tiny_tokenizer())
+    assert len(list(encoder.ids(["a" * 2000]))) == 1
+    said = "2,000 characters of a text are tokenized whole, as "
+    assert capsys.readouterr().err.startswith(f"warning: {said}")
+    monkeypatch.setattr(pieces, "free_memory", lambda device: 500 * 2000 - 1)
+    with pytest.raises(UserError, match=f"{said}.*: that may take 0.0 GiB, and 0.0 are free: give a shorter text"):
+        list(encoder.ids(["a" * 2000]))

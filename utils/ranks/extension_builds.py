@@ -54,6 +54,7 @@ def _quiet_for(lock: Path) -> float:
 
 def _owner(lock: Path) -> int | None:
     """A process of this user's, on this machine, that has the file open."""
+    lock = lock.resolve()  # as the system names what is open
     for held in Path("/proc").glob("[0-9]*/fd/*"):
         try:
             if held.readlink() == lock:

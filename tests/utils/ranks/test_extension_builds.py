@@ -65,6 +65,15 @@ def test_the_lock_of_a_living_build_is_named_and_kept(lock, capsys):
     assert capsys.readouterr().out == said
 
 
+def test_a_link_to_the_folder_is_followed(lock, tmp_path, monkeypatch):
+    (tmp_path / "link").symlink_to(lock.parents[1])
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path / "link"))
+    age(lock, 1000)
+    with lock.open():
+        clear_stale_builds(Console(silent=True))
+    assert lock.exists()
+
+
 def test_deepspeed_is_joined_after_that(lock):
     age(lock, 61)
     before = torch.distributed.is_initialized()
