@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import zstandard
+from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from tests.docs.pages import ROOT
 from tests.docs.stand_ins import NOT_RUN
@@ -109,6 +110,7 @@ class Desk:
             (root / folder).parent.mkdir(exist_ok=True)
             (root / folder).symlink_to(self.model)
         _write_texts(root)
+        _write_adapters(root / "adapters", self.model)
         download = (root / DOWNLOAD).read_text()
         assert download.endswith('main "$@"\n')  # its flags are parsed; tests/models/get_llama2/ run the rest of it
         (root / DOWNLOAD).write_text(download.removesuffix('main "$@"\n') + 'parse_arguments "$@"\n')
@@ -188,6 +190,12 @@ def _write_venv(folder: Path) -> None:
         for number in (1, 2):
             (plays / f"play{number}.md").write_text(_text(words, 16))
     (plays.parents[1] / "__init__.py").touch()
+
+
+def _write_adapters(folder: Path, model: Path) -> None:
+    """Of PEFT, for that model."""
+    adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(model), LoraConfig(target_modules=["q_proj"]))
+    adapted.save_pretrained(folder)
 
 
 def _write_program(path: Path, text: str) -> None:
