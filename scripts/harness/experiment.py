@@ -158,6 +158,8 @@ def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan
             read = {} if work.prefill is None else {"prefill_chunk": work.prefill.chunk}
             trial.begin(describe_run(experiment.script, plan, runtime, *facts) | read)
     runtime.console.say(f"{model.name} on {describe_device(runtime.device)}{work.announcement}")
+    if model.method:
+        runtime.console.say(model.method)
 
 
 def work_through(work: Work, runtime: Runtime) -> None:

@@ -8,10 +8,14 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from models.attention.bands.config import BandsConfig
 from models.constant import CONSTANT_MODEL
+from models.converting.family import describe_layers
+from models.converting.wrappers import conversion_of
 from models.get_model import get_model
 from models.loading.pretrained import load_config
 from models.loading.source import find_source
+from models.model_base import pretraining_length
 from scripts.harness.model_arguments import ModelPlan
 from utils.errors import SharedError, UserError
 from utils.ranks.deepspeed import DeepSpeedSetup, choose_precision, join_deepspeed, read_deepspeed_config, supports
@@ -24,6 +28,7 @@ class RunnableModel:
 
     identity, lambda_attention: what config.json records of it. device: where it computes, None if loading has put it
     where it belongs, or DeepSpeed shards it. deepspeed: None without DeepSpeed. compiled: as in ModelPlan.
+    method: how its layers attend, in words; empty for an unconverted model.
     """
 
     model: nn.Module
@@ -33,6 +38,7 @@ class RunnableModel:
     device: torch.device | None = None
     deepspeed: DeepSpeedSetup | None = None
     compiled: bool = True
+    method: str = ""
 
     @property
     def name(self) -> str:
@@ -95,7 +101,28 @@ def _load(
     loaded = get_model(plan.spec, plan.attention, device, runtime.sequence)
     settings = None if plan.attention is None else loaded.model.config.lambda_attention  # all of it chosen
     own = loaded.model, loaded.tokenizer, loaded.identity
-    return RunnableModel(*own, settings, device, deepspeed, plan.compiled)
+    return RunnableModel(*own, settings, device, deepspeed, plan.compiled, describe_method(loaded.model))
+
+
+def describe_method(model: nn.Module) -> str:
+    """Which layers attend how, and by which settings; empty for an unconverted model."""
+    conversion = conversion_of(model)
+    if conversion is None:
+        return ""
+    config, length = conversion.config, pretraining_length(model.config)
+    values = config.to_dict()
+    settings = [f"{name} {values[name]}" for name in _SETTINGS if values.get(name) is not None]
+    described = f"{describe_layers(config, conversion.plans)}: {', '.join(settings)}"
+    reach = config.reach(length) if isinstance(config, BandsConfig) and length is not None else None
+    if reach is not None:
+        described += f"; beyond {reach:,} tokens distances are felt that the model was not trained with"
+    return described
+
+
+_SETTINGS = (
+    *("local_branch", "global_branch", "limit_distance", "sink_positions"),
+    *("window", "group", "chunk", "factor", "log_scale"),
+)
 
 
 def _check_machine(plan: ModelPlan, runtime: Runtime) -> None:

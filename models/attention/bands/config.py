@@ -49,6 +49,14 @@ class BandsConfig:
         if self.window_layers not in WINDOW_LAYERS:
             raise ValueError(f"window_layers must be one of {', '.join(WINDOW_LAYERS)}, not {self.window_layers!r}")
 
+    def reach(self, length: int) -> int | None:
+        """The tokens up to which no distance is felt that is beyond a pre-training length; None for any number."""
+        if self.method == "self_extend":
+            return (length - self.window) * self.group + self.window
+        if self.method == "leaky_rerope":
+            return int(self.window + (length - self.window) * self.factor)
+        return None
+
     @property
     def parameters(self) -> str:
         """The names of its parameters, as flags have them."""

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from models.get_model import LoadedModel, ModelSpec
-from models.lambda_attention import LambdaConfig
+from models.lambda_attention import BandsConfig, LambdaConfig
+from models.model_base import convert_model
 from scripts.harness import model as model_loading
-from scripts.harness.model import _sharded_dtype, load_model
+from scripts.harness.model import _sharded_dtype, describe_method, load_model
 from scripts.harness.model_arguments import ModelPlan
 from tests.tiny_models import tiny_model
 from utils.console import Console
@@ -96,3 +97,25 @@ def test_a_checkpoint_that_cannot_be_read_is_named(tiny_llama_dir, tmp_path):
     (folder / "config.json").write_text('{"model_type": "llama", "hidden_size": "wide"}')
     with pytest.raises(UserError, match=f"--model {folder}: the configuration cannot be loaded"):
         _sharded_dtype(str(folder), "auto", RUNTIME)
+
+
+@pytest.mark.parametrize(
+    ("model", "method", "said"),
+    [
+        ({}, LambdaConfig(8, 3), "Λ-attention in 2 of 2 layers: local_branch 8, global_branch 3, limit_distance 8, "),
+        (
+            {"sliding_window": 4},
+            LambdaConfig(8, 3),
+            "Λ-attention in 0 of 2 layers, a window of their own (4 tokens) in",
+        ),
+        (
+            {},
+            BandsConfig("self_extend"),
+            "window 16, group 8; beyond 400 tokens distances are felt that the model was not",
+        ),
+        ({}, BandsConfig("dca"), "dca in 2 of 2 layers: window 5, chunk 44"),
+    ],
+)
+def test_how_layers_attend_is_told(model, method, said):
+    assert said in describe_method(convert_model(tiny_model("mistral" if model else "llama", **model), method))
+    assert describe_method(tiny_model()) == ""
