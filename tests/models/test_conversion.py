@@ -15,7 +15,7 @@ from models.converting.refused import REASONS
 from models.errors import SharedError
 from models.gpt_j import convert_gpt_j_model
 from models.gpt_neox import convert_gpt_neox_model
-from models.lambda_attention import LambdaConfig
+from models.lambda_attention import BandsConfig, LambdaConfig
 from models.llama import convert_llama_model
 from models.model_base import (
     UnsupportedModelError,
@@ -283,3 +283,13 @@ def test_all_layers_of_a_forward_share_one_rotary_table(monkeypatch):
             scorer(chunk)
     assert sorted(computed) == sorted({*computed})
     assert {*range(0, 120, 4)} <= {*computed}
+
+
+@pytest.mark.parametrize("method", [LambdaConfig(8, 3, 8), BandsConfig("rerope", window=8, log_scale=0)])
+@pytest.mark.parametrize("columns", [1, 3])
+def test_a_cache_of_another_precision_is_refused(method, columns):
+    model = convert_model(tiny_model(), method)
+    with torch.no_grad():
+        cache = cache_of(model(tiny_input_ids(1, 20), use_cache=True))
+        with torch.autocast("cpu", torch.bfloat16), pytest.raises(ValueError, match="holds torch.float32 and the new"):
+            model(tiny_input_ids(1, columns), **with_cache(model, cache))

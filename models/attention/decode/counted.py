@@ -64,6 +64,11 @@ class CountedLayer(CacheLayerMixin):
             self.lazy_initialization(key, value)
         if key.shape[0] != len(self.seen):  # one row would silently be written to all
             raise ValueError(f"this cache holds {len(self.seen)} rows, but the batch has {key.shape[0]}")
+        if key.dtype != self.keys.dtype:
+            raise ValueError(
+                f"this cache holds {self.keys.dtype} and the new tokens come in {key.dtype}: begin and end autocast "
+                "between texts, or make a new cache"
+            )
         self.make_room(max(self.seen) + key.shape[-2])
 
     def expect(self, new_tokens: int) -> None:

@@ -171,7 +171,7 @@ def test_a_copy_of_a_model_attends_as_it_does():
 
 
 def test_what_cannot_be_honoured_is_refused():
-    with pytest.raises(ValueError, match="rerope moves rotary positions, and this model has ALiBi's biases"):
+    with pytest.raises(ValueError, match="rerope moves rotary positions, and mpt has ALiBi's biases"):
         convert_model(tiny_model("mpt"), METHODS["rerope"])
     with pytest.raises(ValueError, match="dca attends to all tokens in between, which no rank of a sequence_group"):
         check_config(METHODS["dca"])
