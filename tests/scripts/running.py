@@ -1,5 +1,6 @@
 """Calling a script as a user does, and comparing the trials that it leaves."""
 
+import importlib
 import json
 import os
 import socket
@@ -9,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -33,6 +35,13 @@ def run_script(script, *flags, ranks=None, prefix=(), timeout=240):
     """Run it to its end, behind another program if `prefix` names one; returncode, stdout and stderr."""
     line = [*prefix, *command(script, *flags, ranks=ranks)]
     return subprocess.run(line, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=timeout)
+
+
+def run_command(module, *flags):
+    """The main of "scripts.X" or "visualization.X" in this process: fast, and its UserError can be seen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"{module.replace('.', '/')}.py", *map(str, flags)])
+        importlib.import_module(module).main()
 
 
 def start_script(script, *flags, ranks=None, output=subprocess.DEVNULL):
@@ -78,3 +87,11 @@ def covered_documents(log_dir):
 
 def results(log_dir):
     return json.loads((log_dir / "results.json").read_text())
+
+
+def flip_a_bit(log_dir, name):
+    """Damage the middle of a file in a log dir; returns the log dir."""
+    content = bytearray((log_dir / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (log_dir / name).write_bytes(content)
+    return log_dir

@@ -1,17 +1,16 @@
 """Every file that a trial of each script leaves, damaged in every way: one sentence, or the right numbers."""
 
-import importlib
 import random
 import shutil
-import sys
 from contextlib import suppress
 
 import numpy as np
 import pytest
 
-from tests.scripts.running import results
+from tests.scripts.running import flip_a_bit, results, run_command
 from tests.scripts.streaming.stream_trials import killed_at
 from utils.errors import UserError
+from utils.trials.experiments import SCORED
 from utils.trials.files import RESULTS
 from utils.trials.finished import read_log_dir
 from utils.trials.trial import Trial
@@ -29,9 +28,7 @@ SHAPES = {"empty": b"", "object": b"{}", "list": b"[]", "number": b"5", "other":
 
 
 def run_here(script, *flags):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"scripts/{script}.py", *map(str, flags)])
-        importlib.import_module(f"scripts.{script}").main()
+    run_command(f"scripts.{script}", *flags)
 
 
 def plain(value):
@@ -139,7 +136,19 @@ def test_readers_name_damage_or_read_the_right_numbers(trials, tmp_path):
                 assert (RESULTS if foreign else name.name) in str(error), (name, way, error)
             else:
                 assert found.results == whole.results and found.arguments == whole.arguments, (name, way)
+                assert name.name not in whole.results["computed_from"], (name, way)
             shutil.rmtree(log_dir)
+
+
+def test_tables_and_reports_name_a_flipped_bit(trials, tmp_path):
+    evidence = results(trials.folder / "own" / "finished")["computed_from"]
+    commands = ["visualization.report", *(["scripts.combine_results"] if trials.script in SCORED else [])]
+    for name in evidence:
+        log_dir = flip_a_bit(trials.copy("finished", tmp_path / name), name)
+        for command in commands:
+            with pytest.raises(UserError, match=f"{name} .*nothing is computed from it"):
+                run_command(command, log_dir, "--out", tmp_path / "out.html")
+    assert evidence and not (tmp_path / "out.html").exists()
 
 
 @pytest.mark.parametrize("standing", ["finished", "killed"])

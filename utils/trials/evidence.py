@@ -17,32 +17,31 @@ from utils.trials.files import (
 from utils.trials.lines import damage_of, find_lines
 from utils.trials.seals import ADVICE, COMPUTED_FROM, Seals, file_digest
 
-SMALL = (SAMPLES, ARRAYS, STREAM_ARRAYS)
-"""Those that tables and pictures read."""
-LARGE = (TOKEN_NLLS, TASK_SAMPLES, LM_EVAL_RESULTS)
+EVIDENCE = (SAMPLES, ARRAYS, STREAM_ARRAYS, TOKEN_NLLS, TASK_SAMPLES, LM_EVAL_RESULTS)
+"""Patterns of their names."""
 
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of each such file that is there, by its name. Raises OSError."""
-    return {path.name: file_digest(path) for pattern in (*SMALL, *LARGE) for path in sorted(folder.glob(pattern))}
+    return {path.name: file_digest(path) for pattern in EVIDENCE for path in sorted(folder.glob(pattern))}
 
 
-def damages(folder: Path, results: Any, seals: Seals, small: bool = False) -> dict[str, str]:
-    """A sentence, without its end, for each damaged file by its name.
+def damages(folder: Path, results: Any, seals: Seals) -> dict[str, str]:
+    """A sentence, without its end, for each damaged file by its name; results: what was read from results.json.
 
-    results: what was read from results.json. small: whether only files that tables and pictures read are looked at.
+    All that results.json names are read, those too that no table or picture shows: its numbers were computed from them.
     """
-    return dict(_damages(folder, results, seals, small))
+    return dict(_damages(folder, results, seals))
 
 
-def refuse_damage(folder: Path, results: Any, seals: Seals, small: bool = False) -> None:
+def refuse_damage(folder: Path, results: Any, seals: Seals) -> None:
     """Raise UserError that names what is damaged."""
-    found = damages(folder, results, seals, small)
+    found = damages(folder, results, seals)
     if found:
         raise UserError(f"{'; '.join(found.values())}: {ADVICE}")
 
 
-def _damages(folder: Path, results: Any, seals: Seals, small: bool) -> Iterator[tuple[str, str]]:
+def _damages(folder: Path, results: Any, seals: Seals) -> Iterator[tuple[str, str]]:
     if not isinstance(results, dict):
         yield RESULTS, f"{folder / RESULTS} holds no JSON object"
         return
@@ -53,8 +52,6 @@ def _damages(folder: Path, results: Any, seals: Seals, small: bool) -> Iterator[
         return
     computed_from = results.get(COMPUTED_FROM)
     for name, digest in computed_from.items() if isinstance(computed_from, Mapping) else ():
-        if small and name not in SMALL:
-            continue
         damage = _damage(folder / name, digest, seals)
         if damage is not None:
             yield name, damage

@@ -79,7 +79,7 @@ def read_log_dir(log_dir: str | Path, scripts: Iterable[str] = tuple(EXPERIMENTS
         raise UserError(f"{folder / CONFIG} is of the script {script!r}{reason}: give trials of {' or '.join(scripts)}")
     seals, results = Seals.of(config), read_json(folder / RESULTS)
     seals.check(config, folder / CONFIG)
-    refuse_damage(folder, results, seals, small=True)
+    refuse_damage(folder, results, seals)
     return FinishedTrial(folder, config, results)
 
 

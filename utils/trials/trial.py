@@ -111,6 +111,7 @@ class Trial:
         """
         if self.repair:
             self._drop_damaged()
+            return self._read_json(RESULTS)  # whole, if it is left: large files are not read twice
         results = self._read_json(RESULTS)
         if results is not None:
             refuse_damage(self.folder, results, self.seals)
