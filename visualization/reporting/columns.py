@@ -7,7 +7,7 @@ from typing import Any
 
 from utils.trials.versions import describe, differ, environments
 from visualization.drawing.looks import display_name
-from visualization.reporting.numbers import QUANTITIES, Quantity, Spread
+from visualization.reporting.numbers import Quantity, Spread, quantities_of
 from visualization.reporting.trials import ReportTrial
 from visualization.reporting.words import argument_text, settings_words
 
@@ -64,7 +64,7 @@ def compare(trials: Sequence[ReportTrial]) -> list[Column]:
     method = Column("Method", False, "", [_text_cell(display_name(trial)) for trial in trials])
     measured = [
         Column(quantity.heading, True, quantity.note, [_number_cell(trial, name, quantity) for trial in trials])
-        for name, quantity in QUANTITIES.items()
+        for name, quantity in quantities_of([trial.headline for trial in trials]).items()
     ]
     described = [
         Column(heading, False, "", [_text_cell(describe(trial.config)) for trial in trials])

@@ -1,7 +1,7 @@
 """The numbers of each script's trials: those of the comparison, and those by position, from results.json, checked."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,7 @@ QUANTITIES = {
     "nll": Quantity("NLL", "nats per token over all scored tokens, lower is better", fixed(4)),
     "perplexity": Quantity("Perplexity", "exp(NLL), lower is better", large),
     "bits_per_byte": Quantity("Bits/byte", "NLL in bits per UTF-8 byte of the text, lower is better", fixed(4)),
-    "score": Quantity(
-        "Score", "of the task, from 0 to 1, higher is better; of lm-eval on its metric's scale", fixed(4)
-    ),
+    "score": Quantity("Score", "of the task, from 0 to 1, higher is better", fixed(4)),
     "bleu": Quantity("BLEU", "from 0 to 1, higher is better; of generation at the last position", fixed(4)),
     "rouge1": Quantity("ROUGE-1", "as BLEU", fixed(4)),
     "rouge2": Quantity("ROUGE-2", "as BLEU", fixed(4)),
@@ -54,7 +52,9 @@ QUANTITIES = {
     "mass_middle": Quantity(
         "Mass on middle", "share of attention between the first tokens and the window, at the last position", percent
     ),
-    "length": Quantity("Length (tokens)", "the longest text, stream or prompt, or the last position", whole),
+    "length": Quantity(
+        "Length (tokens)", "the longest text, stream or prompt, or the last position; of lm-eval --max_length", whole
+    ),
     "texts": Quantity("Texts", "documents, streams or examples that the numbers are taken over", whole),
     "failed": Quantity("Failed", "texts without a result, which count in no other number", whole),
     "tokens_per_second": Quantity("Tokens/s", "of scoring; of generation decoding at the last position", large),
@@ -62,10 +62,20 @@ QUANTITIES = {
     "seconds": Quantity("Time (s)", "that the trial took", fixed(1)),
 }
 """Quantities in the order of the table's columns: results first."""
+
+
+def quantities_of(headlines: Sequence[Mapping[str, Value]]) -> dict[str, Quantity]:
+    """The quantities of a table by name: scores with names of their own as they come up, then QUANTITIES."""
+    own = dict.fromkeys(name for headline in headlines for name in headline if name not in QUANTITIES)
+    return {
+        name: Quantity(name, "as lm-eval gives it, on the metric's own scale", fixed(4)) for name in own
+    } | QUANTITIES
+
+
 TEXT_SCORES = tuple(name for name in METRICS if name in QUANTITIES)
 
 Headline = dict[str, Value]
-"""Values by names of QUANTITIES."""
+"""Values by names of QUANTITIES; what has another name is a score that is called so."""
 
 
 @dataclass(frozen=True)
@@ -147,10 +157,20 @@ def diagnosis_headline(trial: FinishedTrial) -> Headline:
 
 
 def lm_eval_headline(trial: FinishedTrial) -> Headline:
-    """Headline of lm-eval's tasks: a score where there is only one, since each metric has its own scale."""
-    path, scores = trial.log_dir / RESULTS, example_trial(trial).results["scores"]
-    only = {"score": (scores[0]["score"], scores[0]["standard_error"])} if len(scores) == 1 else {}
-    return _plain(trial) | {"texts": (_number(trial.results, "examples", path), None)} | only
+    """Headline of lm-eval's tasks: each metric of each task and group by its own name, since each has its own scale."""
+    path = trial.log_dir / RESULTS
+    scores = {
+        f"{found['task']} {found['metric']}": (found["score"], found["standard_error"])
+        for found in example_trial(trial).results["scores"]
+    }
+    return (
+        scores
+        | _plain(trial)
+        | {
+            "length": (trial.arguments.get("max_length"), None),
+            "texts": (_number(trial.results, "examples", path), None),
+        }
+    )
 
 
 def document_table(results: Numbers, path: Path) -> Table:
