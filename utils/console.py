@@ -38,6 +38,11 @@ class Console:
         print(text, flush=True)
         self._mirror(text)
 
+    def log(self, text: str) -> None:
+        """Have lines in the log file alone."""
+        if not self.silent:
+            self._mirror(text)
+
     def status(self, text: str) -> None:
         """Replace the status line on a terminal; elsewhere write a plain, logged line."""
         if self.silent:

@@ -31,6 +31,12 @@ class TasksPlan:
     seed: int | None = None
     max_length: int | None = None
 
+    def suspects(self) -> str:
+        """The flags that may be why a task fails, those that say how it is asked, for the end of a sentence."""
+        names = ("gen_kwargs", "num_fewshot", "metadata", "system_instruction", "apply_chat_template", "limit")
+        given = [f"--{name}" for name in names if getattr(self, name) not in (None, False)]
+        return " and ".join([", ".join(given), "--tasks"] if given else ["--tasks"])
+
 
 def add_lm_eval_arguments(parser: HarnessParser) -> None:
     """Which tasks, and how lm-eval makes their requests."""

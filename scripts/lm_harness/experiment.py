@@ -1,5 +1,6 @@
 """Tasks of lm-eval: one after the other, each kept when it is done."""
 
+import traceback
 from collections.abc import Generator as Pieces
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,6 @@ from lm_eval import evaluate
 from scripts.generation.arguments import Generation
 from scripts.generation.generator import Generator
 from scripts.generation.way import choose_way
-from scripts.harness.announcing import saying_warnings
 from scripts.harness.experiment import Experiment, Results, Work
 from scripts.harness.journal import DIGEST, Journal
 from scripts.harness.model import RunnableModel, load_model
@@ -23,19 +23,22 @@ from scripts.harness.prefill import choose_prefill
 from scripts.harness.prefill_arguments import PrefillPlan
 from scripts.lm_harness import SCRIPT
 from scripts.lm_harness.arguments import TasksPlan
+from scripts.lm_harness.gen_kwargs import check_gen_kwargs
 from scripts.lm_harness.language_model import Counts, LmInfinite, default_length
+from scripts.lm_harness.quiet import hearing_lm_eval
 from scripts.lm_harness.report import all_results, describe, sample_lines, summarise, task_line
-from scripts.lm_harness.tasks import GENERATES, OpenedTasks, open_tasks, seed_all
+from scripts.lm_harness.tasks import OpenedTasks, generates, open_tasks, seed_all
 from scripts.perplexity.reading import ChunkReader
 from utils.errors import SharedError, UserError
 from utils.files import replace_file, replace_json, writing_to
 from utils.progress import Amount, Progress
 from utils.ranks.runtime import Runtime, describe_device, is_out_of_memory, peak_memory
 from utils.text_tables import counted
-from utils.trials.files import LM_EVAL_RESULTS, task_samples_name
+from utils.trials.files import LM_EVAL_RESULTS, LOG, task_samples_name
 from utils.trials.seals import file_digest
 from utils.trials.trial import Trial
 
+KEPT = "the tasks before it are kept"
 BOOTSTRAP = 100_000
 """Drawings for standard errors that have no formula, as many as lm-eval's own command makes."""
 
@@ -58,11 +61,12 @@ class LmHarness(Experiment):
                 f"this script runs on one rank, and {runtime.world_size} were started: give each its own tasks and "
                 "--log_dir, and one table shows them together"
             )
+        check_gen_kwargs(self.tasks.gen_kwargs or {})
         model = load_model(self.model, runtime)
         if self.tasks.apply_chat_template and not model.tokenizer.chat_template:
             raise UserError("--apply_chat_template: the tokenizer has no chat template; leave it out")
         length = self.max_length(model)
-        with saying_warnings(runtime.console, "lm_eval"):
+        with hearing_lm_eval(runtime.console):
             opened = open_tasks(self.tasks, str(model.tokenizer.name_or_path))
         self.refuse_top_k(opened)
         return Evaluating(self, opened, model, length, runtime)
@@ -83,7 +87,7 @@ class LmHarness(Experiment):
         if self.model.attention is None or self.model.attention.top_k is None:
             return
         for name, task in opened.tasks.items():
-            if task.OUTPUT_TYPE != GENERATES:
+            if not generates(task):
                 raise UserError(
                     f"--top_k_attention {self.model.attention.top_k.k} is not for --tasks {name}: only the last token "
                     "of a forward takes the top k, and this task scores several; give tasks that generate"
@@ -139,7 +143,7 @@ class Evaluating(Work):
         self.progress.begin_step(1)
         self.lm.counts = Counts()
         seed_all(self.plan.tasks)
-        with saying_warnings(self.runtime.console, "lm_eval"), self.naming_memory(name):
+        with hearing_lm_eval(self.runtime.console), self.naming_faults(name):
             found = self.evaluate(name)
         return {"line": task_line(piece, name, found, self.lm.counts), "samples": found["samples"][name]}
 
@@ -158,17 +162,24 @@ class Evaluating(Work):
         )
 
     @contextmanager
-    def naming_memory(self, name: str) -> Iterator[None]:
-        """In it, memory that runs out is a UserError."""
+    def naming_faults(self, name: str) -> Iterator[None]:
+        """In it, what lm-eval, a task's own code or the model raises is a UserError; log.txt keeps the traceback."""
         try:
             yield
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
+        except (UserError, BrokenPipeError):  # which end the program in their own ways
+            raise
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise UserError(
+                    f"memory ran out in task {name!r}: {KEPT}; give a smaller --batch_size, --prefill_chunk or "
+                    "--max_length"
+                ) from None
+            self.runtime.console.log(traceback.format_exc())
+            reason = " ".join(str(error).split()) or "no reason given"
             raise UserError(
-                f"memory ran out in task {name!r}: the tasks before it are kept; give a smaller --batch_size, "
-                "--prefill_chunk or --max_length"
-            ) from None
+                f"task {name!r} failed with {type(error).__name__} ({reason}): {KEPT}, {LOG} has the traceback; "
+                f"look at {self.plan.tasks.suspects()}"
+            ) from error
 
     def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
         line, samples = gathered[0]["line"], gathered[0]["samples"]

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from lm_eval.api.group import Group
+from lm_eval.api.samplers import SAMPLER_REGISTRY
 from lm_eval.api.task import Task
 from lm_eval.defaults import DEFAULT_OTHER_SEED, DEFAULT_RANDOM_SEED
 from lm_eval.tasks import TaskManager
 
 from scripts.lm_harness.arguments import TasksPlan
+from scripts.lm_harness.gen_kwargs import as_lm_eval_names
 from utils.errors import UserError, did_you_mean
+from utils.text_tables import counted
 
 GENERATES = "generate_until"
 YAML = (".yaml", ".yml")
@@ -45,10 +48,18 @@ def open_tasks(plan: TasksPlan, tokenizer: str) -> OpenedTasks:
     seed_all(plan)  # of examples that a task makes as it is opened
     loaded = _load(plan, {"tokenizer": tokenizer} | (plan.metadata or {}))
     opened = OpenedTasks(loaded["tasks"], loaded.get("groups", {}))
+    if plan.gen_kwargs and not any(map(generates, opened.tasks.values())):
+        raise UserError(f"--gen_kwargs: none of --tasks {','.join(plan.tasks)} generates text; leave it out")
     for name, task in opened.tasks.items():
         _refuse(name, task)
         _set_up(task, plan)
+        _refuse_shots(name, task, plan)
     return opened
+
+
+def generates(task: Task) -> bool:
+    """Whether its answers are what the model writes."""
+    return task.OUTPUT_TYPE == GENERATES
 
 
 def seed_all(plan: TasksPlan) -> None:
@@ -107,8 +118,8 @@ def _found(manager: TaskManager, word: str) -> list[str]:
     if names:
         return names
     raise UserError(
-        f"--tasks {word} is none of lm-eval's {len(manager.all_tasks):,} tasks, groups and tags, nor in --include_path"
-        f"{did_you_mean(word, manager.all_tasks)}; `lm_eval ls tasks` lists its own"
+        f"--tasks {word} is none of lm-eval's {len(manager.all_tasks):,} tasks, groups and tags, nor in "
+        f"--include_path; `lm_eval ls tasks` lists its own{did_you_mean(word, manager.all_tasks)}"
     )
 
 
@@ -124,11 +135,25 @@ def _refuse(name: str, task: Task) -> None:
 
 def _set_up(task: Task, plan: TasksPlan) -> None:
     """What the flags say of a task, as lm-eval's own `simple_evaluate` hands it on."""
-    if plan.gen_kwargs and task.get_config("output_type") == GENERATES:
-        task.set_config(key="generation_kwargs", value=plan.gen_kwargs, update=True)
+    if plan.gen_kwargs and generates(task):
+        task.set_config(key="generation_kwargs", value=as_lm_eval_names(plan.gen_kwargs), update=True)
     own = task.get_config("num_fewshot")
     if plan.num_fewshot is not None and own != 0:  # a task with 0 of its own has no solved examples
         task.set_config(key="num_fewshot", value=plan.num_fewshot)
     elif own is None:
         task.set_config(key="num_fewshot", value=0)
     task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED if plan.seed is None else plan.seed)
+
+
+def _refuse_shots(name: str, task: Task, plan: TasksPlan) -> None:
+    """Raise UserError where --num_fewshot asks for more solved examples than lm-eval has to choose from."""
+    asked, sampler = task.get_config("num_fewshot"), getattr(task, "sampler", None)
+    if plan.num_fewshot is None or type(sampler) not in SAMPLER_REGISTRY.values():
+        return
+    from_tested = task.fewshot_cfg.split == task.get_config("test_split")  # then a question is not its own example
+    held = max(len(sampler.df) - from_tested, 0)
+    if asked > held:
+        raise UserError(
+            f"--num_fewshot {asked} is more than the {counted(held, 'solved example')} that --tasks {name} has for a "
+            f"question: give {held} at most"
+        )

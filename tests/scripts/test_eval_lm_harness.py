@@ -253,7 +253,7 @@ class TestResume:
 
 def test_arguments_reach_lm_eval(flags, finished, tmp_path):
     given = ("--limit", 2, "--num_fewshot", 0, "--system_instruction", "Be brief.", "--seed", 5)
-    run_here(*flags, *LAMBDA, *given, "--gen_kwargs", '{"max_gen_toks": 2}', "--log_dir", tmp_path)
+    run_here(*flags, *LAMBDA, *given, "--gen_kwargs", '{"max_new_tokens": 2}', "--log_dir", tmp_path)
     assert {score["n"] for score in results(tmp_path)["scores"]} == {2}
     (first, _), (before, *_) = examples(tmp_path, "own_generation"), examples(finished, "own_generation")
     prompt, options = first["arguments"]["gen_args_0"].values()
@@ -303,7 +303,7 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "more, words",
         [
-            (("--tasks", "own_choise"), "--tasks own_choise is none of .* did you mean 'own_choice'"),
+            (("--tasks", "own_choise"), r"--tasks own_choise is none of .*own; did you mean 'own_choice'\?$"),
             (("--tasks", "no.yaml"), r"--tasks no.yaml is no file"),
             (("--include_path", "nowhere"), "--include_path nowhere is no folder"),
             (("--apply_chat_template",), "the tokenizer has no chat template"),
