@@ -50,8 +50,8 @@ METHOD_LOOKS = {
 BENCHMARK_COLOURS = {look.name: look.colour for look in METHOD_LOOKS.values()} | {
     "dense": METHOD_LOOKS["vanilla"].colour,
     "dense causal": METHOD_LOOKS["vanilla"].colour,
-    "published": "#332288",
-    "flex_attention": "#882255",
+    "published": "#CC6677",
+    "flex_attention": "#DDCC77",
 }
 """Colours by what benchmarks call a method, up to a comma; the last two of Tol's muted scheme."""
 
