@@ -42,16 +42,18 @@ def _as_cell(text: str) -> str:
     return " ".join(html.escape(text, quote=False).replace("|", "\\|").splitlines())
 
 
-def as_latex(rows: Sequence[Row | str]) -> str:
-    """The rows as a `tabular` with the rules of the package booktabs; a rule with words is a row of its own."""
-    columns = len(_column_widths(rows))
-    lines = [rf"\begin{{tabular}}{{{'r' * columns}}}", r"\toprule"]
+def as_latex(rows: Sequence[Row | str], alignment: str) -> str:
+    """The rows as a `tabular` with the rules of the package booktabs; a rule with words is a row of its own.
+
+    alignment: a letter for each column, l or r.
+    """
+    lines = [rf"\begin{{tabular}}{{{alignment}}}", r"\toprule"]
     for row in rows:
         if isinstance(row, list):
             lines.append(" & ".join(map(_in_latex, row)) + r" \\")
         else:
             lines.append(r"\midrule")
-            lines += [rf"\multicolumn{{{columns}}}{{l}}{{\emph{{{_in_latex(row)}}}}} \\"] if row else []
+            lines += [rf"\multicolumn{{{len(alignment)}}}{{l}}{{\emph{{{_in_latex(row)}}}}} \\"] if row else []
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
 
 

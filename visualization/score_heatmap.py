@@ -4,7 +4,8 @@
 
 LOG_DIR is of scripts/eval_downstream_tasks.py; log dirs of one label are one method, at several lengths, and have a
 panel. A cell is the mean score of the prompts of about that length whose answer is about so deep, 0% at their
-beginning; it is grey where there is none. What failed does not count.
+beginning; it is grey where there is none. Where cells have unlike numbers of examples, each says its own. What failed
+does not count.
 """
 
 import sys

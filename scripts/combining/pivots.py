@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scripts.combining.tables import SUFFIXES, Record
+from scripts.combining.tables import BLOCK, SUFFIXES, Record
 from utils.errors import UserError
 
 
@@ -18,12 +18,14 @@ class Placed:
 def pivot(rows: Sequence[Placed]) -> list[Record]:
     """One record for each method of a model, task and metric; a length that it was not run at is None in it.
 
+    Methods have one order in the whole table, that in which they come up.
+
     Raises UserError where two trials have one place, or one has no length.
     """
     lengths = sorted({_length(row) for row in rows})
     found: dict[tuple[str, ...], dict[int, Record]] = {}
     for row in rows:
-        named = tuple(row.record[name] for name in ("model", "task", "metric", "method"))
+        named = tuple(row.record[name] for name in (*BLOCK, "method"))
         place = found.setdefault(named, {})
         if row.length in place:
             raise UserError(
@@ -31,8 +33,8 @@ def pivot(rows: Sequence[Placed]) -> list[Record]:
                 f"{row.length:,} tokens of {named[1]}: leave one of them out"
             )
         place[row.length] = row.record
-    kinds = list(dict.fromkeys(named[:-1] for named in found))
-    ordered = sorted(found, key=lambda named: kinds.index(named[:-1]))
+    kinds, methods = (list(dict.fromkeys(part)) for part in zip(*((named[:-1], named[-1]) for named in found)))
+    ordered = sorted(found, key=lambda named: (kinds.index(named[:-1]), methods.index(named[-1])))
     return [_row(named, found[named], lengths) for named in ordered]
 
 
@@ -43,7 +45,7 @@ def _length(row: Placed) -> int:
 
 
 def _row(named: tuple[str, ...], place: dict[int, Record], lengths: Sequence[int]) -> Record:
-    row: Record = dict(zip(("model", "task", "metric", "method"), named))
+    row: Record = dict(zip((*BLOCK, "method"), named))
     for length in lengths:
         cell = place.get(length, {})
         row |= {f"{length:,}{suffix}": cell.get(f"score{suffix}") for suffix in ("", *SUFFIXES)}

@@ -391,7 +391,7 @@ def test_methods_by_lengths(combine, records, tmp_path):
     assert found[0]["2,048_interval_low"] == pytest.approx(0.0945, abs=5e-5)
     lines = combine(*log_dirs, "--pivot", "--format", "latex").splitlines()
     assert lines[:3] == [
-        r"\begin{tabular}{rrrrrr}",
+        r"\begin{tabular}{llllrr}",
         r"\toprule",
         r"model & task & metric & method & 512 & 2,048 \\",
     ]

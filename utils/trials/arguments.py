@@ -21,6 +21,6 @@ def trial_parser(description: str, labels: str = LABELS) -> HarnessParser:
         type=whole_number(1),
         metavar="TOKENS",
         help="where to mark the pre-training length (default: as each config.json has it); "
-        "there is no mark beyond the last position",
+        "there is no mark beyond the last position, nor outside of the lengths drawn",
     )
     return parser

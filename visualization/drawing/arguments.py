@@ -3,12 +3,12 @@
 from utils.arguments import HarnessParser, whole_number
 
 LABELS = (
-    "a name for each LOG_DIR, in the same order (default: the names of their methods, or where two are of one method "
-    "the folders' names)"
+    "a name for each LOG_DIR, in the same order (default: the names of their methods, with model and text where these "
+    "are several, and with the folder's name where two are alike; the folders' names where all are)"
 )
 METHOD_LABELS = (
     "a name for each LOG_DIR, in the same order; log dirs of one name are drawn as one, such as a method's trials at "
-    "several lengths (default: the names of their methods)"
+    "several lengths (default: the names of their methods, with model and text where these are several)"
 )
 
 

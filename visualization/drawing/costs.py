@@ -72,7 +72,7 @@ def draw(
     set_length_ticks(panels[-1].xaxis, groups.lengths, AXIS_WIDTH)
     entries = list(zip(bars, [method.label for method in methods]))
     entries.append((Line2D([], [], color="0.35", marker="|", markersize=8, linestyle=""), BARS))
-    entries += mark_pretraining(panels, methods, pretraining_length)
+    entries += mark_pretraining(panels, methods, pretraining_length, lengths=groups.lengths)
     finish_figure(figure, entries, title, words_of(methods))
     return figure
 

@@ -24,28 +24,37 @@ MARK = {"color": "#D55E00", "linewidth": 1.5, "zorder": 3}
 MOST_DEPTHS, EVEN_DEPTHS = 11, 10
 PANELS_IN_A_ROW = 3
 MOST_NUMBERS = {1: 8, 2: 8, 3: 5}  # columns in which a number has room, by panels in a row
+BESIDE_CELLS, TWO_LINES = 0.9, 0.2  # inches of height: of title and axis, and of a row
 DARK = 0.55  # a score below has so dark a colour that words on it are white
 
 
 def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, title: str | None = None) -> Figure:
     """The figure of these methods. Draw and save within paper_style()."""
     groups, depths = LengthGroups.over(methods), depth_rows(methods)
-    figure, panels = _make_panels(len(methods))
-    for axes, method in zip(panels, methods):
-        _draw_cells(axes, scores_by_cell(method, groups, depths), len(methods))
+    counts = np.stack([examples_by_cell(method, groups, depths) for method in methods])
+    numbered = len(groups.lengths) <= MOST_NUMBERS[min(len(methods), PANELS_IN_A_ROW)]
+    counted = numbered and len(np.unique(counts[counts > 0])) > 1
+    figure, panels = _make_panels(len(methods), len(depths.names) if counted else 0)
+    for axes, method, own in zip(panels, methods, counts):
+        scores = scores_by_cell(method, groups, depths)
+        _draw_cells(axes, scores)
+        if numbered:
+            _write_numbers(axes, scores, own if counted else None)
         set_panel_title(axes, method.label)
         axes.set_xticks(
             range(len(groups.lengths)), [f"{length:,.0f}" for length in groups.lengths], rotation=45, ha="right"
         )
         axes.set_yticks(range(len(depths.names)), depths.names)
-        axes.set(xlabel=groups.axis, ylabel="depth of the answer")
+        axes.set_xlabel(groups.axis)
+        _name_depths(axes)
     bar = figure.colorbar(ScalarMappable(SCALE, COLOURS), ax=panels, label=measure_of(methods), pad=0.02)
     bar.outline.set_visible(False)
-    marks = mark_pretraining(panels, methods, pretraining_length, partial(_column_edge, groups.lengths), **MARK)
-    counts = np.stack([examples_by_cell(method, groups, depths) for method in methods])
+    edge = partial(_column_edge, groups.lengths)
+    marks = mark_pretraining(panels, methods, pretraining_length, edge, groups.lengths, **MARK)
     if (counts == 0).any():
         marks.append((Patch(color=MISSING), "no example"))
-    finish_figure(figure, marks, title, f"{words_of(methods)}; {count_words(counts[counts > 0])} a cell")
+    examples = "n: examples of a cell" if counted else f"{count_words(counts[counts > 0])} a cell"
+    finish_figure(figure, marks, title, f"{words_of(methods)}; {examples}")
     return figure
 
 
@@ -101,19 +110,30 @@ def scores_by_cell(method: Method, groups: LengthGroups, rows: DepthRows) -> np.
     return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
 
 
-def _make_panels(methods: int) -> tuple[Figure, list[Axes]]:
+def _make_panels(methods: int, rows_of_two_lines: int) -> tuple[Figure, list[Axes]]:
+    """A panel for each method, high enough for so many rows of cells with two lines in each."""
     columns = min(methods, PANELS_IN_A_ROW)
     rows = -(-methods // columns)
     width = COLUMN_WIDTH if columns == 1 else TEXT_WIDTH
-    figure = Figure(figsize=(width, 2.4 * rows), layout="constrained")
+    figure = Figure(
+        figsize=(width, max(2.4, BESIDE_CELLS + TWO_LINES * rows_of_two_lines) * rows), layout="constrained"
+    )
     panels = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in panels[methods:]:
         axes.remove()
     return figure, panels[:methods]
 
 
-def _draw_cells(axes: Axes, scores: np.ndarray, panels: int) -> None:
-    """A rectangle for each cell, the first row at the top, and where there is room its number."""
+def _name_depths(axes: Axes) -> None:
+    """The depths stand once in a row of panels: at its left."""
+    if axes.get_subplotspec().is_first_col():
+        axes.set_ylabel("depth of the answer", labelpad=6)
+    else:
+        axes.tick_params(labelleft=False)
+
+
+def _draw_cells(axes: Axes, scores: np.ndarray) -> None:
+    """A rectangle for each cell, the first row at the top."""
     axes.set_facecolor(MISSING)
     axes.grid(False)
     rows, columns = scores.shape
@@ -122,9 +142,14 @@ def _draw_cells(axes: Axes, scores: np.ndarray, panels: int) -> None:
         range(columns), range(rows), cells, shading="nearest", cmap=COLOURS, norm=SCALE, edgecolor="white", lw=0.4
     )
     axes.invert_yaxis()
-    if columns > MOST_NUMBERS[min(panels, PANELS_IN_A_ROW)]:
-        return
+
+
+def _write_numbers(axes: Axes, scores: np.ndarray, counts: np.ndarray | None) -> None:
+    """The score in each cell and, where `counts` are given, how many examples it has, in smaller letters below it."""
     for (row, column), score in np.ndenumerate(scores):
         if np.isfinite(score):
-            colour = "white" if score < DARK else "black"
-            axes.text(column, row, f"{score:.2f}", ha="center", va="center", fontsize=5.5, color=colour)
+            look = {"ha": "center", "color": "white" if score < DARK else "black"}
+            height = "center" if counts is None else "bottom"
+            axes.text(column, row, f"{score:.2f}", va=height, fontsize=5.5, **look)
+            if counts is not None:
+                axes.text(column, row, f"n {counts[row, column]:,}", va="top", fontsize=4.5, **look)

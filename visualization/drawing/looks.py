@@ -1,7 +1,7 @@
 """One name and one colour for each method, in every picture."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -13,6 +13,8 @@ from visualization.drawing.style import LINE_STYLES, MARKERS
 
 LIGHTEST = 0.5
 """The share of white in the last of several trials of one method."""
+MOST_NAMED = 2
+"""Of more models or texts, a picture's title says how many."""
 Look = dict[str, object]
 Loaded = TypeVar("Loaded", bound=LoadedTrial)
 
@@ -48,8 +50,8 @@ METHOD_LOOKS = {
 BENCHMARK_COLOURS = {look.name: look.colour for look in METHOD_LOOKS.values()} | {
     "dense": METHOD_LOOKS["vanilla"].colour,
     "dense causal": METHOD_LOOKS["vanilla"].colour,
-    "published": "#332288",
-    "flex_attention": "#882255",
+    "published": "#CC6677",
+    "flex_attention": "#DDCC77",
 }
 """Colours by what benchmarks call a method, up to a comma; the last two of Tol's muted scheme."""
 
@@ -65,17 +67,25 @@ def display_name(trial: FinishedTrial) -> str:
 
 
 def method_labels(trials: Sequence[FinishedTrial]) -> list[str]:
-    """The names of the trials' methods, with those of their models where these are several."""
-    names, models = [display_name(trial) for trial in trials], [model_name(trial) for trial in trials]
-    return names if len(set(models)) == 1 else [f"{model}, {name}" for model, name in zip(models, names)]
+    """The names of the trials' methods, with those of their models and texts where these are several."""
+    facts = [[describe(trial) for trial in trials] for describe in (model_name, text_name)]
+    several = [names for names in facts if len(set(names)) > 1]
+    methods = [display_name(trial) for trial in trials]
+    return [", ".join(filter(None, parts)) for parts in zip(methods, *several)]
+
+
+def told_apart(names: Sequence[str], labels: Sequence[str]) -> list[str]:
+    """The names, with the label behind one that several have."""
+    return [name if names.count(name) == 1 else f"{name}, {label}" for name, label in zip(names, labels)]
 
 
 def named_by_method(trials: Sequence[Loaded]) -> list[Loaded]:
-    """The trials with their methods' names as labels, where each has another one; else as they are."""
+    """The trials with their methods' names as labels, as `told_apart` has them; as they are where all have one name."""
     names = method_labels(trials)
-    if len(set(names)) < len(names):
+    if len(names) > 1 and len(set(names)) == 1:
         return list(trials)
-    return [replace(trial, label=name) for trial, name in zip(trials, names)]
+    told = told_apart(names, [trial.label for trial in trials])
+    return [replace(trial, label=name) for trial, name in zip(trials, told)]
 
 
 def looks_of(trials: Sequence[FinishedTrial]) -> list[Look]:
@@ -109,13 +119,18 @@ def marked(looks: Sequence[Look]) -> list[Look]:
 
 
 def source_words(trials: Sequence[FinishedTrial]) -> str:
-    """The model and the text of these trials, for a picture's title; those that are several are left out."""
-    models = {model_name(trial) for trial in trials}
-    texts = {_text_name(trial) for trial in trials}
-    return ", ".join(name for names in (models, texts) if len(names) == 1 for name in names if name)
+    """The models and the texts of these trials, for a picture's title."""
+    models, texts = _enumerate(map(model_name, trials), "models"), _enumerate(map(text_name, trials), "texts")
+    return ", ".join(filter(None, (models, texts)))
 
 
-def _text_name(trial: FinishedTrial) -> str:
+def _enumerate(names: Iterable[str], what: str) -> str:
+    """ "big", "big and texts"; more than MOST_NAMED as their number."""
+    different = list(dict.fromkeys(filter(None, names)))
+    return " and ".join(different) if len(different) <= MOST_NAMED else f"{len(different)} {what}"
+
+
+def text_name(trial: FinishedTrial) -> str:
     """The task, or the last part of what its user called the text."""
     task = trial.results.get("task")
     return task or (trial.arguments.get("dataset") or "").rstrip("/").rpartition("/")[2]

@@ -8,7 +8,16 @@ from utils.trials.examples import ExampleTrial, read_trial
 from utils.trials.experiments import DOWNSTREAM
 from utils.trials.finished import label_trials, refuse_repeated
 from utils.trials.samples import Sample
-from visualization.drawing.looks import Look, looks_of, marked, method_labels, method_of, source_words
+from visualization.drawing.looks import (
+    Look,
+    looks_of,
+    marked,
+    method_labels,
+    method_of,
+    source_words,
+    text_name,
+    told_apart,
+)
 
 METRIC_NAMES = {"f1": "F1", "rouge_geometric_mean": "ROUGE (geometric mean)"}
 CORPUS = ("max_length", "seed")
@@ -50,7 +59,7 @@ def length_of(sample: Sample) -> int:
 
 
 def words_of(methods: Sequence[Method]) -> str:
-    """The model and the task or text, for a picture's title; those that are several are left out."""
+    """The models and the task or texts, for a picture's title."""
     return source_words([trial for method in methods for trial in method.trials])
 
 
@@ -97,9 +106,9 @@ def join_trials(trials: Sequence[ExampleTrial], labels: Sequence[str]) -> list[M
 
 
 def join_by_method(trials: Sequence[ExampleTrial], labels: Sequence[str]) -> list[Method]:
-    """Join trials of one task that are of one method with the same settings and have other examples.
+    """Join trials of one task and text that are of one method with the same settings and have other examples.
 
-    Each is called by its method; where several are of one, by the label of its first trial, too.
+    Each is called by its method, and where several are of one, by the label of its first trial, too.
     """
     _check_topics(trials)
     groups: list[list[int]] = []
@@ -111,12 +120,13 @@ def join_by_method(trials: Sequence[ExampleTrial], labels: Sequence[str]) -> lis
             groups.append([place])
     firsts = [group[0] for group in groups]
     names = method_labels([trials[first] for first in firsts])
-    told = [name if names.count(name) == 1 else f"{name}, {labels[first]}" for name, first in zip(names, firsts)]
+    told = told_apart(names, [labels[first] for first in firsts])
     return [Method(name, tuple(trials[place] for place in group)) for name, group in zip(told, groups)]
 
 
 def _belong_together(one: ExampleTrial, other: ExampleTrial) -> bool:
-    return _facts(one) == _facts(other) and _places(one).isdisjoint(_places(other))
+    same = _facts(one) == _facts(other) and text_name(one) == text_name(other)
+    return same and _places(one).isdisjoint(_places(other))
 
 
 def _check_topics(trials: Sequence[ExampleTrial]) -> None:

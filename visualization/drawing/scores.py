@@ -26,7 +26,7 @@ def draw(methods: Sequence[Method], *, pretraining_length: int | None = None, ti
         lengths = groups.lengths[points.groups]
         entries.append((axes.errorbar(lengths, points.scores, points.bars, **BARS | look), method.label))
         counts += points.examples.tolist()
-    entries += mark_pretraining([axes], methods, pretraining_length)
+    entries += mark_pretraining([axes], methods, pretraining_length, lengths=groups.lengths)
     axes.set(
         ylim=(-0.03, 1.03), xscale="log", xlabel=groups.axis, ylabel=f"{measure_of(methods)}\n({spread_of(methods)})"
     )

@@ -15,6 +15,7 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import (
+    AutoLocator,
     FixedFormatter,
     FixedLocator,
     FuncFormatter,
@@ -36,6 +37,7 @@ MOST_DECADES_WITH_MINOR_TICKS = 6
 LETTER, BESIDE, SLANTED = 0.058, 0.08, 0.14
 """Inches of an axis that a letter of a tick takes, of the gap beside the words, and a slanted one whatever it says."""
 
+MOST_STEPS = 7  # of an upright linear axis, between ticks
 LETTERS_OF_A_POINT = 125  # that have room in an inch: they are about 0.58 as wide as high
 SOURCE_SIZE = 7
 LINE_OF_A_POINT = 1.2 / 72  # inches
@@ -135,6 +137,16 @@ def add_legend_below(figure: Figure, handles: Sequence[Artist], labels: Sequence
             break
         legend.remove()
     figure.set_figheight(figure.get_figheight() + extent.height / figure.dpi)
+
+
+def fix_ticks(figure: Figure) -> None:
+    """Have the number of ticks of upright linear axes follow from their range alone.
+
+    By default it follows from their height, too, which the layout sets and which widens or narrows their labels again.
+    """
+    for axes in figure.axes:
+        if isinstance(axes.yaxis.get_major_locator(), AutoLocator):
+            axes.yaxis.get_major_locator().set_params(nbins=MOST_STEPS)
 
 
 def set_token_ticks(axis: Axis, length: int) -> None:

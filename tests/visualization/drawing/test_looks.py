@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 
 from tests.visualization.example_files import lambda_flags, write_lengths
+from tests.visualization.nll_files import stream_trial
 from utils.trials.examples import read_trial
 from utils.trials.methods import METHODS
 from visualization.drawing.curves import Curve
-from visualization.drawing.looks import METHOD_LOOKS, looks_by_name, looks_of, method_labels, source_words
+from visualization.drawing.looks import (
+    METHOD_LOOKS,
+    looks_by_name,
+    looks_of,
+    method_labels,
+    named_by_method,
+    source_words,
+)
 from visualization.drawing.nll import limit_nll
 
 
@@ -53,15 +61,40 @@ def test_several_of_one_method_are_told_apart(trials):
     assert looks[1][0] == METHOD_LOOKS["lm_infinite"].colour
 
 
-def test_model_and_text_are_told_where_they_are_one(trials):
-    name = trials[0].config["model"]["name"].rpartition("/")[2]
-    assert source_words(trials) == f"{name}, passkey_retrieval"
+def test_models_and_texts_are_told(trials):
+    assert source_words(trials) == "tiny, passkey_retrieval"
     trials[0].config["model"]["name"] = "other/model"
-    assert source_words(trials) == "passkey_retrieval"
+    assert source_words(trials) == "model and tiny, passkey_retrieval"
     del trials[0].results["task"]
     trials[0].arguments["dataset"] = "/data/plays/"
     assert source_words(trials[:1]) == "model, plays"
-    assert source_words(trials) == ""
+    assert source_words(trials) == "model and tiny, plays and passkey_retrieval"
+    trials[1].results["task"] = "qasper"
+    assert source_words(trials) == "model and tiny, 3 texts"
+
+
+def named(folder, kinds):
+    """What pictures call streams of these methods and texts."""
+    trials = [
+        stream_trial(folder / str(place), 2000, method=method, dataset=f"/data/{text}")
+        for place, (method, text) in enumerate(kinds)
+    ]
+    return [trial.label for trial in named_by_method(trials)]
+
+
+def test_names_hold_what_tells_trials_apart_and_no_more(tmp_path):
+    yarn, vanilla = "yarn", "vanilla"
+    assert named(tmp_path / "a", [(yarn, "big"), (vanilla, "big")]) == ["YaRN", "vanilla"]
+    both = [(yarn, "big"), (vanilla, "big"), (yarn, "texts"), (vanilla, "texts")]
+    assert named(tmp_path / "b", both) == ["YaRN, big", "vanilla, big", "YaRN, texts", "vanilla, texts"]
+    assert named(tmp_path / "c", [(yarn, "big"), (vanilla, "big"), (yarn, "big")]) == ["YaRN, 0", "vanilla", "YaRN, 2"]
+    assert named(tmp_path / "d", [(yarn, "big"), (yarn, "texts")]) == ["YaRN, big", "YaRN, texts"]
+    assert named(tmp_path / "e", [(yarn, "big"), (yarn, "big")]) == ["0", "1"]
+
+
+def test_names_hold_the_models_where_these_are_several(trials):
+    trials[0].config["model"]["name"] = "other/model"
+    assert method_labels(trials[:2]) == ["vanilla, model", "Λ-attention, tiny"]
 
 
 @pytest.mark.parametrize(("scale", "first"), list(product(("linear", "log"), (12.0, 3.2))))

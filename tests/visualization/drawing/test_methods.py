@@ -3,7 +3,7 @@
 import pytest
 
 from tests.scripts.example_trials import task_sample, write_lines, write_task_trial
-from tests.visualization.example_files import lambda_flags, write_lengths
+from tests.visualization.example_files import lambda_flags, write_generation, write_lengths
 from utils.errors import UserError
 from utils.trials.examples import read_trial
 from visualization.drawing.lengths import LengthGroups
@@ -51,6 +51,17 @@ def test_trials_are_joined_by_method_settings_and_examples(task_dirs, tmp_path):
         ("Λ-attention, 8", 1),
     ]
     assert [method.label for method in join_by_method(trials[:6], "abcdef")] == ["vanilla", "Λ-attention"]
+
+
+def test_texts_are_told_apart_in_name_and_line(tmp_path):
+    one, other = (
+        write_generation(tmp_path / text, [position], dataset=f"/data/{text}")
+        for position, text in ((1000, "plays"), (2000, "books"))
+    )
+    trials = [read_trial(folder) for folder in (one, other)]
+    expected = ["vanilla, plays", "vanilla, books"]
+    assert [method.label for method in join_by_method(trials, "ab")] == expected
+    assert [method.label for method in load_methods([str(one), str(other)], scripts=("eval_generation",))] == expected
 
 
 def test_what_cannot_be_set_side_by_side(tmp_path):

@@ -185,3 +185,13 @@ def drawn_ticks(axis):
     low, high = sorted(axis.get_view_interval())
     places = zip(axis.get_majorticklocs(), axis.get_majorticklabels())
     return [label.get_text() for place, label in places if low <= place <= high]
+
+
+@pytest.mark.parametrize("top", [4.5, 5.5, 6.5])
+def test_the_name_of_the_axis_has_room_whatever_its_ticks(tmp_path, top):
+    """Ticks that followed from the height would have other words in each pass of the layout: "5", then "5.5"."""
+    trials = [stream_trial(tmp_path / str(place), 2000) for place in range(4)]
+    with paper_style():
+        figure = nll.draw(trials, ylim=(2.2, top))
+        figure.draw_without_rendering()
+        assert figure.axes[0].yaxis.get_tightbbox().x0 >= 0

@@ -4,8 +4,9 @@ import pytest
 
 from tests.scripts.example_trials import write_task_trial
 from tests.visualization.example_files import write_lengths
+from tests.visualization.pictures import legend_labels
 from utils.bootstrap import proportion_interval
-from visualization.drawing import scores
+from visualization.drawing import costs, scores
 from visualization.drawing.lengths import LengthGroups
 from visualization.drawing.methods import load_methods
 
@@ -33,6 +34,15 @@ def test_every_length_that_was_run_has_a_tick_that_says_what_was_requested(task_
     mixed = write_lengths(tmp_path / "mixed", [900, 2000, 5000], max_length=8000)
     axes = scores.draw(load_methods([str(mixed)])).axes[0]
     assert axes.get_xticks().tolist() == [900, 2000, 5000] and axes.get_xlabel() == "prompt length (tokens)"
+
+
+def test_a_pretraining_length_outside_of_the_points_has_no_mark(task_dirs):
+    methods = load_methods(task_dirs)
+    for picture in (scores, costs):
+        for length, marked in ((1999, False), (8192, True), (16000, False)):
+            figure = picture.draw(methods, pretraining_length=length)
+            assert (legend_labels(figure)[-1] == f"pre-training length {length:,}") == marked
+            assert marked or figure.axes[0].get_xlim()[0] > 1700
 
 
 def test_what_failed_counts_for_nothing(tmp_path):

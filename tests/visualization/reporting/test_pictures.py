@@ -48,7 +48,7 @@ def test_trials_of_one_method_with_other_settings_are_no_error(task_dirs, tmp_pa
 def test_diagnoses_are_called_by_their_methods(tmp_path):
     folders = [str(diagnosis_trial(tmp_path / name, window)) for name, window in (("a", None), ("b", 64), ("c", 32))]
     assert together(folders[:2]) == ["vanilla", "Λ-attention"]
-    assert together(folders) == ["a", "b", "c"]
+    assert together(folders) == ["vanilla", "Λ-attention, b", "Λ-attention, c"]
     assert together(folders[:2], ["x", "y"]) == ["x", "y"]
 
 
