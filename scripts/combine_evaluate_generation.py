@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from data.text_metrics import UNSEEN
 from data.text_metrics.positions import summarise_positions
 from scripts.combining.command import combining_parser, describe_trials, give_out, load_joined
 from scripts.combining.shards import JoinedTrial
@@ -36,7 +37,14 @@ def table(joined: Sequence[JoinedTrial], labels: Sequence[str] | None) -> list[R
                 "scripts/combine_results.py"
             )
     described = describe_trials(joined, labels)
-    return [begin | row for begin, trial in zip(described, joined) for row in summarise_positions(trial.samples)]
+    return [begin | row for begin, trial in zip(described, joined) for row in _rows(trial)]
+
+
+def _rows(trial: JoinedTrial) -> list[Record]:
+    """What a trial's own report counts besides has no column."""
+    return [
+        {name: value for name, value in row.items() if name != UNSEEN} for row in summarise_positions(trial.samples)
+    ]
 
 
 def main() -> None:

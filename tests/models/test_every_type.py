@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM
 
-from models import conversion
 from models.assumptions import ATTENTION_MASK, POSITION_IDS, WINDOWED, forward_names, with_cache
 from models.attention.config import AttentionLayer, LambdaConfig
 from models.attention.decode.cache import LambdaCache
 from models.attention.positions import RotaryPositions
 from models.attention.ragged import RealTokens
+from models.converting import attention_module
 from models.converting.wrappers import text_model
 from models.decode_graph import DecodeGraph
 from models.model_base import convert_model, extend_vanilla_positions, is_converted, revert_model, supported_model_types
@@ -94,7 +94,7 @@ def test_equals_the_mask_of_lambda_in_the_vanilla_attention_without_a_limit(mode
 def test_equals_the_dense_definition_beyond_it_in_every_way_of_reading(model_type, monkeypatch):
     model = convert_model(tiny_model(model_type), LAMBDA)
     with monkeypatch.context() as patch:
-        patch.setattr(conversion, "attend_batch", dense_attention)
+        patch.setattr(attention_module, "attend_batch", dense_attention)
         expected = logits(model, use_cache=False)
     close(logits(model), expected, model_type=model_type)
 

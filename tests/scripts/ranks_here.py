@@ -7,7 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 
-from models import conversion
+from models.converting import attention_module
 from tests.scripts.running import free_port
 from utils.program import run_main
 
@@ -18,7 +18,7 @@ def _rank(script, flags, variables, printed, fails):
     """A rank's process. printed: the file that has what it says. fails: whether its memory runs out in a layer."""
     os.environ |= variables
     if fails:
-        conversion.attend_stretch = run_out_of_memory
+        attention_module.attend_stretch = run_out_of_memory
     output = os.open(printed, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)
