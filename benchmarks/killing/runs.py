@@ -76,6 +76,10 @@ class Forked:
         return self._process.exitcode
 
 
+OF_RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+"""By which a launcher tells a rank its place: libraries leave them in a process that was one."""
+
+
 class Launched:
     """A run under `deepspeed` or `torchrun`."""
 
@@ -84,7 +88,8 @@ class Launched:
         ranks = "--num_gpus" if case.launcher == DEEPSPEED else "--nproc_per_node"
         how = [ranks, str(case.ranks), "--master_port", free_port()]
         command = [str(program), *how, f"scripts/{case.script}.py", *flags]
-        environment = os.environ | SETTINGS | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
+        kept = {name: value for name, value in os.environ.items() if name not in OF_RANKS}
+        environment = kept | SETTINGS | {"PATH": f"{program.parent}:{os.environ['PATH']}"}
         with open(printed, "ab") as output:
             self._process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
