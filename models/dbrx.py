@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from .attention.positions import RotaryPositions, rotary_from_config
-from .converting.family import Family, Projections
+from .converting.family import Family, Projections, rotary_positions
 
 
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
@@ -15,10 +14,6 @@ def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
     return heads.split([module.num_heads, key_heads, key_heads], dim=1)
 
 
-def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
-    return rotary_from_config(base.config, base.rotary_emb, limit_distance)
-
-
 FAMILIES = {
     "dbrx": Family(
         attention_modules=lambda base: [block.norm_attn_norm.attn for block in base.blocks],
@@ -26,6 +21,6 @@ FAMILIES = {
         project=_project,
         output="out_proj",
         scale=lambda module: module.scaling,
-        positions=_positions,
+        positions=rotary_positions,
     )
 }

@@ -4,8 +4,8 @@ import math
 
 from torch import Tensor, nn
 
-from .attention.positions import AlibiPositions, PositionEncoding, alibi_slopes, rotary_from_config
-from .converting.family import Family, Projections
+from .attention.positions import AlibiPositions, PositionEncoding, alibi_slopes
+from .converting.family import Family, Projections, rotary_positions
 
 
 def _project(module: nn.Module, hidden_states: Tensor) -> Projections:
@@ -24,7 +24,7 @@ def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> Posit
     """
     config = base.config
     if not config.alibi:
-        return rotary_from_config(config, base.rotary_emb, limit_distance)
+        return rotary_positions(base, layer, limit_distance)
     slopes = alibi_slopes(config.num_attention_heads).bfloat16().float()
     return AlibiPositions(slopes / math.sqrt(config.hidden_size // config.num_attention_heads))
 

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .attention.positions import RotaryPositions, rotary_from_config
 from .attention.settings import SAME_AS_LOCAL
 from .conversion import drop_in
-from .converting.family import Family, Projections
+from .converting.family import Family, Projections, rotary_positions
 from .llama import layer_normed
 
 
@@ -31,10 +30,6 @@ def _project_normed(module: nn.Module, hidden_states: Tensor) -> Projections:
     return layer_normed(module, *project(module, hidden_states))
 
 
-def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
-    return rotary_from_config(base.config, base.rotary_emb, limit_distance)
-
-
 def _with_bias(module: nn.Module, output: Tensor) -> tuple[Tensor, None, Tensor | None]:
     """GPT-NeoX Japanese: the layer adds the bias of `dense`, which the last one has."""
     return output, None, module.dense_bias
@@ -47,7 +42,7 @@ def _family(attention: str, scale: Callable[[nn.Module], float], **hooks) -> Fam
         parts=frozenset({"query_key_value", "dense"}),
         output="dense",
         scale=scale,
-        positions=_positions,
+        positions=rotary_positions,
         **{"project": project, **hooks},
     )
 

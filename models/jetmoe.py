@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from .attention.positions import RotaryPositions, rotary_from_config
-from .converting.family import Family
+from .converting.family import Family, rotary_positions
 
 Routing = tuple[Tensor, ...]
 """Which expert projects which token."""
@@ -27,10 +26,6 @@ def _without_weights(module: nn.Module, output: Tensor) -> tuple[Tensor, None, N
     return output, None, None
 
 
-def _positions(base: nn.Module, layer: int, limit_distance: int | None) -> RotaryPositions:
-    return rotary_from_config(base.config, base.rotary_emb, limit_distance)
-
-
 FAMILIES = {
     "jetmoe": Family(
         attention_modules=lambda base: [layer.self_attention for layer in base.layers],
@@ -38,7 +33,7 @@ FAMILIES = {
         project=_project,
         output=None,
         scale=lambda module: module.scaling,
-        positions=_positions,
+        positions=rotary_positions,
         finish=_reduce,
         returns=_without_weights,
     )

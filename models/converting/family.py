@@ -9,7 +9,7 @@ from ..assumptions import VERSION, own_chunk, own_window, supported_range
 from ..attention.bands.config import ChunksConfig
 from ..attention.config import AttentionLayer, LambdaConfig, LayerMethod, Method, method_of_layer
 from ..attention.decode.recurrent import LayerPlan, RecurrentLayer, layer_plan
-from ..attention.positions import PositionEncoding
+from ..attention.positions import PositionEncoding, RotaryPositions, rotary_from_config
 from ..errors import SharedError
 
 Projections = tuple[Tensor, ...]
@@ -101,6 +101,11 @@ def name_of(family: Family) -> str:
         if registered is family:
             return model_type
     raise TypeError("a model of a family that is not in model_base.FAMILIES cannot be pickled: revert_model first")
+
+
+def rotary_positions(base: nn.Module, layer: int, farthest: int | None) -> RotaryPositions:
+    """As `Family.positions`, of models whose one rotary module all layers share alike."""
+    return rotary_from_config(base.config, base.rotary_emb, farthest)
 
 
 def layer_positions(family: Family, base: nn.Module, farthest: int | None) -> list[PositionEncoding]:
