@@ -44,7 +44,7 @@ def _locks() -> list[Path]:
 def _quiet_for(lock: Path) -> float:
     """Seconds since a file in the lock's folder was written."""
     written = 0.0
-    for path in lock.parent.iterdir():
+    for path in lock.parent.glob("*"):  # none where the folder is gone
         try:
             written = max(written, path.stat().st_mtime)
         except FileNotFoundError:  # gone in between

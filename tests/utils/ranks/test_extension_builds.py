@@ -1,6 +1,7 @@
 """Locks that builds of extensions have left, or hold."""
 
 import os
+import shutil
 import time
 
 import pytest
@@ -63,6 +64,12 @@ def test_the_lock_of_a_living_build_is_named_and_kept(lock, capsys):
     assert lock.exists()
     said = f"process {os.getpid()} builds deepspeed_shm_comm: waiting for it ({lock})\n"
     assert capsys.readouterr().out == said
+
+
+def test_a_build_whose_folder_goes_meanwhile_is_no_error(lock, monkeypatch):
+    monkeypatch.setattr(extension_builds, "_owner", lambda lock: shutil.rmtree(lock.parent, ignore_errors=True))
+    clear_stale_builds(Console(silent=True))
+    assert not lock.parent.exists()
 
 
 def test_a_link_to_the_folder_is_followed(lock, tmp_path, monkeypatch):
