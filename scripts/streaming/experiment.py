@@ -44,6 +44,7 @@ from scripts.streaming.token_caches import open_token_cache
 from utils.errors import Unfinished, UserError
 from utils.progress import Amount, Progress
 from utils.ranks.runtime import Runtime, describe_device, memory_in_use, peak_memory, release_memory
+from utils.text_tables import counted
 from utils.trials.files import SAMPLES, STREAM_ARRAYS
 from utils.trials.trial import Trial
 
@@ -248,8 +249,8 @@ class Reading(Work):
         if passes and not self.repeats:
             self.repeats = True
             self.runtime.console.say(
-                f"the {self.count:,} documents have run out within {self.standing.position:,} tokens: they are read "
-                "again, in another order"
+                f"{counted(self.count, 'document')} lasted for fewer than {self.standing.position:,} tokens: the text "
+                "is read again, in another order"
             )
 
     @property

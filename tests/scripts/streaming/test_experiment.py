@@ -233,7 +233,7 @@ def test_a_corpus_shorter_than_a_chunk_is_read_again_and_again(flags, tiny_llama
     np.testing.assert_allclose(token_nll(tmp_path / "log"), expected, rtol=0, atol=1e-5)
     passes, shown = results(tmp_path / "log")["streams"][0]["passes"], capsys.readouterr().out
     assert passes > 5 and f"({passes:.2f} passes over the corpus)" in shown
-    assert shown.count("the 2 documents have run out within 200 tokens: they are read again, in another order") == 1
+    assert shown.count("2 documents lasted for fewer than 200 tokens: the text is read again, in another order") == 1
 
 
 @pytest.mark.parametrize("flag, separator", [("eos", [2]), ("none", []), ("-\\n", "-\n"), ("\\n\\n", "\n\n")])
