@@ -1,5 +1,6 @@
 """What is killed: every script, alone and on two ranks, with the weights whole and shared out, in groups of texts."""
 
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,15 +40,33 @@ class Case:
         return ", ".join([*words, *([self.launcher] if self.launcher else [])])
 
 
+LM_TASKS = {f"random_{place:02d}": kind for place, kind in enumerate(12 * ("loglikelihood_rolling", "generate_until"))}
+"""Names of lm-eval's tasks, and what each asks for."""
+LM_TASK = """task: {name}
+output_type: {kind}
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {texts}
+test_split: test
+doc_to_text: {text}
+doc_to_target: "{{{{text}}}}"
+metric_list:
+  - metric: {metric}
+metadata:
+  version: 1.0
+"""
+GENERATING = "generation_kwargs:\n  until: []\n  max_gen_toks: 6\n"
 WORDS_OF = {SHARDED: "ZeRO-3", TOGETHER: "one sequence", BATCHES: "batches of 3"}
 PPL, STREAM, GENERATION = "eval_ppl_deepspeed", "eval_infinite_ppl", "eval_generation"
-TASKS, DIAGNOSIS = "eval_downstream_tasks", "diagnose"
+TASKS, DIAGNOSIS, LM_EVAL = "eval_downstream_tasks", "diagnose", "eval_lm_harness"
 TWO_STREAMS = ("--streams", "2")
 SIZES = {
     PPL: "--max_length 400",
     STREAM: f"--streaming_length {CHUNKS * 100} --max_length 100 --token_cache none --save_steps 3 --save_token_nll",
     GENERATION: "--evaluate_positions 60 120 --max_generation_length 6",
     TASKS: f"--max_length 500 --num_samples {TEXTS} --max_generation_length 4",
+    LM_EVAL: f"--tasks {','.join(LM_TASKS)}",
     DIAGNOSIS: "--max_length 200 --num_queries 16 --num_bins 8 --num_positions 4 --num_hidden 16",
 }
 CASES = (
@@ -74,14 +93,17 @@ CASES = (
     Case(DIAGNOSIS, 2, SHARDED),
     Case(PPL, 2, launcher=DEEPSPEED),
     Case(STREAM, 2, TWO_STREAMS, TORCHRUN),
+    Case(LM_EVAL),
 )
 
 
 def flags_of(case: Case, folder: Path) -> list[str]:
     """The script's flags. folder: where `prepare` has put the model and the texts."""
-    data = "passkey_retrieval" if case.script == TASKS else str(folder / "texts")
+    data = ["--dataset", "passkey_retrieval" if case.script == TASKS else str(folder / "texts")]
+    if case.script == LM_EVAL:
+        data = ["--include_path", str(folder / "lm_tasks")]
     words = [*SIZES[case.script].split(), *LAMBDA, *case.flags]
-    return ["--model", str(folder / "model"), "--dataset", data, *words]
+    return ["--model", str(folder / "model"), *data, *words]
 
 
 def prepare(folder: Path, seed: int) -> None:
@@ -95,8 +117,24 @@ def prepare(folder: Path, seed: int) -> None:
     (folder / "texts").mkdir()
     draw = random.Random(seed)
     for place in range(TEXTS):
-        words = (draw.choice(("the", "and", "wörd", "that", "is", "so")) for _ in range(draw.randint(*WORDS)))
-        (folder / "texts" / f"{place:03d}.txt").write_text(" ".join(words), encoding="utf-8")
+        (folder / "texts" / f"{place:03d}.txt").write_text(random_text(draw), encoding="utf-8")
+    prepare_lm_tasks(folder / "lm_tasks", draw)
+
+
+def prepare_lm_tasks(folder: Path, draw: random.Random) -> None:
+    """Write lm-eval's tasks and their texts."""
+    folder.mkdir()
+    texts = folder / "texts.jsonl"
+    texts.write_text("".join(json.dumps({"text": random_text(draw)}) + "\n" for _ in range(3)), encoding="utf-8")
+    for name, kind in LM_TASKS.items():
+        generates = kind == "generate_until"
+        text, metric = ('"{{text}}"', "exact_match") if generates else ('""', "byte_perplexity")
+        task = LM_TASK.format(name=name, kind=kind, texts=texts, text=text, metric=metric)
+        (folder / f"{name}.yaml").write_text(task + (GENERATING if generates else ""), encoding="utf-8")
+
+
+def random_text(draw: random.Random) -> str:
+    return " ".join(draw.choice(("the", "and", "wörd", "that", "is", "so")) for _ in range(draw.randint(*WORDS)))
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

@@ -12,6 +12,7 @@ from benchmarks.killing.processes import have_ended
 from benchmarks.killing.rounds import ALL, LAUNCHER, RANK, Outcome, Rounds
 from benchmarks.killing.runs import SETTINGS
 from utils.errors import UserError
+from utils.trials.experiments import EXPERIMENTS
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +100,7 @@ def test_the_whole_script_says_what_was_wrong(monkeypatch, tmp_path, capsys):
 def test_a_word_that_no_case_has_is_refused():
     with pytest.raises(UserError, match="--cases nothing: no case has any of these in its name"):
         kills.choose(["nothing"])
+
+
+def test_every_script_is_killed():
+    assert {case.script for case in CASES} == set(EXPERIMENTS)

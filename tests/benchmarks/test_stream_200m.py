@@ -66,7 +66,8 @@ def test_killed_pieces_say_where_the_stream_stands_and_all_of_them_finish_it(pie
     assert first.returncode == 75, first.stderr
     limit = (tmp_path / "logs.limit").read_text()
     assert limit.startswith("--foreground -s KILL 540 ") and " --save_seconds 60 --save_steps 10 " in limit
-    assert " of 250 tokens (4" in first.stdout and " tokens/s and " in first.stdout
+    reached = re.search(r": (\d+) of 250 tokens \([\d.]+%\), .* tokens/s and ", first.stdout)
+    assert reached and 100 <= int(reached[1]) < 250, first.stdout  # chunks are read on while the checkpoint is written
     assert "a restart goes on from 100\n" in first.stdout
     assert not (tmp_path / "results").exists()
     rest = piece("--all", SAVE_STEPS=10)
