@@ -2,7 +2,7 @@
 
 python benchmarks/prefill_kernel.py [--device cuda] [--shapes smollm2] [--dtypes float32] [--lengths 16384 65536]
 
-On CUDA each backend is measured besides the one that is chosen, as "Λ-attention, flash" and so on, where it can attend.
+Each backend is measured besides the one that is chosen, as "Λ-attention, edges" and so on, where it can attend.
 Alternatives: torch's dense causal attention, a plain window, flex_attention with a Λ-shaped mask (which cannot cap
 distances) and the published algorithm. The floor is the products over exactly the attended pairs, at the rate of
 `torch.mm`, measured in turn with the methods; beside it stands the rate of the products that Λ-attention takes, which
@@ -15,9 +15,8 @@ its gigabytes, whatever follows is slower.
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
+from benchmarks.alternatives.backends import by_backend
 from benchmarks.alternatives.lambda_mask import lambda_mask
 from benchmarks.alternatives.methods import DENSE, OURS, PUBLISHED
 from benchmarks.alternatives.published import published_attention
@@ -43,8 +43,6 @@ from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.memory import memory_of
 from benchmarks.measuring.shapes import SHAPES, Shape
 from benchmarks.measuring.timing import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
-from models.attention.prefill.choice import choose_backend
-from models.attention.settings import BACKENDS
 from models.lambda_attention import lambda_attention
 from utils.errors import UserError
 from utils.program import run_main
@@ -77,7 +75,7 @@ def methods(shape: Shape, length: int, device: str, dtype: torch.dtype) -> dict[
 
     return {
         OURS: lambda: lambda_attention(query, key, value, layer),
-        **_by_backend(shape, query, key, value),
+        **by_backend(shape, query, key, value),
         "window": lambda: lambda_attention(query, key, value, window),
         DENSE: lambda: F.scaled_dot_product_attention(
             *encoded, value, is_causal=True, scale=layer.scale, enable_gqa=group > 1
@@ -85,17 +83,6 @@ def methods(shape: Shape, length: int, device: str, dtype: torch.dtype) -> dict[
         "flex_attention, no cap": flex,
         PUBLISHED: lambda: published_attention(query, key, value, layer),
     }
-
-
-def _by_backend(shape: Shape, query: Tensor, key: Tensor, value: Tensor) -> dict[str, Method]:
-    """Λ-attention by each backend that can attend to these tensors on a GPU; off it there is nothing to choose."""
-    found: dict[str, Method] = {}
-    for backend in BACKENDS[1:] if query.is_cuda else ():
-        layer = shape.layer(replace(shape.config, backend=backend))
-        with suppress(UserError):
-            choose_backend(layer, query, value)
-            found[f"{OURS}, {backend}"] = partial(lambda_attention, query, key, value, layer)
-    return found
 
 
 @lru_cache(maxsize=1)

@@ -57,8 +57,9 @@ class LambdaConfig:
     triangle_offset: t; when not 0 the middle keys are attended too, at distance D, with `t * log(their number)` taken
         off their scores. Costs O(n^2) time, and memory for all keys.
     top_k: see TopK; keeps all keys.
-    backend: "auto", "flash" (torch's flash attention with a window), "flex" (torch's flex_attention) or "blockwise"
-        (matrix products, any device).
+    backend: "auto", "flash" (torch's flash attention with a window), "flex" (torch's flex_attention), "edges" (torch's
+        fused attention on the CPU), "blockwise" (matrix products, any device) or "onednn" (the same by oneDNN's, on the
+        CPU).
     window_layers: layers that have a window, or chunks, of their own, shorter than L, keep them as they are ("own"), or
         attend like all others ("lambda").
     compiled: whether passes are fused on a GPU: by torch.compile those around the attention, and flex's own; by torch's
@@ -93,17 +94,17 @@ class LambdaConfig:
             raise ValueError("triangle_offset needs a limit_distance: it is where the middle tokens are felt")
         if self.triangle_offset and self.top_k is not None:
             raise ValueError("triangle_offset and top-k exclude each other: both attend to the middle tokens")
-        if self.triangle_offset and self.backend in ("flash", "flex"):
+        if self.triangle_offset and self.backend not in ("auto", "blockwise"):
             raise ValueError(
                 f"triangle_offset has no backend {self.backend}, which does not attend to the middle tokens: take "
                 "blockwise, or leave it out"
             )
         if self.backend not in BACKENDS:
             raise ValueError(f"backend must be one of {', '.join(BACKENDS)}, not {self.backend!r}")
-        if self.backend == "flash" and self.caps_window:
+        if self.backend in ("flash", "edges") and self.caps_window:
             raise ValueError(
-                f"backend flash has no limit inside the window, and limit_distance {self.limit_distance} is less than "
-                f"local_branch {self.local_branch}: take flex or blockwise"
+                f"backend {self.backend} has no limit inside the window, and limit_distance {self.limit_distance} is "
+                f"less than local_branch {self.local_branch}: take flex or blockwise"
             )
         if self.window_layers not in WINDOW_LAYERS:
             raise ValueError(f"window_layers must be one of {', '.join(WINDOW_LAYERS)}, not {self.window_layers!r}")

@@ -4,7 +4,7 @@ SAME_AS_LOCAL = "local_branch"
 """As a limit_distance: whatever the local branch is."""
 NO_OFFSET = 0.0
 """As a triangle_offset: the middle keys are not attended to."""
-BACKENDS = ("auto", "flash", "flex", "blockwise")
+BACKENDS = ("auto", "flash", "flex", "edges", "blockwise", "onednn")
 SINK_POSITIONS = ("text", "cache")
 WINDOW_LAYERS = ("own", "lambda")
 """The first of each counts unless another is given."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from signal import Signals
 from typing import Any, ClassVar
 
+from models.attention.prefill import measured
 from scripts.harness.announcing import announcing_backends
 from scripts.harness.model import RunnableModel
 from scripts.harness.prefill import Prefill
@@ -25,6 +26,8 @@ from utils.trials.trial import Trial
 from utils.utils import describe_run
 
 Results = dict[str, Any]
+MEASURED = "attention_measured"
+"""Key of config.json: what was measured of the ways to attend on this processor, by kind of layer."""
 
 
 class Experiment(ABC):
@@ -111,7 +114,7 @@ def run(experiment: Experiment, plan: RunPlan) -> None:
         begin(trial, work, experiment, plan, runtime)
         with runtime.hearing(), announcing_backends(runtime.console):
             work.resume(trial, Path(plan.log_dir))
-            work_through(work, runtime)
+            work_through(work, trial, runtime)
         refuse_failure(experiment, finish(trial, work, experiment, runtime))
 
 
@@ -151,18 +154,20 @@ def describe_finished(experiment: Experiment, results: Results, plan: RunPlan) -
 
 def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan, runtime: Runtime) -> None:
     """Write config.json, or have the trial refuse what it was not begun with; then say what is read by what."""
-    model = work.model
+    model, measurements = work.model, None
     with runtime.together():
         if runtime.is_main:
             facts = (model.identity, model.lambda_attention, work.corpus_name, work.count)
             read = {} if work.prefill is None else {"prefill_chunk": work.prefill.chunk}
             trial.begin(describe_run(experiment.script, plan, runtime, *facts) | read)
+            measurements = trial.config.get(MEASURED, [])
+    measured.recall(runtime.broadcast(measurements))
     runtime.console.say(f"{model.name} on {describe_device(runtime.device)}{work.announcement}")
     if model.method:
         runtime.console.say(model.method)
 
 
-def work_through(work: Work, runtime: Runtime) -> None:
+def work_through(work: Work, trial: Trial | None, runtime: Runtime) -> None:
     """Every rank does its share of each piece that is left, and the first one keeps what all have done."""
     waits = stopping.deferred() if work.saves or runtime.world_size > 1 else nullcontext()
     with closing(work.pieces()) as pieces, waits:
@@ -173,7 +178,15 @@ def work_through(work: Work, runtime: Runtime) -> None:
             with runtime.together():
                 if runtime.is_main:
                     work.keep(gathered, seconds)
+                    note_measured(trial)
             leave_if_asked(work, runtime)
+
+
+def note_measured(trial: Trial) -> None:
+    """Have config.json say which attention was measured to be the fastest, so that a run that goes on takes it too."""
+    found = measured.found()
+    if found:
+        trial.note(MEASURED, found)
 
 
 def leave_if_asked(work: Work, runtime: Runtime) -> None:

@@ -135,6 +135,8 @@ def _check_machine(plan: ModelPlan, runtime: Runtime) -> None:
     backend = None if plan.attention is None else plan.attention.backend
     if backend in ("flash", "flex") and runtime.device.type != "cuda":
         raise UserError(f"--backend {backend} needs a CUDA device, and there is none: take blockwise, or leave it out")
+    if backend in ("edges", "onednn") and runtime.device.type != "cpu":
+        raise UserError(f"--backend {backend} is for the CPU alone, not for {runtime.device}: leave it out")
     if backend == "flex" and not plan.attention.compiled:
         raise UserError("--backend flex needs torch.compile, and --no_compile turns it off: give one of them")
 

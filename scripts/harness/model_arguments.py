@@ -131,9 +131,10 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
     group.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="'flash' (torch's flash attention with a window, for CUDA), 'flex' (torch's flex_attention, for CUDA) or "
-        "'blockwise' (matrix products, any device) (default: auto, the first of them that the GPU and the model allow; "
-        "the log says which, and why)",
+        help="'flash' (torch's flash attention with a window, for CUDA), 'flex' (torch's flex_attention, for CUDA), "
+        "'edges' (torch's fused attention, for the CPU), 'blockwise' (matrix products, any device) or 'onednn' (the "
+        "same by oneDNN, for the CPU) (default: auto, on a GPU the first of them that it and the model allow, on the "
+        "CPU the fastest one, measured; the log says which, and why)",
     )
     group.add_argument(
         "--sink_positions",

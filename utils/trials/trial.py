@@ -159,6 +159,11 @@ class Trial:
             self.console.say(f"going on with {', '.join(changed)}")
             self._write_config(config | {CONTINUED: [*config.get(CONTINUED, []), now]}, self.seals.required)
 
+    def note(self, name: str, value: Any) -> None:
+        """Keep something that the run has found out in config.json, which is left as it is where it has that."""
+        if self.config.get(name) != value:
+            self._write_config(self.config | {name: value}, self.seals.required)
+
     def _write_config(self, config: dict[str, Any], sealed: bool) -> None:
         with writing_to(self.folder):
             replace_json(self.folder / CONFIG, Seals.of(config).seal(config) if sealed else config)

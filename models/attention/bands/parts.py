@@ -46,7 +46,7 @@ class Tile:
 def is_fused(query: Tensor, value: Tensor, layer: AttentionLayer) -> bool:
     """Whether torch has a kernel for these scores that gives their log-sum-exp; a single query needs none."""
     width = query.shape[-1]
-    if layer.config.backend == "blockwise":
+    if layer.config.backend in ("blockwise", "onednn"):
         return False
     if layer.soft_cap is not None or layer.positions.slopes is not None or width != value.shape[-1]:
         return False

@@ -33,6 +33,10 @@ class Block:
         first_column = self.window_first - segment.window_start
         self._window_columns = slice(first_column, first_column + self.window_size)
 
+    @property
+    def parts_in_all(self) -> int:
+        return -(-self.shared.heads // self.at_once)
+
     def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """A tensor `[B * Hkv, ...]`, part by part."""
         return tensor.split(self.at_once)
@@ -80,7 +84,8 @@ class Block:
 
     def _window_scores(self, part: int) -> Tensor:
         config, window = self.layer.config, self._memory(part)
-        multiply(self._near[part], self._window_keys[part].to(self.shared.dtype), window.all)
+        keys = self._window_keys[part].to(self.shared.dtype)
+        multiply(self._near[part], keys, window.all, self.shared.by_onednn)
         if config.caps_window and self.shared.slopes is None:
             self._cap(part, self._by_query_head(window.all))
         self.shared.cap(window.all)

@@ -5,6 +5,10 @@ weighed: `2^score` is taken as it is, and their sum divides the result. Only whe
 weight that counts is lost is a block done again with the largest score of each row taken off, as a softmax does.
 """
 
+from collections.abc import Iterator
+from itertools import groupby
+from operator import attrgetter
+
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -14,6 +18,7 @@ from .block_scores import Block
 from .matrix_products import add_product
 from .segment import Segment
 from .segment_scores import SegmentScores
+from .workers import run_shared
 
 QUERY_BLOCK = 256
 SCORE_COLUMN_BYTES = 1536
@@ -23,18 +28,47 @@ SCORE_BUFFER_BYTES = 2 * 2**20
 GPU_QUERY_BLOCK = 512
 GPU_SCORE_BUFFER_BYTES = 2**29
 """The same on a GPU, where a launch costs as much as megabytes: all heads at once, and key heads in longer columns."""
+LONGEST_RUN, PIECES_PER_THREAD = 4, 4
+"""Blocks that a thread takes one after the other: what it found out about the first one counts for the others; and how
+many such pieces of work there are to be for each thread."""
 SAFE_SUMS = 2.0**-60, 2.0**60
 """Bounds of sums of weights `2^score`: within, float32 and bfloat16 lose no weight that counts, and none overflows."""
 
 
 def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
-    shared, count = SegmentScores(segment, layer), segment.query.shape[-2]
-    shifted = [segment.query.is_cuda] * shared.heads  # a GPU would wait for the answer whether sums are safe
+    _attend(SegmentScores(segment, layer), output)
+
+
+def attend_blockwise_by_onednn(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
+    """The same with oneDNN's products."""
+    _attend(SegmentScores(segment, layer, by_onednn=True), output)
+
+
+def _attend(shared: SegmentScores, output: Tensor) -> None:
+    count, is_cuda = shared.segment.query.shape[-2], output.is_cuda
     sinks, (size, buffer_bytes) = _weigh_sinks(shared), _block_sizes(shared)
-    for first in range(0, count, size):
-        block = Block(shared, first, min(first + size, count), buffer_bytes)
-        _attend_block(block, shifted, sinks, output)
+    starts = range(0, count, size)
+    blocks = [Block(shared, first, min(first + size, count), buffer_bytes) for first in starts]
+    threads = 1 if is_cuda else torch.get_num_threads()
+    pieces = [(shared, run, part, sinks, output) for run, part in _pieces(blocks, threads)]
+    if is_cuda:
+        for piece in pieces:
+            _attend_run(*piece)
+    else:
+        shared.prepare()
+        run_shared(_attend_run, pieces)
+
+
+def _pieces(blocks: list[Block], threads: int) -> Iterator[tuple[list[Block], int]]:
+    """Runs of consecutive blocks, and parts of their heads, so many that no thread is without one for long."""
+    for _, alike in groupby(blocks, attrgetter("parts_in_all")):
+        alike = list(alike)
+        parts = alike[0].parts_in_all
+        length = max(1, min(LONGEST_RUN, len(alike) * parts // (PIECES_PER_THREAD * threads)))
+        for first in range(0, len(alike), length):
+            for part in range(parts):
+                yield alike[first : first + length], part
 
 
 def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
@@ -62,16 +96,19 @@ def _block_sizes(shared: SegmentScores) -> tuple[int, int]:
     return max(1, min(QUERY_BLOCK, rows)), SCORE_BUFFER_BYTES
 
 
-def _attend_block(block: Block, shifted: list[bool], sinks: tuple[Tensor, Tensor], output: Tensor) -> None:
-    """All heads of a block, part by part. shifted: what was found for each key head."""
-    weighted, total = (block.rows_of(x) for x in sinks)
-    for part, tensors in enumerate(zip(block.parts(weighted), block.parts(total))):
-        heads = slice(part * block.at_once, (part + 1) * block.at_once)
-        if any(shifted[heads]) or not _add(block, part, *tensors):
-            shifted[heads] = [True] * len(tensors[0])
-            _weigh_shifted(block, part, *tensors)
-    shape = *output.shape[:2], block.size, -1
-    torch.div(weighted.view(shape), total.view(shape), out=output[:, :, block.first : block.last])
+def _attend_run(
+    shared: SegmentScores, blocks: list[Block], part: int, sinks: tuple[Tensor, Tensor], output: Tensor
+) -> None:
+    """Consecutive blocks of some heads. sinks: as `_weigh_sinks` has them."""
+    shifted = output.is_cuda  # a GPU would wait for the answer whether sums are safe
+    for block in blocks:
+        weighted, total = (block.rows_of(block.parts(x)[part]) for x in sinks)
+        shifted = shifted or not _add(block, part, weighted, total)
+        if shifted:  # and so are the blocks that follow, at once
+            _weigh_shifted(block, part, weighted, total)
+        rows = output[:, :, block.first : block.last].unflatten(1, (-1, shared.group)).flatten(0, 1)
+        by_head = (x.unflatten(1, (shared.group, block.size)) for x in (weighted, total))
+        torch.div(*by_head, out=block.parts(rows)[part])
 
 
 def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:
@@ -84,7 +121,7 @@ def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:
     low, high = (float(x) for x in total.aminmax())
     is_safe = SAFE_SUMS[0] <= low and high <= SAFE_SUMS[1]
     if is_safe:
-        _weigh(weights, block.values(part), weighted)
+        _weigh(block, weights, block.values(part), weighted)
     return is_safe
 
 
@@ -100,7 +137,7 @@ def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> 
     total.copy_(_exponentiate(block, part, weights[1:]))
     if learned is not None:
         total += (learned - highest).exp2()
-    _weigh(weights, block.values(part, whole=True), weighted.zero_())
+    _weigh(block, weights, block.values(part, whole=True), weighted.zero_())
 
 
 def _exponentiate(block: Block, part: int, others: list[Tensor]) -> Tensor:
@@ -111,10 +148,10 @@ def _exponentiate(block: Block, part: int, others: list[Tensor]) -> Tensor:
     return total
 
 
-def _weigh(weights: list[Tensor], values: list[Tensor], weighted: Tensor) -> None:
+def _weigh(block: Block, weights: list[Tensor], values: list[Tensor], weighted: Tensor) -> None:
     """Add the products of weights `[heads, rows, columns]` and values `[heads, columns, d_v]`, kind by kind."""
     for pair in zip(weights, values):
-        add_product(*pair, weighted)
+        add_product(*pair, weighted, block.shared.by_onednn)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -8,20 +8,33 @@ from torch import Tensor
 
 from ...errors import SharedError
 from ..config import AttentionLayer
+from .edges import lacks_edges
 from .flash import WIDEST, WIDTH_MULTIPLE, implementation, lacks_flash
+from .matrix_products import lacks_onednn
+from .measured import DENSE, Kind, fastest
+from .segment_scores import score_dtype
+from .within_window import lacks_dense
 
 logger = logging.getLogger(__name__)
 
 NARROWEST_FLEX = 16
 """Features of a head: the tensor cores' products, of which flex's kernel is made, have no narrower ones."""
+SHORTEST_MEASURED = 256
+"""Tokens of a window: within a shorter one, whichever backend it is, what surrounds the attention takes longer."""
+BEGINNINGS_OF_ITS_OWN = ("flash", "edges")
+"""Backends whose own kernels take the first window with the rest."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend's name, and the reason for it in words."""
+    """A backend's name, and the reason for it in words.
+
+    begins_dense: whether the first window's queries, to whom Λ-attention is causal, go to torch's own attention.
+    """
 
     backend: str
     reason: str
+    begins_dense: bool = False
 
     def __str__(self) -> str:
         return f"{self.backend} ({self.reason})"
@@ -33,8 +46,11 @@ def choose_backend(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choic
     Raises SharedError where the named one cannot do it.
     """
     name = layer.config.backend
-    choice = _fastest(layer, query, value) if name == "auto" else Choice(name, "as --backend says")
-    need = {"flash": _need_of_flash, "flex": _need_of_flex}.get(name)
+    if name == "auto":
+        choice = (_fastest_on_gpu if query.is_cuda else _fastest_on_cpu)(layer, query, value)
+    else:
+        choice = Choice(name, "as --backend says")
+    need = _NEEDS.get(name)
     lacking = None if need is None else need(layer, query, value)
     if lacking is not None:
         raise SharedError(f"--backend {name} needs {lacking}: take blockwise, or leave it out")
@@ -48,19 +64,47 @@ def say_once(choice: Choice) -> None:
     logger.info("attention by %s", choice)
 
 
-def _fastest(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
-    if not query.is_cuda:
+def _fastest_on_cpu(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
+    if query.device.type != "cpu":
         return Choice("blockwise", f"matrix products, on {query.device.type}")
+    dense = (DENSE,) if lacks_dense(layer) is None else ()
+    if layer.config.local_branch < SHORTEST_MEASURED:
+        return Choice("blockwise", "matrix products, on cpu", bool(dense))
+    others = [name for name, need in _ON_CPU.items() if need(layer, query, value) is None]
+    candidates = ("blockwise", *others)
+    if len(candidates) == 1:
+        return Choice("blockwise", "on cpu, where no other backend can do this")
+    found = fastest(_kind(layer, query, value, candidates, begins=False), layer, query.dtype)
+    begins_dense = False
+    if dense and found.name not in BEGINNINGS_OF_ITS_OWN:
+        beginning = _kind(layer, query, value, (found.name, *dense), begins=True)
+        begins_dense = fastest(beginning, layer, query.dtype).name == DENSE
+    dtype = str(query.dtype).removeprefix("torch.")
+    return Choice(found.name, f"{dtype} on cpu, {found}", begins_dense)
+
+
+def _kind(layer: AttentionLayer, query: Tensor, value: Tensor, candidates: tuple[str, ...], begins: bool) -> Kind:
+    return Kind(
+        str(query.dtype).removeprefix("torch."),
+        *(query.shape[1], value.shape[1], query.shape[-1], value.shape[-1]),
+        *(layer.config.local_branch, layer.config.global_branch),
+        begins,
+        candidates,
+    )
+
+
+def _fastest_on_gpu(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
     dtype = str(query.dtype).removeprefix("torch.")
     no_flash = _need_of_flash(layer, query, value)
     if no_flash is None:
         return Choice("flash", f"{dtype} on CUDA, a window of torch's flash attention, {implementation()}")
+    begins_dense = lacks_dense(layer) is None
     no_flex = _need_of_flex(layer, query, value)
     if no_flex is None and query.element_size() > 2:
         no_flex = "half precision to be fast"  # in float32 its kernel has no tensor cores and spills its registers
     if no_flex is None:
-        return Choice("flex", f"{dtype} on CUDA; flash needs {no_flash}")
-    return Choice("blockwise", f"{dtype} on CUDA; flash needs {no_flash}, flex needs {no_flex}")
+        return Choice("flex", f"{dtype} on CUDA; flash needs {no_flash}", begins_dense)
+    return Choice("blockwise", f"{dtype} on CUDA; flash needs {no_flash}, flex needs {no_flex}", begins_dense)
 
 
 def _need_of_flash(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
@@ -88,3 +132,13 @@ def _need_of_flex(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | 
     if query.is_cuda and not layer.config.compiled:
         return "torch.compile on a GPU, and --no_compile turns it off"
     return None
+
+
+def _need_of_onednn(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
+    """The same of oneDNN's products."""
+    return lacks_onednn(score_dtype(layer, query.dtype), query.device)
+
+
+_ON_CPU = {"edges": lacks_edges, "onednn": _need_of_onednn}
+"""What the backends need that are the CPU's alone."""
+_NEEDS = {"flash": _need_of_flash, "flex": _need_of_flex, **_ON_CPU}

@@ -4,36 +4,32 @@ On the CPU head by head: a half-precision `bmm` copies operands whose heads do n
 not, and its threads share each product evenly.
 """
 
-from functools import lru_cache
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-PROCESSORS = Path("/proc/cpuinfo")
 LARGE_PRODUCT = 2**22
 """Multiplications: below, what surrounds a product takes as long as it does."""
 
 
-def multiply(left: Tensor, right: Tensor, product: Tensor) -> None:
+def multiply(left: Tensor, right: Tensor, product: Tensor, by_onednn: bool = False) -> None:
     """Write the matrix products of left `[H, m, k]` and right `[H, k, n]` into product `[H, m, n]`."""
     if product.is_cuda:
         torch.bmm(left, right, out=product)
         return
     for rows, columns, out in zip(left.unbind(), right.unbind(), product.unbind()):
-        if _takes_onednn(rows, columns):
+        if by_onednn and _is_large(rows, columns):
             out.copy_(_onednn_product(rows, columns))
         else:
             torch.mm(rows, columns, out=out)
 
 
-def add_product(left: Tensor, right: Tensor, total: Tensor) -> None:
+def add_product(left: Tensor, right: Tensor, total: Tensor, by_onednn: bool = False) -> None:
     """Add the matrix products of left `[H, m, k]` and right `[H, k, n]` to total `[H, m, n]`."""
     if total.is_cuda:
         total.baddbmm_(left, right)
         return
     for rows, columns, sums in zip(left.unbind(), right.unbind(), total.unbind()):
-        if _takes_onednn(rows, columns):
+        if by_onednn and _is_large(rows, columns):
             sums.add_(_onednn_product(rows, columns))
         else:
             sums.addmm_(rows, columns)
@@ -49,9 +45,8 @@ def multiply_exactly(left: Tensor, right: Tensor) -> Tensor:
     return products.unflatten(0, left.shape[:2])
 
 
-def _takes_onednn(rows: Tensor, columns: Tensor) -> bool:
-    large = rows.numel() * columns.shape[-1] >= LARGE_PRODUCT
-    return large and rows.dtype == torch.float32 and rows.device.type == "cpu" and mkl_is_slow()
+def _is_large(rows: Tensor, columns: Tensor) -> bool:
+    return rows.numel() * columns.shape[-1] >= LARGE_PRODUCT
 
 
 def _onednn_product(rows: Tensor, columns: Tensor) -> Tensor:
@@ -59,12 +54,14 @@ def _onednn_product(rows: Tensor, columns: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise(rows, columns.t(), None, "none", [], "")
 
 
-@lru_cache(maxsize=1)
-def mkl_is_slow() -> bool:
-    """Whether float32 products of oneDNN, with which torch multiplies bfloat16, are to be faster than those of `mm`.
+def lacks_onednn(dtype: torch.dtype, device: torch.device) -> str | None:
+    """What products of scores of this dtype lack, as "onednn needs ..." goes on; None where they lack nothing.
 
-    MKL, behind `mm`, keeps its AVX-512 kernels for Intel's processors; oneDNN has some for AMD's too.
+    oneDNN, with which `mm` multiplies bfloat16, has kernels of its own for float32 too, which on some processors are
+    faster than those of MKL behind `mm`, and on others slower.
     """
-    has_operator = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    behind_mm = torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return has_operator and behind_mm and PROCESSORS.is_file() and "AuthenticAMD" in PROCESSORS.read_text()
+    if device.type != "cpu":
+        return "the CPU"
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return f"a torch that has oneDNN's products, which {torch.__version__} has not"
+    return None if dtype == torch.float32 else "scores in float32: others are multiplied by it anyway, or not at all"

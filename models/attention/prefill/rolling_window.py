@@ -1,41 +1,16 @@
 """Prefill: queries in segments, over a rolling window of encoded keys, so that working memory stays flat in n."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from ..config import AttentionLayer
 from ..decode.cache import LambdaLayer
-from .blockwise import attend_blockwise
+from .backends import BACKENDS, Attend
 from .choice import choose_backend
 from .encoding import encode, encode_into
-from .flash import attend_flash
-from .flex import attend_flex
 from .segment import KeysValues, Segment
-from .within_window import attend_within_window, tokens_within_window
-
-Attend = Callable[[Segment, AttentionLayer, Tensor], None]
-"""Writes the attention of a segment's queries into a tensor `[B, Hq, m, d_v]`."""
-
-
-@dataclass(frozen=True)
-class Backend:
-    """A way to attend within a segment.
-
-    segment, segment_on_gpu: queries at once, what the rolling window grows by. A GPU would wait for small ones.
-    """
-
-    segment: int
-    segment_on_gpu: int
-    attend: Attend
-
-
-BACKENDS = {
-    "flash": Backend(8192, 65_536, attend_flash),
-    "flex": Backend(8192, 65_536, attend_flex),
-    "blockwise": Backend(1024, 8192, attend_blockwise),
-}
+from .within_window import attend_within_window
 
 
 @dataclass(frozen=True)
@@ -99,8 +74,8 @@ def _parts(query: Tensor, value: Tensor, start: int, layer: AttentionLayer) -> l
     """The parts of the queries that are attended at once, in turn, and how."""
     choice, new_tokens = choose_backend(layer, query, value), query.shape[-2]
     backend = BACKENDS[choice.backend]
-    # flash's own kernel takes the first window with the rest
-    within = 0 if choice.backend == "flash" else tokens_within_window(query, start, layer)
+    begins = choice.begins_dense and start == 0
+    within = min(new_tokens, layer.config.local_branch) if begins else 0
     size = backend.segment_on_gpu if query.is_cuda else backend.segment
     parts = [(slice(0, within), attend_within_window)] if within else []
     for first in range(within, new_tokens, size):

@@ -5,6 +5,7 @@ head are folded into rows, so that grouped-query keys are never copied.
 """
 
 import math
+import threading
 from functools import cached_property
 from typing import NamedTuple
 
@@ -30,6 +31,13 @@ class WindowScores(NamedTuple):
     newest: Tensor
 
 
+class _Memory(threading.local):
+    """Scores of each thread, and views of them by shape."""
+
+    def __init__(self, storage: Tensor) -> None:
+        self.storage, self.views = storage, {}
+
+
 class SegmentScores:
     """A segment's queries, encoded and scaled, `[heads, g, m, d]`, its keys `[heads, ., d]` and values
     `[heads, ., d_v]`, and the scores of the first tokens.
@@ -38,31 +46,36 @@ class SegmentScores:
     values are left in theirs, for converting them takes memory.
     """
 
-    def __init__(self, segment: Segment, layer: AttentionLayer) -> None:
-        self.segment, self.layer = segment, layer
-        # A bias of thousands needs float32 scores: bfloat16 would round it by whole units. float16 overflows.
-        wide = layer.positions.slopes is not None or segment.query.dtype == torch.float16
-        self.dtype = torch.float32 if wide else segment.query.dtype
+    def __init__(self, segment: Segment, layer: AttentionLayer, by_onednn: bool = False) -> None:
+        """by_onednn: whether large products are oneDNN's, else those of `mm`."""
+        self.segment, self.layer, self.by_onednn = segment, layer, by_onednn
+        self.dtype = score_dtype(layer, segment.query.dtype)
         self.heads = segment.window_key.shape[:2].numel()
         self.group = segment.query.shape[1] // segment.window_key.shape[1]
         self.keys, self.values = _by_key_head(segment.window_key), _by_key_head(segment.window_value)
         self._query = segment.query.to(self.dtype)
         self.scale = layer.scale * BITS_PER_NAT
         self.soft_cap = None if layer.soft_cap is None else layer.soft_cap * BITS_PER_NAT
-        self._storage, self._views = segment.query.new_empty(0, dtype=self.dtype), {}
+        self._memory = _Memory(segment.query.new_empty(0, dtype=self.dtype))
+
+    def prepare(self) -> None:
+        """Make what threads would otherwise make at the same time."""
+        _ = self.near, self.far if self.layer.config.caps_window and self.slopes is None else None
 
     def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
-        """Memory to be written over, the same at each call: fresh memory can cost as much as the product."""
-        shape = heads, size, columns
-        if shape not in self._views:
-            self._views[shape] = self._new_views(*shape)
-        return self._views[shape]
+        """Memory to be written over, of this thread, the same at each call: fresh memory can cost as much as the
+        product.
+        """
+        memory, shape = self._memory, (heads, size, columns)
+        if shape not in memory.views:
+            memory.views[shape] = self._new_views(memory, *shape)
+        return memory.views[shape]
 
-    def _new_views(self, heads: int, size: int, columns: int) -> WindowScores:
+    def _new_views(self, memory: "_Memory", heads: int, size: int, columns: int) -> WindowScores:
         numel = heads * self.group * size * columns
-        if self._storage.numel() < numel:
-            self._storage, self._views = self._storage.new_empty(numel), {}
-        scores = self._storage[:numel].view(heads, -1, columns)
+        if memory.storage.numel() < numel:
+            memory.storage, memory.views = memory.storage.new_empty(numel), {}
+        scores = memory.storage[:numel].view(heads, -1, columns)
         by_query_head = scores.view(-1, size, columns)
         return WindowScores(scores, by_query_head[..., :size], by_query_head[..., -size:])
 
@@ -150,6 +163,15 @@ class SegmentScores:
     def _fold(self, queries: Tensor) -> Tensor:
         """Queries with the heads that share a key head side by side, `[heads, g, m, d]`."""
         return rearrange(queries, "b (h g) m d -> (b h) g m d", g=self.group)
+
+
+def score_dtype(layer: AttentionLayer, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of scores of queries of a dtype.
+
+    A bias of thousands needs float32 scores: bfloat16 would round it by whole units. float16 overflows.
+    """
+    wide = layer.positions.slopes is not None or dtype == torch.float16
+    return torch.float32 if wide else dtype
 
 
 def _by_key_head(x: Tensor) -> Tensor:

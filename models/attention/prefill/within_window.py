@@ -1,6 +1,5 @@
 """The first L tokens, where Λ-attention is causal attention: torch's fused kernel, as unconverted models use it."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -9,17 +8,12 @@ from .encoding import encode
 from .segment import Segment
 
 
-def tokens_within_window(query: Tensor, start: int, layer: AttentionLayer) -> int:
-    """The number of queries, which stand from position `start` on, to give to `attend_within_window`.
-
-    On the CPU torch's kernel is the faster one in float32 only.
-    """
-    config = layer.config
-    faster = query.is_cuda or query.dtype == torch.float32
+def lacks_dense(layer: AttentionLayer) -> str | None:
+    """What torch's causal attention lacks for a layer, even of a window's width; None where it lacks nothing."""
+    if layer.config.caps_window:
+        return "a limit that is not inside the window"
     other_softmax = layer.positions.slopes is not None or layer.soft_cap is not None or layer.sink_logit is not None
-    if start or config.backend != "auto" or config.caps_window or other_softmax or not faster:
-        return 0
-    return min(query.shape[-2], config.local_branch)
+    return "a softmax of the scores alone" if other_softmax else None
 
 
 def attend_within_window(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:

@@ -164,7 +164,7 @@ class TwoRanks(Runtime):
 def test_each_rank_does_its_share_and_the_first_keeps_what_all_did(rank):
     runtime = TwoRanks(rank, 2, torch.device("cpu"), Console(), None)
     work = Pair(runtime)
-    work_through(work, runtime)
+    work_through(work, None, runtime)
     kept = [f"kept {piece} and the other's" for piece in ("first", "second")]
     assert work.done == [["first", kept[0], "second", kept[1], "closed"], ["first", "second", "closed"]][rank]
 
@@ -173,5 +173,5 @@ def test_pieces_are_closed_where_one_fails():
     work = Pair(RUNTIME)
     work.do = lambda piece: (_ for _ in ()).throw(KeyError(piece))
     with pytest.raises(KeyError, match="first") as caught:
-        work_through(work, RUNTIME)
+        work_through(work, None, RUNTIME)
     assert work.done == ["closed"] and caught.tb, "closed while the error is still being handled"

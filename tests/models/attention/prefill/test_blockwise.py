@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.attention.prefill import blockwise
+from models.attention.prefill import blockwise, workers
 from models.lambda_attention import LambdaConfig
 from tests.models.attention.attention_cases import Case, make_case
 
@@ -61,14 +61,17 @@ def test_ordinary_scores_are_done_once():
     assert not calls["amax"]
 
 
-def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_block_only():
+def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_block_of_a_run(monkeypatch):
+    monkeypatch.setattr(blockwise, "PIECES_PER_THREAD", 1)
+    monkeypatch.setattr(blockwise.torch, "get_num_threads", lambda: 1)
     case = make_case(CONFIG, LENGTH, key_heads=2)
     factors = torch.tensor([1.0, FACTOR]).view(2, 1, 1)
     calls = operators_of(dataclasses.replace(case, query=case.query * factors))
     blocks, rest = divmod(calls["amax"], 3)  # the largest of the window, of the first tokens, and of both
     assert rest == 0
     assert 0 < blocks <= LENGTH // BLOCK
-    assert calls["exp2_"] == operators_of(case)["exp2_"] + blocks + 1  # their first tokens, and one window again
+    again = 1 + (blocks - 1) // blockwise.LONGEST_RUN
+    assert calls["exp2_"] == operators_of(case)["exp2_"] + blocks + again  # their first tokens, and a window again
 
 
 def test_parts_of_unequal_numbers_of_heads(monkeypatch):
@@ -112,3 +115,18 @@ def test_blocks_of_a_gpu_give_the_same(encoding, local, limit, monkeypatch):
     sizes = blockwise.GPU_QUERY_BLOCK, blockwise.GPU_SCORE_BUFFER_BYTES
     monkeypatch.setattr(blockwise, "_block_sizes", lambda shared: sizes)
     torch.testing.assert_close(case.attend(), expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("encoding", ["rotary", "alibi"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_however_many_threads_share_the_work_the_numbers_are_the_same(encoding, dtype, monkeypatch):
+    """To the last bit where each product is of one thread; scores beyond the range are in some heads only."""
+    config = LambdaConfig(300, 5, 200 if encoding == "rotary" else 300, backend="blockwise")
+    case = make_case(config, 1000, encoding, batch=2, key_heads=2, group=3, dtype=dtype)
+    case = dataclasses.replace(case, query=case.query * torch.tensor([1.0, 1, 1, FACTOR, 1, 1]).view(6, 1, 1).to(dtype))
+    monkeypatch.setattr(blockwise, "SCORE_BUFFER_BYTES", 2**18)
+    shared = [case.attend() for _ in range(3)]
+    monkeypatch.setattr(workers, "_pool", lambda count: None)
+    alone = case.attend()
+    torch.testing.assert_close(shared[0], alone, rtol=0, atol=2e-5 if dtype == torch.float32 else 1e-1)
+    assert all(torch.equal(shared[0], other) for other in shared)

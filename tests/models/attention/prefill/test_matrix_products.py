@@ -24,7 +24,6 @@ onednn = pytest.mark.skipif(
 )
 def test_products_of_each_head(monkeypatch, dtype, by_onednn, of_keys):
     """Cut from larger tensors, as attention has them: rows of one head do not follow those of the head before."""
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: by_onednn)
     monkeypatch.setattr(products, "LARGE_PRODUCT", 1)
     generator = torch.Generator().manual_seed(0)
     left, keys, values = (torch.randn(3, 50, 41, generator=generator).to(dtype) for _ in range(3))
@@ -32,41 +31,32 @@ def test_products_of_each_head(monkeypatch, dtype, by_onednn, of_keys):
     expected = left.double() @ right.double()
     memory = torch.full((3, 35, 60), 7.0, dtype=dtype)
     product = memory[..., :41]
-    multiply(left, right, product)
+    multiply(left, right, product, by_onednn)
     bound = 4 * torch.finfo(dtype).eps * expected.abs().max()
     assert (product.double() - expected).abs().max() <= bound
     assert (memory[..., 41:] == 7).all()
 
-    add_product(left, right, product)
+    add_product(left, right, product, by_onednn)
     assert (product.double() - 2 * expected).abs().max() <= 2 * bound
 
 
-@pytest.mark.parametrize(
-    ("dtype", "queries", "taken"),
-    [(torch.float32, 384, True), (torch.float32, 4, False), (torch.float64, 384, False), (torch.bfloat16, 384, False)],
-)
-def test_what_oneDNN_is_asked_for(monkeypatch, dtype, queries, taken):
-    monkeypatch.setattr(products, "mkl_is_slow", lambda: True)
+@pytest.mark.parametrize(("queries", "taken"), [(384, True), (4, False)])
+def test_oneDNN_is_asked_for_large_products_where_it_is_to_be(monkeypatch, queries, taken):
     asked = []
     monkeypatch.setattr(products, "_onednn_product", lambda *operands: asked.append(operands) or torch.zeros(()))
-    rows, columns = torch.ones(1, queries, 64, dtype=dtype), torch.ones(1, 64, 512, dtype=dtype)
-    multiply(rows, columns, torch.empty(1, queries, 512, dtype=dtype))
-    add_product(rows, columns, torch.zeros(1, queries, 512, dtype=dtype))
+    rows, columns = torch.ones(1, queries, 64), torch.ones(1, 64, 512)
+    for by_onednn in (True, False):
+        multiply(rows, columns, torch.empty(1, queries, 512), by_onednn)
+        add_product(rows, columns, torch.zeros(1, queries, 512), by_onednn)
     assert len(asked) == (2 if taken else 0)
 
 
 @onednn
-@pytest.mark.parametrize(
-    ("vendor", "capability", "slow"),
-    [("AuthenticAMD", "AVX512", True), ("GenuineIntel", "AVX512", False), ("AuthenticAMD", "AVX2", False)],
-)
-def test_MKL_is_slow_on_processors_of_AMD_with_AVX_512(monkeypatch, tmp_path, vendor, capability, slow):
-    monkeypatch.setattr(products, "PROCESSORS", tmp_path / "cpuinfo")
-    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    assert not products.mkl_is_slow.__wrapped__(), "no such file"
-    products.PROCESSORS.write_text(f"vendor_id\t: {vendor}\n")
-    assert products.mkl_is_slow.__wrapped__() is slow
+def test_what_oneDNN_has_kernels_for():
+    cpu = torch.device("cpu")
+    assert products.lacks_onednn(torch.float32, cpu) is None
+    assert products.lacks_onednn(torch.float64, cpu) and products.lacks_onednn(torch.bfloat16, cpu)
+    assert products.lacks_onednn(torch.float32, torch.device("cuda")) == "the CPU"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])

@@ -1,0 +1,212 @@
+"""The fastest way to attend on this processor: measured once for a shape of layer, and remembered in the user's cache.
+
+Which one wins depends on the processor, the precision, the shape and the number of threads, and nothing that a
+processor says of itself tells it.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+
+from ..config import AttentionLayer
+from .backends import BACKENDS
+from .segment import Segment
+from .within_window import attend_within_window
+
+logger = logging.getLogger(__name__)
+
+SECONDS = 0.14
+"""For all candidates of a measurement together, beyond their first runs; a layer takes two measurements at most."""
+FLOP_PER_THREAD = 2**29
+"""Of a run: milliseconds on any processor."""
+ROWS = 1024
+VERSION = 1
+"""Of the candidates' code: a new one is measured anew."""
+PROCESSORS = Path("/proc/cpuinfo")
+DENSE = "dense"
+"""torch's own causal attention, which within the window is Λ-attention."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a measurement holds for: tensors of these sizes, on this processor.
+
+    begins: of the first window's queries, whose attention is causal; else of those whose window is full.
+    """
+
+    dtype: str
+    query_heads: int
+    key_heads: int
+    head_dim: int
+    value_dim: int
+    local_branch: int
+    global_branch: int
+    begins: bool
+    candidates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The fastest candidate, and the seconds that each took. remembered: by the user's cache, from an earlier run."""
+
+    name: str
+    seconds: Mapping[str, float]
+    remembered: bool = False
+
+    def __str__(self) -> str:
+        others = [name for name in self.seconds if name != self.name]
+        beside = ", ".join(f"{self.seconds[name] / self.seconds[self.name]:.2f}x by {name}" for name in others)
+        return f"measured on this processor{' before' if self.remembered else ''}: {beside}"
+
+
+_found: dict[Kind, Measured] = {}
+_lock = Lock()
+
+
+def fastest(kind: Kind, layer: AttentionLayer, dtype: torch.dtype) -> Measured:
+    """The fastest of the kind's candidates: as this process found it, or an earlier one on such a machine, or now."""
+    with _lock:  # threads that measure at once measure each other
+        if kind not in _found:
+            file = _file(kind)
+            _found[kind] = _read(file, kind) or _kept(file, kind, _measure(_runs(kind, layer, dtype)))
+        return _found[kind]
+
+
+def found() -> list[dict[str, Any]]:
+    """What this process has measured, or remembered, since `recall`: values that fit into JSON."""
+    with _lock:
+        return [{"backend": x.name, "seconds": dict(x.seconds), **_plain(kind)} for kind, x in _found.items()]
+
+
+def recall(measurements: Iterable[Mapping[str, Any]]) -> None:
+    """Have these count, which `found` gave, and forget all others."""
+    with _lock:
+        _found.clear()
+        for measurement in measurements:
+            values = {name: measurement[name] for name in Kind.__dataclass_fields__}
+            kind = Kind(**values | {"candidates": tuple(values["candidates"])})
+            _found[kind] = Measured(measurement["backend"], measurement["seconds"], remembered=True)
+
+
+def _plain(kind: Kind) -> dict[str, Any]:
+    values = asdict(kind)
+    return values | {"candidates": list(values["candidates"])}
+
+
+def _runs(kind: Kind, layer: AttentionLayer, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
+    """The candidates, each ready to run on random tensors."""
+    segment = _segment(kind, dtype)
+    output = segment.query.new_empty(*segment.query.shape[:-1], kind.value_dim)
+    attend = {name: attend_within_window if name == DENSE else BACKENDS[name].attend for name in kind.candidates}
+    return {name: _run(function, segment, layer, output) for name, function in attend.items()}
+
+
+def _run(function: Callable, segment: Segment, layer: AttentionLayer, output: torch.Tensor) -> Callable[[], None]:
+    def run() -> None:
+        function(segment, layer, output)
+
+    return run
+
+
+def _segment(kind: Kind, dtype: torch.dtype) -> Segment:
+    """Queries of as many heads as the work allows, each with a full window before it unless it `begins`."""
+    rows = min(ROWS, kind.local_branch)
+    start = 0 if kind.begins else kind.local_branch + kind.global_branch
+    keys = rows if kind.begins else kind.local_branch - 1 + rows
+    group = kind.query_heads // kind.key_heads
+    work = 4 * rows * min(keys, kind.local_branch) * kind.head_dim * group
+    heads = max(1, min(kind.key_heads, FLOP_PER_THREAD * torch.get_num_threads() // work))
+    generator = torch.Generator().manual_seed(0)
+
+    def random(heads: int, count: int, width: int) -> torch.Tensor:
+        return torch.randn(1, heads, count, width, generator=generator).to(dtype)
+
+    first = min(kind.global_branch, keys)
+    key, value = random(heads, keys, kind.head_dim), random(heads, keys, kind.value_dim)
+    query = random(heads * group, rows, kind.head_dim)
+    return Segment(query, start, start + rows - keys, key, None, value, key[:, :, :first], value[:, :, :first])
+
+
+@torch.no_grad()
+def _measure(runs: Mapping[str, Callable[[], None]]) -> Measured:
+    """The least seconds of each, in turn, until the time is over."""
+    for run in runs.values():
+        run()
+    seconds = dict.fromkeys(runs, float("inf"))
+    end = time.perf_counter() + SECONDS
+    while True:
+        for name, run in runs.items():
+            begin = time.perf_counter()
+            run()
+            seconds[name] = min(seconds[name], time.perf_counter() - begin)
+        if time.perf_counter() > end:
+            return Measured(min(seconds, key=seconds.__getitem__), seconds)
+
+
+def _file(kind: Kind) -> Path | None:
+    """Where it is remembered; None where the user's cache folder has no place of its own."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(base):
+        return None
+    known = json.dumps([VERSION, machine(), torch.__version__, torch.get_num_threads(), _plain(kind)])
+    digest = hashlib.sha256(known.encode()).hexdigest()
+    return Path(base, "lm-infinite", "attention", f"{digest[:32]}.json")
+
+
+def machine() -> str:
+    """What the system says of the processor: its name and what it can do."""
+    try:
+        lines = PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    told = dict(line.split(":", 1) for line in lines if line.startswith(("model name", "flags", "Features")))
+    return " ".join(value.strip() for value in told.values()) or platform.machine()
+
+
+def _read(file: Path | None, kind: Kind) -> Measured | None:
+    """What was found before; None where nothing readable is there."""
+    if file is None:
+        return None
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        seconds = {name: float(found["seconds"][name]) for name in kind.candidates}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Measured(min(seconds, key=seconds.__getitem__), seconds, remembered=True)
+
+
+def _kept(file: Path | None, kind: Kind, found: Measured) -> Measured:
+    """Remember it; where another process was the first to do so, what that found counts for this one too."""
+    if file is None:
+        return found
+    known = {"machine": machine(), "torch": torch.__version__, "threads": torch.get_num_threads(), **_plain(kind)}
+    text = json.dumps({**known, "seconds": dict(found.seconds)})
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as written:
+            written.write(text)
+        try:
+            os.link(written.name, file)
+        finally:
+            os.unlink(written.name)
+    except FileExistsError:
+        other = _read(file, kind)
+        if other is None:  # it is damaged
+            with suppress(OSError):
+                file.unlink()
+        return other or found
+    except OSError as error:
+        logger.info("the choice is not remembered for the next run: %s", error)
+    return found

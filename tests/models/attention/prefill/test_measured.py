@@ -1,0 +1,199 @@
+"""The fastest way to attend on a processor: measured, remembered, and the same for all processes of a machine."""
+
+import dataclasses
+import json
+import logging
+
+import pytest
+import torch
+
+from models.attention.prefill import choice, measured
+from models.attention.prefill.choice import choose_backend, say_once
+from models.attention.prefill.measured import Kind, Measured, fastest
+from models.lambda_attention import LambdaConfig
+from tests.models.attention.attention_cases import make_case
+
+WINDOW = 300
+CONFIG = LambdaConfig(WINDOW, 4, WINDOW)
+KIND = Kind("float32", 4, 2, 8, 8, WINDOW, 4, False, ("blockwise", "edges"))
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """The user's cache folder, with nothing in it, and a process that has measured nothing."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(measured, "_found", {})
+    monkeypatch.setattr(measured, "SECONDS", 0.01)
+    return tmp_path / "lm-infinite" / "attention"
+
+
+@pytest.fixture
+def times(monkeypatch):
+    """Seconds by candidate that are found in the place of real ones, and how often something was measured."""
+    given = {"blockwise": 3.0, "edges": 2.0, "onednn": 4.0, "dense": 9.0}
+    count = []
+
+    def measure(runs):
+        count.append(tuple(runs))
+        seconds = {name: given[name] for name in runs}
+        return Measured(min(seconds, key=seconds.__getitem__), seconds)
+
+    monkeypatch.setattr(measured, "_measure", measure)
+    return given, count
+
+
+def layer_and_tensors(dtype=torch.float32, length=WINDOW + 20, **changed):
+    case = make_case(dataclasses.replace(CONFIG, **changed), length, key_heads=2, group=2, dtype=dtype)
+    return case.layer, case.query, case.value
+
+
+def another_process(monkeypatch):
+    monkeypatch.setattr(measured, "_found", {})
+
+
+def test_every_candidate_runs_within_the_time_and_the_least_seconds_win(monkeypatch):
+    layer, query, _ = layer_and_tensors()
+    monkeypatch.setattr(measured, "SECONDS", 0.2)
+    found = fastest(dataclasses.replace(KIND, candidates=("blockwise", "edges", "onednn")), layer, query.dtype)
+    assert set(found.seconds) == {"blockwise", "edges", "onednn"} and all(x > 0 for x in found.seconds.values())
+    assert found.seconds[found.name] == min(found.seconds.values()) and not found.remembered
+
+
+def test_the_random_numbers_of_the_program_are_not_touched():
+    layer, query, _ = layer_and_tensors()
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fastest(KIND, layer, query.dtype)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_another_process_remembers(times, monkeypatch, cache):
+    layer, query, _ = layer_and_tensors()
+    first = fastest(KIND, layer, query.dtype)
+    assert first.name == "edges" and str(first) == "measured on this processor: 1.50x by blockwise"
+    assert fastest(KIND, layer, query.dtype) is first
+    another_process(monkeypatch)
+    times[0]["edges"] = 5.0  # it would be found the slower one now
+    again = fastest(KIND, layer, query.dtype)
+    assert again.name == "edges" and again.remembered and len(times[1]) == 1
+    assert str(again) == "measured on this processor before: 1.50x by blockwise"
+    (file,) = cache.iterdir()
+    assert json.loads(file.read_text())["seconds"] == {"blockwise": 3.0, "edges": 2.0}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"dtype": "bfloat16"},
+        {"query_heads": 8},
+        {"head_dim": 16},
+        {"local_branch": 301},
+        {"begins": True},
+        {"candidates": ("blockwise", "onednn")},
+    ],
+)
+def test_another_kind_is_measured_anew(other, times):
+    layer, query, _ = layer_and_tensors()
+    fastest(KIND, layer, query.dtype)
+    fastest(dataclasses.replace(KIND, **other), layer, query.dtype)
+    assert len(times[1]) == 2
+
+
+@pytest.mark.parametrize("differs", ["processor", "torch", "threads"])
+def test_so_is_another_machine(differs, times, monkeypatch, tmp_path):
+    layer, query, _ = layer_and_tensors()
+    fastest(KIND, layer, query.dtype)
+    another_process(monkeypatch)
+    if differs == "processor":
+        (tmp_path / "cpuinfo").write_text("model name\t: Other\nflags\t\t: amx_bf16\n")
+        monkeypatch.setattr(measured, "PROCESSORS", tmp_path / "cpuinfo")
+        assert measured.machine() == "Other amx_bf16"
+    elif differs == "torch":
+        monkeypatch.setattr(torch, "__version__", "9.9")
+    else:
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    fastest(KIND, layer, query.dtype)
+    assert len(times[1]) == 2
+
+
+def test_of_two_processes_that_measure_at_once_the_first_one_counts_for_both(times, monkeypatch, cache):
+    layer, query, _ = layer_and_tensors()
+    file = measured._file(KIND)
+
+    def measure(runs):
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"seconds": {"blockwise": 1.0, "edges": 2.0}}))
+        return Measured("edges", {"blockwise": 2.0, "edges": 1.0})
+
+    monkeypatch.setattr(measured, "_measure", measure)
+    assert fastest(KIND, layer, query.dtype).name == "blockwise"
+    assert [path.name for path in cache.iterdir()] == [file.name], "nothing else is left"
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "{", '{"seconds": {"blockwise": 1.0}}', '{"seconds": {"blockwise": "x", "edges": 1}}']
+)
+def test_a_damaged_file_counts_for_nothing(damage, times, cache):
+    layer, query, _ = layer_and_tensors()
+    cache.mkdir(parents=True)
+    measured._file(KIND).write_text(damage)
+    assert fastest(KIND, layer, query.dtype).name == "edges" and len(times[1]) == 1
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_does_not_stop(times, monkeypatch, tmp_path, caplog):
+    layer, query, _ = layer_and_tensors()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with caplog.at_level(logging.INFO, logger=measured.__name__):
+        assert fastest(KIND, layer, query.dtype).name == "edges"
+    assert "not remembered" in caplog.text
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    another_process(monkeypatch)
+    assert fastest(KIND, layer, query.dtype).name == "edges"
+
+
+def test_the_choice_is_said_with_what_was_measured(times, caplog):
+    say_once.cache_clear()
+    with caplog.at_level(logging.INFO, logger=choice.__name__):
+        found = choose_backend(*layer_and_tensors())
+    assert found.backend == "edges" and not found.begins_dense
+    expected = "attention by edges (float32 on cpu, measured on this processor: 1.50x by blockwise, 2.00x by onednn)"
+    assert [record.getMessage() for record in caplog.records] == [expected]
+
+
+@pytest.mark.parametrize(("dense", "begins"), [(2.5, True), (3.5, False)])
+def test_the_first_window_is_measured_apart_where_its_backend_has_no_kernel_for_it(dense, begins, times):
+    times[0].update(edges=8.0, dense=dense)
+    found = choose_backend(*layer_and_tensors())
+    assert (found.backend, found.begins_dense) == ("blockwise", begins)
+    assert times[1][1] == ("blockwise", "dense")
+
+
+@pytest.mark.parametrize(
+    ("changed", "candidates"),
+    [
+        ({}, ("blockwise", "edges", "onednn")),
+        ({"dtype": torch.bfloat16}, ("blockwise", "edges")),
+        ({"dtype": torch.float16}, ("blockwise", "edges", "onednn")),
+        ({"dtype": torch.float64}, ("blockwise", "edges")),
+        ({"limit_distance": 200}, ("blockwise", "onednn")),
+    ],
+)
+def test_what_a_layer_cannot_have_is_no_candidate(changed, candidates, times):
+    choose_backend(*layer_and_tensors(**changed))
+    assert times[1][0] == candidates
+
+
+def test_a_backend_by_name_and_a_short_window_are_not_measured(times):
+    layer, query, value = layer_and_tensors(backend="edges")
+    assert choose_backend(layer, query, value).backend == "edges"
+    short = dataclasses.replace(layer, config=LambdaConfig(20, 4, 20))
+    assert choose_backend(short, query, value).backend == "blockwise"
+    assert not times[1]
+
+
+@pytest.mark.parametrize("backend", ["blockwise", "edges", "onednn"])
+def test_the_numbers_do_not_depend_on_the_choice_beyond_rounding(backend):
+    case = make_case(dataclasses.replace(CONFIG, backend=backend), 380, key_heads=2, group=2)
+    torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=2e-6)
