@@ -12,7 +12,8 @@ PYTHON ?= python3
 VENV := .venv
 STAMPS := $(VENV)/stamps
 SAMPLE := sample/SmolLM2-135M-Instruct/config.json
-KERNEL := models/attention/prefill/libwindow_weights.so
+NATIVE := models/attention/native
+KERNEL := $(NATIVE)/libattention.so
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 LOCK := requirements.lock
@@ -39,7 +40,7 @@ help:  ## list the targets
 
 setup: $(STAMPS)/requirements  ## .venv with what the scripts need
 
-kernel: $(KERNEL)  ## the part of bfloat16 attention on the CPU that is compiled; `make setup` does it too
+kernel: $(KERNEL)  ## the parts of attention on the CPU that are compiled; `make setup` does it too
 	@test -e $<
 
 sample: $(SAMPLE)  ## the sample model and text, ready to load
@@ -93,9 +94,9 @@ clean:  ## remove .venv, what is compiled or packaged, the prepared sample and t
 	rm -rf $(VENV) $(VENV)-* $(KERNEL) $(KERNEL).part build dist *.egg-info sample $(DEMO) $(FIGURES)
 
 # A machine without a compiler does without it.
-$(KERNEL): models/attention/prefill/window_weights.cpp models/attention/prefill/window_weights.flags
+$(KERNEL): $(NATIVE)/window_weights.cpp $(NATIVE)/decode_step.cpp $(NATIVE)/numbers.h $(NATIVE)/compiler.flags
 	rm -f $@
-	$(CXX) @$(lastword $^) $< -o $@.part && mv $@.part $@ || \
+	$(CXX) @$(lastword $^) $(filter %.cpp,$^) -o $@.part && mv $@.part $@ || \
 		echo "$@ is not there: it takes a C++ compiler with OpenMP (CXX=$(CXX)); torch does the same more slowly" >&2
 
 $(STAMPS)/venv:

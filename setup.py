@@ -1,4 +1,4 @@
-"""The parts of the package `lm_infinite` that pyproject.toml has no words for: needs, and the compiled pass."""
+"""The parts of the package `lm_infinite` that pyproject.toml has no words for: needs, and what is compiled."""
 
 import os
 import re
@@ -18,10 +18,12 @@ EXTRAS = {"gguf": ("gguf",), "llama2": ("sentencepiece", "protobuf")}
 """What single functions of the library need besides: reading .gguf files, and Llama 2 as Meta ships it."""
 LM_EVAL = "lm-eval"
 """What one command of the harness needs besides, and the tests of it."""
-PASS = "models/attention/prefill/window_weights"
+NATIVE = "models/attention/native"
+SOURCES = [f"{NATIVE}/{name}.cpp" for name in ("window_weights", "decode_step")]
+FLAGS = f"{NATIVE}/compiler.flags"
 
 
-class BuildPass(build_ext):
+class BuildPasses(build_ext):
     """Compiles as the Makefile does, into the package; where that fails, the package does without."""
 
     def get_ext_filename(self, name: str) -> str:
@@ -33,7 +35,7 @@ class BuildPass(build_ext):
         library.parent.mkdir(parents=True, exist_ok=True)
         compiler = shlex.split(os.environ.get("CXX", "c++"))
         try:
-            subprocess.run([*compiler, f"@{PASS}.flags", f"{PASS}.cpp", "-o", library], cwd=ROOT, check=True)
+            subprocess.run([*compiler, f"@{FLAGS}", *SOURCES, "-o", library], cwd=ROOT, check=True)
         except (OSError, subprocess.CalledProcessError):
             library.unlink(missing_ok=True)
             print(
@@ -68,11 +70,11 @@ setup(
     },
     ext_modules=[
         Extension(
-            "lm_infinite.attention.prefill.libwindow_weights",
-            [f"{PASS}.cpp"],
-            depends=[f"{PASS}.flags"],
+            "lm_infinite.attention.native.libattention",
+            SOURCES,
+            depends=[FLAGS, f"{NATIVE}/numbers.h"],
             optional=True,
         )
     ],
-    cmdclass={"build_ext": BuildPass, "bdist_wheel": AnyPython},
+    cmdclass={"build_ext": BuildPasses, "bdist_wheel": AnyPython},
 )

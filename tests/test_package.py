@@ -21,7 +21,7 @@ import models
 from models.attention.prefill.window_weights import built_pass
 
 ROOT = Path(__file__).resolve().parents[1]
-LIBRARY, PASS = ROOT / "models", "lm_infinite/attention/prefill/libwindow_weights.so"
+LIBRARY, PASS = ROOT / "models", "lm_infinite/attention/native/libattention.so"
 OF_PACKAGING = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "requirements*.txt")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 NEEDS = ("torch", "transformers", "einops")
@@ -152,14 +152,14 @@ class TestWheel:
         assert names_of(wheel) == expected_names()
         said = [line.strip() for line in printed.splitlines() if "no-such-compiler" in line]
         assert said == [
-            "libwindow_weights.so is left out: it takes a C++ compiler with OpenMP (CXX=no-such-compiler); torch does "
+            "libattention.so is left out: it takes a C++ compiler with OpenMP (CXX=no-such-compiler); torch does "
             "the same more slowly"
         ]
 
     def test_sdist_has_what_building_takes_and_nothing_of_the_harness(self, sdist):
         names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
-        prefill = "models/attention/prefill/window_weights"
-        assert {"setup.py", "requirements.txt", f"{prefill}.cpp", f"{prefill}.flags"} <= names
+        compiled = ("window_weights.cpp", "decode_step.cpp", "numbers.h", "compiler.flags")
+        assert {"setup.py", "requirements.txt", *(f"models/attention/native/{name}" for name in compiled)} <= names
         assert {name.split("/")[0] for name in names}.isdisjoint({"tests", "utils", "data", "scripts", "sample"})
 
     def test_it_needs_the_library_s_requirements_alone_and_the_rest_are_extras(self, wheel):

@@ -37,13 +37,13 @@ esac
 
 
 FAKE_COMPILER = """#!/bin/bash
-[[ -z "${FAIL:-}" || "$0" != *"$FAIL"* ]] && cat models/attention/prefill/*.cpp > "${@: -1}"
+[[ -z "${FAIL:-}" || "$0" != *"$FAIL"* ]] && cat models/attention/native/*.cpp > "${@: -1}"
 """
 
 OF_EXTRAS = {"lm-eval"}
 """Imported behind one command, which says what to install."""
 
-KERNEL = "models/attention/prefill/libwindow_weights.so"
+KERNEL = "models/attention/native/libattention.so"
 OF_CUDA = ("nvidia", "cuda", "triton")
 """What a CUDA build of torch brings, in the versions that it names itself."""
 
@@ -58,10 +58,11 @@ class FakeCheckout:
         self.folder = folder
         for path in [ROOT / "Makefile", *ROOT.glob("requirements*")]:
             shutil.copy(path, folder)
-        self.source, self.kernel = folder / "models/attention/prefill/window_weights.cpp", folder / KERNEL
+        self.source, self.kernel = folder / "models/attention/native/window_weights.cpp", folder / KERNEL
         self.source.parent.mkdir(parents=True)
         self.source.write_text("first")
-        self.source.with_suffix(".flags").touch()
+        for name in ("decode_step.cpp", "numbers.h", "compiler.flags"):
+            self.source.with_name(name).touch()
         self.python, self.compiler = folder / "python3", folder / "c++"
         for path, text in ((self.python, FAKE_PYTHON), (self.compiler, FAKE_COMPILER)):
             path.write_text(text)

@@ -1,6 +1,7 @@
 """RMSNorm, which Transformers writes out in eight tensor operations: on a GPU torch's own kernel, which is one.
 
-Written out it passes over the hidden states in float32 once for each operation, twice in every layer.
+Written out it passes over the hidden states in float32 once for each operation, twice in every layer. On the CPU, whose
+kernel is slower than that, it goes over so many tokens at a time that they stay in the cache: the same numbers.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from torch.nn import functional as F
 
 from ..assumptions import NORM, NORM_EPSILON, WRAPPED_FORWARD
 
+CACHED_FEATURES = 2**19
+"""Of the tokens at a time, on the CPU."""
 DTYPES = torch.float32, torch.bfloat16, torch.float16
 """Others are computed in float32 by Transformers, and in their own precision by torch."""
 
@@ -36,14 +39,22 @@ def _is_rms_norm(module: nn.Module) -> bool:
 
 
 def fused_norm(self: nn.Module, hidden_states: Tensor) -> Tensor:
-    """The forward of such a norm, `[..., d]` in and out: on a GPU one kernel, elsewhere the forward of its class."""
+    """The forward of such a norm, `[..., n, d]` in and out: on a GPU one kernel, elsewhere the forward of its class."""
     if not _takes_kernel(hidden_states, self.weight):
-        return type(self).forward(self, hidden_states)
+        return _written_out(self, hidden_states)
     # A kernel for contiguous rows: heads, `[B, H, n, d]`, are so token by token.
     by_token = hidden_states.dim() == 4 and not hidden_states.is_contiguous()
     rows = hidden_states.transpose(1, 2) if by_token else hidden_states
     normed = F.rms_norm(rows, self.weight.shape, self.weight, getattr(self, NORM_EPSILON))
     return normed.transpose(1, 2) if by_token else normed
+
+
+def _written_out(norm: nn.Module, hidden_states: Tensor) -> Tensor:
+    forward, tokens = type(norm).forward, hidden_states.shape[-2] if hidden_states.dim() > 1 else 1
+    if hidden_states.device.type != "cpu" or hidden_states.numel() <= CACHED_FEATURES or torch.compiler.is_compiling():
+        return forward(norm, hidden_states)
+    at_once = max(1, CACHED_FEATURES * tokens // hidden_states.numel())
+    return torch.cat([forward(norm, part) for part in hidden_states.split(at_once, -2)], -2)
 
 
 def _takes_kernel(x: Tensor, weight: Tensor) -> bool:

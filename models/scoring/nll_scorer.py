@@ -16,8 +16,10 @@ from ..attention.compiled import compile_whole
 from ..converting.wrappers import base_model
 
 SLICE_POSITIONS = 1024
-SLICE_LOGITS = 2**25  # float32 logits alive at once: 128 MiB
-LARGER_ON_GPU = 8  # both of them: there the logits are never made float32, and a launch costs as much as many of them
+SLICE_LOGITS = 2**24  # logits alive at once: 64 MiB in float32
+LARGER_ON_GPU = 16  # there they are never made float32, and a launch costs as much as many of them
+CACHED_LOGITS = 2**20
+"""Logits on the CPU whose loss is taken at once: of so few, what is made of them stays in its cache."""
 
 
 class NllScorer(nn.Module):
@@ -94,7 +96,9 @@ def _nll(logits: Tensor, targets: Tensor, fused: bool) -> Tensor:
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    return F.cross_entropy(logits.float(), targets, reduction="none")
+    positions = max(1, CACHED_LOGITS // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    parts = zip(logits.split(positions), targets.split(positions))
+    return torch.cat([F.cross_entropy(some.float(), those, reduction="none") for some, those in parts])
 
 
 def _takes_fused(logits: Tensor) -> bool:

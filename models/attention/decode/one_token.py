@@ -13,6 +13,7 @@ from ..config import AttentionLayer, LambdaConfig
 from ..positions import PositionEncoding
 from ..sinks import soft_capped
 from .cache import LambdaLayer
+from .compiled_step import attend_compiled, pass_for
 from .fused_step import attend_fused
 from .step import DecodeStep, Heads, at_least_float32, decode_step
 
@@ -30,6 +31,9 @@ def attend_one(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer,
         past.begin(key, value)
         past.count(1)
         step = _step_of_newest(query, key, layer, past)
+        run = pass_for(query, value, layer, past, step)
+        if run is not None:
+            return attend_compiled(run, query, key, value, layer, past, step)
     else:
         past.stepped = True
         if layer.fuses(query):

@@ -27,7 +27,7 @@ from .within_window import attend_within_window
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 0.14
+SECONDS = 0.1
 """For all candidates of a measurement together, beyond their first runs; a layer takes two measurements at most."""
 FLOP_PER_THREAD = 2**29
 """Of a run: milliseconds on any processor."""

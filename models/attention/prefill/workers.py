@@ -10,13 +10,13 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-MEMORY_MAP = Path("/proc/self/maps")
+from ..native.library import openmp_runtimes
+
 _pools: dict[int, "_Pool"] = {}
 _lock = threading.Lock()
 
@@ -71,21 +71,10 @@ class _Pool:
 def _begin(ready: threading.Barrier) -> bool:
     """Have this thread compute alone; whether it does. All wait for each other, so that each of them begins."""
     torch.get_num_threads()  # torch sets up a thread when it first asks, which would undo what follows
-    for library in _openmp_runtimes():
-        library.omp_set_num_threads(1)
+    for path in openmp_runtimes():  # torch's is among them, and others are told the same of this thread
+        ctypes.CDLL(path).omp_set_num_threads(1)
     ready.wait()
     return torch.get_num_threads() == 1
-
-
-def _openmp_runtimes() -> list[ctypes.CDLL]:
-    """Those that this process has loaded: torch's is among them, and others are told the same of this thread."""
-    try:
-        lines = MEMORY_MAP.read_text(errors="replace").splitlines()
-    except OSError:
-        return []
-    paths = {line.split()[-1] for line in lines if "/" in line}
-    names = ("libgomp", "libiomp", "libomp")
-    return [ctypes.CDLL(path) for path in sorted(paths) if Path(path).name.startswith(names)]
 
 
 def _cores() -> int:

@@ -9,7 +9,7 @@ from models.attention.positions import AlibiPositions, NoPositions, RotaryPositi
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 
-HEAD_DIM, ROTARY_DIM = 8, 6
+HEAD_DIM = 8
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,20 @@ def make_case(
     seed: int = 0,
     soft_cap: float | None = None,
     learned_sink: bool = False,
+    width: int = HEAD_DIM,
 ) -> Case:
-    """encoding: "rotary", "interleaved", "alibi" or "none". group: query heads per key head."""
+    """encoding: "rotary", "interleaved", "alibi" or "none"; two features are not turned. group: query heads per key
+    head. width: features of a head.
+    """
     generator = torch.Generator().manual_seed(seed)
     heads = {"query": key_heads * group, "key": key_heads, "value": key_heads}
-    tensors = [torch.randn(batch, count, length, HEAD_DIM, generator=generator).to(dtype) for count in heads.values()]
-    inv_freq = 100.0 ** -(torch.arange(0, ROTARY_DIM, 2, dtype=torch.float64) / ROTARY_DIM)
+    tensors = [torch.randn(batch, count, length, width, generator=generator).to(dtype) for count in heads.values()]
+    turned = width - 2
+    inv_freq = 100.0 ** -(torch.arange(0, turned, 2, dtype=torch.float64) / turned)
     positions = RotaryPositions(inv_freq, interleaved=encoding == "interleaved")
     if encoding == "alibi":
         positions = AlibiPositions(alibi_slopes(key_heads * group))
     elif encoding == "none":
         positions = NoPositions()
     sink_logit = 2 * torch.randn(key_heads * group, generator=generator) if learned_sink else None
-    return Case(*tensors, AttentionLayer(config, positions, HEAD_DIM**-0.5, 0, soft_cap, sink_logit))
+    return Case(*tensors, AttentionLayer(config, positions, width**-0.5, 0, soft_cap, sink_logit))

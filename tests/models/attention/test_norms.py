@@ -160,3 +160,22 @@ def test_a_weight_that_is_there_only_between_hooks_is_the_one_that_is_used(on_an
 def test_the_epsilon_is_the_one_of_the_configuration():
     assert getattr(tiny_model(rms_norm_eps=0.125).base_model.norm, NORM_EPSILON) == 0.125
     assert tiny_config("llama").rms_norm_eps != 0.125
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("shape", [(2, 50, 16), (1, 3, 50, 16), (50, 16), (16,)])
+def test_on_the_cpu_so_many_tokens_at_a_time_have_the_same_numbers_to_the_last_bit(dtype, shape, monkeypatch):
+    norm = LlamaRMSNorm(16).to(dtype)
+    with torch.no_grad():
+        norm.weight.copy_(torch.randn(16))
+    x = torch.randn(shape).to(dtype)
+    expected, rows, forward = norm(x), [], LlamaRMSNorm.forward
+
+    def recorded(self, part):
+        rows.append(part[..., 0].numel())
+        return forward(self, part)
+
+    monkeypatch.setattr(norms, "CACHED_FEATURES", 16 * 7)
+    monkeypatch.setattr(LlamaRMSNorm, "forward", recorded)
+    assert torch.equal(norms.fused_norm(norm, x), expected)
+    assert sum(rows) == x[..., 0].numel() and max(rows) <= 7

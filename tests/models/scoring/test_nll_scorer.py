@@ -148,7 +148,7 @@ def test_texts_score_the_same_with_the_fused_loss(model_type, request):
 def test_slices_on_a_gpu_are_larger():
     logits = torch.empty(1, 1, 49_152, dtype=torch.bfloat16)
     assert nll_scorer._positions_at_once(logits, fused=True) == 5461
-    assert nll_scorer._positions_at_once(logits, fused=False) == 682
+    assert nll_scorer._positions_at_once(logits, fused=False) == 341
 
 
 @torch.no_grad()
@@ -168,3 +168,11 @@ def test_the_fused_loss_copies_no_logits():
     before = peak_memory(torch.device("cpu"))
     loss(logits, targets)
     assert peak_memory(torch.device("cpu")) - before < 0.25 * logits.nbytes
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_loss_of_some_positions_at_a_time_is_the_same_to_the_last_bit(dtype, monkeypatch):
+    logits, targets = 9 * torch.randn(50, 300).to(dtype), torch.randint(300, (50,))
+    expected = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+    monkeypatch.setattr(nll_scorer, "CACHED_LOGITS", 7 * 300)
+    assert torch.equal(nll_scorer._loss(logits, targets), expected)

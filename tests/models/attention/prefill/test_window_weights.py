@@ -1,13 +1,10 @@
 """The weights of a window, by the compiled pass and by torch, against their definition."""
 
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 import torch
 from torch import Tensor
 
+from models.attention.native import library
 from models.attention.prefill import window_weights
 from models.attention.prefill.segment_scores import WindowScores
 from models.attention.prefill.window_weights import weigh_window
@@ -108,55 +105,19 @@ def test_attention_takes_it_and_stays_as_exact(taken):
     assert errors[True].mean() <= 1.05 * errors[False].mean()
 
 
-class TestWhetherItIsTaken:
-    @pytest.fixture(autouse=True)
-    def look_again(self):
-        window_weights.built_pass.cache_clear()
-        yield
-        window_weights.built_pass.cache_clear()
+def test_bfloat16_without_it_says_so_once(taken, caplog):
+    taken(False)
+    library.say_not_built.cache_clear()
+    weigh_window(window_scores(torch.zeros(1, 4, 8), 4), 0)
+    assert not caplog.messages
+    for _ in range(2):
+        weigh_window(window_scores(torch.zeros(1, 4, 8, dtype=torch.bfloat16), 4), 0)
+    (said,) = caplog.messages
+    assert said.startswith("libattention.so is not there for this machine: torch does the same")
 
-    def test_not_where_it_is_not_built(self, monkeypatch, tmp_path):
-        monkeypatch.setattr(window_weights, "LIBRARY", tmp_path / "none.so")
-        assert window_weights.built_pass() is None
 
-    def test_bfloat16_without_it_says_so_once(self, taken, caplog):
-        taken(False)
-        window_weights._say_not_built.cache_clear()
-        weigh_window(window_scores(torch.zeros(1, 4, 8), 4), 0)
-        assert not caplog.messages
-        for _ in range(2):
-            weigh_window(window_scores(torch.zeros(1, 4, 8, dtype=torch.bfloat16), 4), 0)
-        (said,) = caplog.messages
-        assert said.startswith("libwindow_weights.so is not there for this machine: torch does the same")
-
-    @pytest.mark.skipif(not window_weights.LIBRARY.is_file(), reason="needs a C++ compiler")
-    def test_where_make_has_built_it_beside_the_OpenMP_of_torch(self):
-        own = Path(torch.__file__).parent / "lib" / "libgomp.so.1"
-        assert window_weights.built_pass() or str(own) not in window_weights._openmp_runtimes()
-
-    def test_not_what_is_older_than_its_source(self, monkeypatch, tmp_path):
-        source, library = tmp_path / "x.cpp", tmp_path / "x.so"
-        source.touch()
-        shutil.copy(window_weights.LIBRARY, library) if window_weights.LIBRARY.is_file() else library.touch()
-        os.utime(library, (0, 0))
-        monkeypatch.setattr(window_weights, "SOURCE", source)
-        monkeypatch.setattr(window_weights, "LIBRARY", library)
-        assert window_weights.built_pass() is None
-
-    @pytest.mark.parametrize("content", [b"", b"\x7fELF of another machine"])
-    def test_not_what_cannot_be_loaded(self, monkeypatch, tmp_path, content):
-        monkeypatch.setattr(window_weights, "LIBRARY", tmp_path / "other.so")
-        window_weights.LIBRARY.write_bytes(content)
-        assert window_weights.built_pass() is None
-
-    @built
-    def test_not_where_it_brings_threads_of_its_own(self, monkeypatch, tmp_path):
-        shutil.copy(window_weights.LIBRARY, tmp_path / "libgomp.so")
-        monkeypatch.setattr(window_weights, "LIBRARY", tmp_path / "libgomp.so")
-        assert window_weights.built_pass() is None
-
-    @built
-    def test_only_for_bfloat16(self, taken):
-        calls = taken(True)
-        weigh_window(window_scores(torch.zeros(1, 4, 8), 4), 0)
-        assert not calls
+@built
+def test_it_is_for_bfloat16_only(taken):
+    calls = taken(True)
+    weigh_window(window_scores(torch.zeros(1, 4, 8), 4), 0)
+    assert not calls

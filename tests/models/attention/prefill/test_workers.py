@@ -75,7 +75,7 @@ def test_one_thread_does_all_of_it_itself():
 
 def test_threads_that_cannot_be_told_to_compute_alone_are_not_used(monkeypatch):
     monkeypatch.setattr(workers, "_pools", {})
-    monkeypatch.setattr(workers, "_openmp_runtimes", list)
+    monkeypatch.setattr(workers, "openmp_runtimes", list)
     assert workers._pool(2) is None
     monkeypatch.setattr(workers, "_pools", {})
     monkeypatch.setattr(workers, "_cores", lambda: 1)

@@ -1,34 +1,13 @@
-// The pass over a block's bfloat16 scores between its two products: what it is for stands in window_weights.py.
+// The pass over a block's bfloat16 scores between its two products: what it is for stands in prefill/window_weights.py.
 //
-// Plain C++ of which compilers make vector instructions, once per kind of processor: the best that this one has is run.
+// Plain C++ of which compilers make vector instructions.
 
-#include <algorithm>
-#include <cstdint>
-#include <cstring>
-
-#if defined(__x86_64__) && defined(__GNUC__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("avx512f", "avx2", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
-#define INLINE inline __attribute__((always_inline))  // into the version of each processor
+#include "numbers.h"
 
 namespace {
 
 constexpr int64_t ROWS_AT_ONCE = 16;
 constexpr int64_t WORTH_THREADS = 1 << 15;  // scores
-
-INLINE float as_float(uint32_t bits) {
-    float x;
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-INLINE uint32_t as_bits(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
 
 // 2^x to 3e-6 of itself for -125 <= x < 127.5. Less is taken for -125, of more comes more than 2^120, and NaN stays NaN.
 INLINE float power_of_two(float x) {
