@@ -22,13 +22,18 @@ def describe_machine(device: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The model name that Linux gives, or the architecture."""
+    """The model name that Linux gives, with the family and model that tell two of one name apart; else the
+    architecture.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    if "model name" not in told:
+        return platform.machine()
+    numbers = [told[key] for key in ("cpu family", "model") if key in told]
+    return " ".join([told["model name"], *([f"({'/'.join(numbers)})"] if numbers else [])])
 
 
 def save_results(folder: Path, name: str, device: str, results: dict[str, Any]) -> Path:

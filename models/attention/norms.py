@@ -50,11 +50,14 @@ def fused_norm(self: nn.Module, hidden_states: Tensor) -> Tensor:
 
 
 def _written_out(norm: nn.Module, hidden_states: Tensor) -> Tensor:
-    forward, tokens = type(norm).forward, hidden_states.shape[-2] if hidden_states.dim() > 1 else 1
+    forward, shape = type(norm).forward, hidden_states.shape
     if hidden_states.device.type != "cpu" or hidden_states.numel() <= CACHED_FEATURES or torch.compiler.is_compiling():
         return forward(norm, hidden_states)
-    at_once = max(1, CACHED_FEATURES * tokens // hidden_states.numel())
-    return torch.cat([forward(norm, part) for part in hidden_states.split(at_once, -2)], -2)
+    dim = max(range(len(shape) - 1), key=shape.__getitem__, default=None)  # tokens, wherever heads stand
+    if dim is None:
+        return forward(norm, hidden_states)
+    at_once = max(1, CACHED_FEATURES * shape[dim] // hidden_states.numel())
+    return torch.cat([forward(norm, part) for part in hidden_states.split(at_once, dim)], dim)
 
 
 def _takes_kernel(x: Tensor, weight: Tensor) -> bool:

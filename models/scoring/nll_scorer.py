@@ -18,8 +18,8 @@ from ..converting.wrappers import base_model
 SLICE_POSITIONS = 1024
 SLICE_LOGITS = 2**24  # logits alive at once: 64 MiB in float32
 LARGER_ON_GPU = 16  # there they are never made float32, and a launch costs as much as many of them
-CACHED_LOGITS = 2**20
-"""Logits on the CPU whose loss is taken at once: of so few, what is made of them stays in its cache."""
+CACHED_LOGITS = 2**19
+"""Logits on the CPU whose loss is taken at once, per thread: of so few, what is made of them stays in its cache."""
 
 
 class NllScorer(nn.Module):
@@ -96,7 +96,8 @@ def _nll(logits: Tensor, targets: Tensor, fused: bool) -> Tensor:
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    positions = max(1, CACHED_LOGITS // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    cached = CACHED_LOGITS * torch.get_num_threads() if logits.device.type == "cpu" else logits.numel()
+    positions = max(1, cached // logits.shape[-1])
     parts = zip(logits.split(positions), targets.split(positions))
     return torch.cat([F.cross_entropy(some.float(), those, reduction="none") for some, those in parts])
 

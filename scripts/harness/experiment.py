@@ -177,8 +177,8 @@ def work_through(work: Work, trial: Trial | None, runtime: Runtime) -> None:
             seconds = time.monotonic() - started
             with runtime.together():
                 if runtime.is_main:
-                    work.keep(gathered, seconds)
                     note_measured(trial)
+                    work.keep(gathered, seconds)
             leave_if_asked(work, runtime)
 
 

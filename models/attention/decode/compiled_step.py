@@ -35,6 +35,9 @@ def pass_for(query: Tensor, value: Tensor, layer: AttentionLayer, past: LambdaLa
         return None
     if layer.soft_cap is not None or layer.config.selects_top_k(layer.layer_idx) or is_in_torch_dispatch_mode():
         return None
+    memory = past.keys, past.values, past.sink_keys, past.sink_values
+    if not all(x.is_contiguous() and x.dtype == query.dtype == value.dtype for x in memory):
+        return None
     return compiled("decode_step", ARGUMENTS)
 
 

@@ -5,7 +5,6 @@
 
 #include "numbers.h"
 
-#include <cmath>
 #include <omp.h>
 #include <vector>
 
@@ -32,7 +31,7 @@ INLINE Vector load(const uint16_t* x) {  // bfloat16
     Halves halves;
     std::memcpy(&halves, x, sizeof halves);
     const Words words = __builtin_convertvector(halves, Words) << 16;
-    return reinterpret_cast<const Vector&>(words);
+    return (Vector)words;
 }
 
 INLINE float widened(float x) { return x; }
@@ -61,6 +60,18 @@ INLINE float power_of_two(float x) {
     return p * as_float((as_bits(shifted) - as_bits(NO_FRACTION) + 127) << 23);
 }
 
+// The lanes of a and b, one behind the other, at these places.
+INLINE Vector chosen(Vector a, Vector b, Places places) {
+#if defined(__clang__)
+    Vector result;
+    for (int lane = 0; lane < LANES; ++lane)
+        result[lane] = places[lane] < LANES ? a[places[lane]] : b[places[lane] - LANES];
+    return result;
+#else
+    return __builtin_shuffle(a, b, places);
+#endif
+}
+
 // Rows 0 to HALF - 1 and HALF to 2 * HALF - 1 folded into one: lanes that were added up stand side by side.
 template <int HALF>
 INLINE void fold(Vector rows[LANES]) {
@@ -71,10 +82,8 @@ INLINE void fold(Vector rows[LANES]) {
         second[lane] = own + HALF;
     }
 #pragma GCC unroll 8
-    for (int row = 0; row < HALF; ++row) {
-        const Vector a = rows[row], b = rows[row + HALF];
-        rows[row] = __builtin_shuffle(a, b, first) + __builtin_shuffle(a, b, second);
-    }
+    for (int row = 0; row < HALF; ++row)
+        rows[row] = chosen(rows[row], rows[row + HALF], first) + chosen(rows[row], rows[row + HALF], second);
 }
 
 // Lane i of the result is the sum of the lanes of rows[i].

@@ -48,5 +48,5 @@ def openmp_runtimes() -> set[str]:
         lines = MEMORY_MAP.read_text(errors="replace").splitlines()
     except OSError:
         return set()
-    paths = {line.split()[-1] for line in lines if "/" in line}
+    paths = {line.split(maxsplit=5)[-1] for line in lines if "/" in line}
     return {path for path in paths if Path(path).name.startswith(RUNTIMES)}

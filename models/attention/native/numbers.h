@@ -1,4 +1,4 @@
-// What the passes of this folder share: bfloat16, and powers of two that compilers make vector instructions of.
+// What the passes of this folder share.
 
 #pragma once
 

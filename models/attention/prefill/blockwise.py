@@ -46,18 +46,18 @@ def attend_blockwise_by_onednn(segment: Segment, layer: AttentionLayer, output: 
 
 
 def _attend(shared: SegmentScores, output: Tensor) -> None:
-    count, is_cuda = shared.segment.query.shape[-2], output.is_cuda
+    count, on_cpu = shared.segment.query.shape[-2], output.device.type == "cpu"
     sinks, (size, buffer_bytes) = _weigh_sinks(shared), _block_sizes(shared)
     starts = range(0, count, size)
     blocks = [Block(shared, first, min(first + size, count), buffer_bytes) for first in starts]
-    threads = 1 if is_cuda else torch.get_num_threads()
+    threads = torch.get_num_threads() if on_cpu else 1
     pieces = [(shared, run, part, sinks, output) for run, part in _pieces(blocks, threads)]
-    if is_cuda:
-        for piece in pieces:
-            _attend_run(*piece)
-    else:
+    if on_cpu:
         shared.prepare()
         run_shared(_attend_run, pieces)
+        return
+    for piece in pieces:
+        _attend_run(*piece)
 
 
 def _pieces(blocks: list[Block], threads: int) -> Iterator[tuple[list[Block], int]]:
@@ -106,9 +106,21 @@ def _attend_run(
         shifted = shifted or not _add(block, part, weighted, total)
         if shifted:  # and so are the blocks that follow, at once
             _weigh_shifted(block, part, weighted, total)
-        rows = output[:, :, block.first : block.last].unflatten(1, (-1, shared.group)).flatten(0, 1)
-        by_head = (x.unflatten(1, (shared.group, block.size)) for x in (weighted, total))
-        torch.div(*by_head, out=block.parts(rows)[part])
+        _write(block, part, weighted, total, output)
+
+
+def _write(block: Block, part: int, weighted: Tensor, total: Tensor, output: Tensor) -> None:
+    """Write a part's attention, `weighted / total`, into output `[B, Hq, m, d_v]`, whatever its strides."""
+    rows = slice(block.first, block.last)
+    if block.parts_in_all == 1:
+        shape = *output.shape[:2], block.size, -1
+        torch.div(weighted.view(shape), total.view(shape), out=output[:, :, rows])
+        return
+    group = block.shared.group
+    for place in range(len(weighted)):
+        row, head = divmod(part * block.at_once + place, output.shape[1] // group)
+        own = (x[place].view(group, block.size, -1) for x in (weighted, total))
+        torch.div(*own, out=output[row, head * group : (head + 1) * group, rows])
 
 
 def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:

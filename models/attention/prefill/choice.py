@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ...errors import SharedError
 from ..config import AttentionLayer
@@ -67,8 +68,8 @@ def say_once(choice: Choice) -> None:
 def _fastest_on_cpu(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
     if query.device.type != "cpu":
         return Choice("blockwise", f"matrix products, on {query.device.type}")
-    dense = (DENSE,) if lacks_dense(layer) is None else ()
-    if layer.config.local_branch < SHORTEST_MEASURED:
+    dense = (DENSE,) if lacks_dense(layer, query, value) is None else ()
+    if layer.config.local_branch < SHORTEST_MEASURED or is_in_torch_dispatch_mode():  # in one nothing runs as it is
         return Choice("blockwise", "matrix products, on cpu", bool(dense))
     others = [name for name, need in _ON_CPU.items() if need(layer, query, value) is None]
     candidates = ("blockwise", *others)
@@ -98,7 +99,7 @@ def _fastest_on_gpu(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choi
     no_flash = _need_of_flash(layer, query, value)
     if no_flash is None:
         return Choice("flash", f"{dtype} on CUDA, a window of torch's flash attention, {implementation()}")
-    begins_dense = lacks_dense(layer) is None
+    begins_dense = lacks_dense(layer, query, value) is None
     no_flex = _need_of_flex(layer, query, value)
     if no_flex is None and query.element_size() > 2:
         no_flex = "half precision to be fast"  # in float32 its kernel has no tensor cores and spills its registers

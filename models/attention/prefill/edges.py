@@ -6,7 +6,10 @@ when it is read from behind. All blocks of a segment are one call of each kind, 
 thread that has to wait for its core holds up the others at few places.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +31,7 @@ def attend_edges(segment: Segment, layer: AttentionLayer, output: Tensor) -> Non
     query = encode(segment.query, segment.start, layer)
     for first, size, count in _runs(segment.start, query.shape[-2], layer.config.local_branch):
         run = slice(first, first + size * count)
-        parts = [_whole(part) for part in _window(query[:, :, run], segment, first, size, layer)]
+        parts = _window(query[:, :, run], segment, first, size, layer)
         for begin in range(first, run.stop, JOINED_AT_ONCE):
             rows = slice(begin, min(begin + JOINED_AT_ONCE, run.stop))
             window = [tuple(x[:, :, rows.start - first : rows.stop - first] for x in part) for part in parts]
@@ -70,31 +73,44 @@ def _runs(start: int, count: int, local_branch: int) -> list[tuple[int, int, int
 
 
 def _window(query: Tensor, segment: Segment, first: int, size: int, layer: AttentionLayer) -> list[Part]:
-    """The parts of the window of a run of blocks, `[B, blocks, Hq, size, .]`. query: encoded, `[B, Hq, rows, d]`."""
-    position, blocks = segment.start + first, query.shape[-2] // size
-    own = position - segment.window_start
-    oldest = max(0, position - layer.config.local_branch + 1) - segment.window_start
+    """The parts of the window of a run of blocks. query: encoded, `[B, Hq, rows, d]`."""
+    position = segment.start + first
+    keys_values = segment.window_key, segment.window_value
+    rows = zip(query, *keys_values)  # of the batch: blocks are views of one alone
+    found = [_window_of_row(*row, position, segment.window_start, size, layer) for row in rows]
+    return [tuple(_batch(x) for x in zip(*parts)) for parts in zip(*found)]
+
+
+def _batch(rows: tuple[Tensor, ...]) -> Tensor:
+    return rows[0].unsqueeze(0) if len(rows) == 1 else torch.stack(rows)
+
+
+def _window_of_row(
+    query: Tensor, key: Tensor, value: Tensor, position: int, start: int, size: int, layer: AttentionLayer
+) -> list[Part]:
+    """The same of query `[Hq, rows, d]`, key and value `[Hkv, n, .]`; position, start: of the first query and key."""
+    blocks = query.shape[1] // size
+    own = position - start
+    oldest = max(0, position - layer.config.local_branch + 1) - start
     losing = position >= layer.config.local_branch
     shared = oldest + (size - 1 if losing else 0)
-    queries = query.unflatten(2, (blocks, size)).transpose(1, 2)
-    keys_values = segment.window_key, segment.window_value
-    parts = [_attend(queries, *(_blocks(x, own, size, size, blocks) for x in keys_values), layer, causal=True)]
+    queries = query.unflatten(1, (blocks, size)).transpose(0, 1)
+    parts = [_attend(queries, *(_blocks(x, own, size, size, blocks) for x in (key, value)), layer, causal=True)]
     if shared < own:
-        common = (_blocks(x, shared, own - shared, size, blocks) for x in keys_values)
+        common = (_blocks(x, shared, own - shared, size, blocks) for x in (key, value))
         parts.append(_attend(queries, *common, layer, causal=False))
     if losing and size > 1:
-        lost = (_blocks(x, oldest, size - 1, size, blocks) for x in keys_values)
+        lost = (_blocks(x, oldest, size - 1, size, blocks) for x in (key, value))
         parts.append(_attend_from_behind(queries, *lost, layer))
-    return parts
+    return [_whole(part) for part in parts]
 
 
 def _blocks(x: Tensor, first: int, columns: int, step: int, blocks: int) -> Tensor:
-    """Keys or values `[B, H, n, d]`, `columns` of them for each block, a view `[B, blocks, H, columns, d]`."""
-    batch, heads, _, width = x.shape
-    x = x[:, :, first:]
-    of_batch, of_head, of_row, of_feature = x.stride()
-    strides = of_batch, step * of_row, of_head, of_row, of_feature
-    return x.as_strided((batch, blocks, heads, columns, width), strides)
+    """Keys or values `[H, n, d]`, `columns` of them for each block, a view `[blocks, H, columns, d]`."""
+    heads, _, width = x.shape
+    x = x[:, first:]
+    of_head, of_row, of_feature = x.stride()
+    return x.as_strided((blocks, heads, columns, width), (step * of_row, of_head, of_row, of_feature))
 
 
 def _attend_from_behind(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer) -> Part:
@@ -104,15 +120,29 @@ def _attend_from_behind(query: Tensor, key: Tensor, value: Tensor, layer: Attent
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, causal: bool) -> Part:
-    """One call for all blocks, each `[B, blocks, H, ., d]`; the kernel takes as many key heads as query heads."""
-    group = query.shape[2] // key.shape[2]
-    key, value = (x.repeat_interleave(group, 2) if group > 1 else x for x in (key, value))
-    output, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        *(x.flatten(0, 1) for x in (query, key, value)), 0.0, causal, scale=layer.scale
-    )
-    return tuple(x.unflatten(0, query.shape[:2]) for x in (output, log_sum.unsqueeze(-1)))
+    """One call for all blocks, each `[blocks, H, ., d]`."""
+    group = query.shape[1] // key.shape[1]
+    if group > 1 and not _shares_key_heads():
+        key, value = (x.repeat_interleave(group, 1) for x in (key, value))
+    output, log_sum = _operator()(query, key, value, 0.0, causal, scale=layer.scale)
+    return output, log_sum.unsqueeze(-1)
+
+
+def _operator() -> Callable[..., tuple[Tensor, Tensor]]:
+    """What torch's own attention calls for float tensors on the CPU; it alone gives the log-sum-exp."""
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+
+
+@lru_cache(maxsize=1)
+def _shares_key_heads() -> bool:
+    """Whether this torch's operator lets query heads share key heads, as 2.13's does: older ones took as many."""
+    query, key = torch.randn(1, 4, 3, 16, device="cpu"), torch.randn(1, 2, 3, 16, device="cpu")
+    with suppress(RuntimeError):
+        shared, repeated = (_operator()(query, x, x, 0.0, False)[0] for x in (key, key.repeat_interleave(2, 1)))
+        return torch.allclose(shared, repeated, rtol=0, atol=1e-5)
+    return False
 
 
 def _whole(part: Part) -> Part:
-    """A part of blocks, `[B, blocks, Hq, size, .]`, as one of their queries, `[B, Hq, rows, .]`."""
-    return tuple(x.transpose(1, 2).flatten(2, 3) for x in part)
+    """A part of blocks, `[blocks, Hq, size, .]`, as one of their queries, `[Hq, rows, .]`."""
+    return tuple(x.transpose(0, 1).flatten(1, 2) for x in part)

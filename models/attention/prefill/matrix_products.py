@@ -1,7 +1,7 @@
 """Products of the tensors that attention is made of.
 
 On the CPU head by head: a half-precision `bmm` copies operands whose heads do not lie one behind the other, `mm` does
-not, and its threads share each product evenly.
+not.
 """
 
 import torch

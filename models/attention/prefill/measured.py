@@ -23,6 +23,7 @@ import torch
 from ..config import AttentionLayer
 from .backends import BACKENDS
 from .segment import Segment
+from .window_weights import built_pass
 from .within_window import attend_within_window
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ ROWS = 1024
 VERSION = 1
 """Of the candidates' code: a new one is measured anew."""
 PROCESSORS = Path("/proc/cpuinfo")
+TOLD = ("model name", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part", "CPU variant")
 DENSE = "dense"
 """torch's own causal attention, which within the window is Λ-attention."""
 
@@ -107,7 +109,7 @@ def _plain(kind: Kind) -> dict[str, Any]:
 
 def _runs(kind: Kind, layer: AttentionLayer, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     """The candidates, each ready to run on random tensors."""
-    segment = _segment(kind, dtype)
+    segment = _segment(kind, dtype, layer.config.caps_window)
     output = segment.query.new_empty(*segment.query.shape[:-1], kind.value_dim)
     attend = {name: attend_within_window if name == DENSE else BACKENDS[name].attend for name in kind.candidates}
     return {name: _run(function, segment, layer, output) for name, function in attend.items()}
@@ -120,7 +122,7 @@ def _run(function: Callable, segment: Segment, layer: AttentionLayer, output: to
     return run
 
 
-def _segment(kind: Kind, dtype: torch.dtype) -> Segment:
+def _segment(kind: Kind, dtype: torch.dtype, needs_raw: bool) -> Segment:
     """Queries of as many heads as the work allows, each with a full window before it unless it `begins`."""
     rows = min(ROWS, kind.local_branch)
     start = 0 if kind.begins else kind.local_branch + kind.global_branch
@@ -128,15 +130,16 @@ def _segment(kind: Kind, dtype: torch.dtype) -> Segment:
     group = kind.query_heads // kind.key_heads
     work = 4 * rows * min(keys, kind.local_branch) * kind.head_dim * group
     heads = max(1, min(kind.key_heads, FLOP_PER_THREAD * torch.get_num_threads() // work))
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
 
     def random(heads: int, count: int, width: int) -> torch.Tensor:
-        return torch.randn(1, heads, count, width, generator=generator).to(dtype)
+        return torch.randn(1, heads, count, width, generator=generator, device="cpu").to(dtype)
 
     first = min(kind.global_branch, keys)
     key, value = random(heads, keys, kind.head_dim), random(heads, keys, kind.value_dim)
     query = random(heads * group, rows, kind.head_dim)
-    return Segment(query, start, start + rows - keys, key, None, value, key[:, :, :first], value[:, :, :first])
+    raw, sinks = key if needs_raw else None, (key[:, :, :first], value[:, :, :first])
+    return Segment(query, start, start + rows - keys, key, raw, value, *sinks)
 
 
 @torch.no_grad()
@@ -160,19 +163,20 @@ def _file(kind: Kind) -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not os.path.isabs(base):
         return None
-    known = json.dumps([VERSION, machine(), torch.__version__, torch.get_num_threads(), _plain(kind)])
+    compiled = built_pass() is not None
+    known = json.dumps([VERSION, machine(), torch.__version__, torch.get_num_threads(), compiled, _plain(kind)])
     digest = hashlib.sha256(known.encode()).hexdigest()
     return Path(base, "lm-infinite", "attention", f"{digest[:32]}.json")
 
 
 def machine() -> str:
-    """What the system says of the processor: its name and what it can do."""
+    """What the system says of the processor: its name, which of that name it is, and what it can do."""
     try:
         lines = PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return f"{platform.machine()} {platform.processor()}"
-    told = dict(line.split(":", 1) for line in lines if line.startswith(("model name", "flags", "Features")))
-    return " ".join(value.strip() for value in told.values()) or platform.machine()
+    told = dict(line.split(":", 1) for line in lines if line.startswith(TOLD))
+    return " ".join(" ".join(value.split()) for value in told.values()) or platform.machine()
 
 
 def _read(file: Path | None, kind: Kind) -> Measured | None:
@@ -183,6 +187,8 @@ def _read(file: Path | None, kind: Kind) -> Measured | None:
         found = json.loads(file.read_text(encoding="utf-8"))
         seconds = {name: float(found["seconds"][name]) for name in kind.candidates}
     except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not all(0 < x < float("inf") for x in seconds.values()):
         return None
     return Measured(min(seconds, key=seconds.__getitem__), seconds, remembered=True)
 
@@ -195,12 +201,10 @@ def _kept(file: Path | None, kind: Kind, found: Measured) -> Measured:
     text = json.dumps({**known, "seconds": dict(found.seconds)})
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, delete=False, encoding="utf-8") as written:
-            written.write(text)
-        try:
-            os.link(written.name, file)
-        finally:
-            os.unlink(written.name)
+        with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+            written = Path(folder, "found.json")
+            written.write_text(text, encoding="utf-8")
+            os.link(written, file)
     except FileExistsError:
         other = _read(file, kind)
         if other is None:  # it is damaged
@@ -210,3 +214,12 @@ def _kept(file: Path | None, kind: Kind, found: Measured) -> Measured:
     except OSError as error:
         logger.info("the choice is not remembered for the next run: %s", error)
     return found
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)  # another thread of the parent may have held it

@@ -8,8 +8,10 @@ from .encoding import encode
 from .segment import Segment
 
 
-def lacks_dense(layer: AttentionLayer) -> str | None:
-    """What torch's causal attention lacks for a layer, even of a window's width; None where it lacks nothing."""
+def lacks_dense(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
+    """What torch's causal attention lacks for a layer, within a window; None where it lacks nothing."""
+    if not query.is_cuda and query.shape[-1] != value.shape[-1]:
+        return "keys and values of one width"  # else all scores at once
     if layer.config.caps_window:
         return "a limit that is not inside the window"
     other_softmax = layer.positions.slopes is not None or layer.soft_cap is not None or layer.sink_logit is not None

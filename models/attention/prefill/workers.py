@@ -9,7 +9,7 @@ import ctypes
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ..native.library import openmp_runtimes
 
+START_SECONDS = 10.0
 _pools: dict[int, "_Pool"] = {}
 _lock = threading.Lock()
 
@@ -47,13 +48,22 @@ class _Pool:
     """Threads of ours, each of which is one thread of torch's."""
 
     def __init__(self, count: int) -> None:
-        self.computes_alone = _cores() >= count  # a bound thread has one core, which its children share
-        if self.computes_alone:
-            ready = threading.Barrier(count)
-            self._threads = ThreadPoolExecutor(count, "attention")
-            begun = [self._threads.submit(_begin, ready) for _ in range(count)]
-            self.computes_alone = all(alone.result() for alone in begun)
         self.count = count
+        self.computes_alone = _cores() >= count and self._begin()  # a bound thread has one core, as its children have
+
+    def _begin(self) -> bool:
+        """Start all threads; whether each of them computes alone."""
+        self._threads, ready = ThreadPoolExecutor(self.count, "attention"), threading.Barrier(self.count)
+        try:
+            begun = [self._threads.submit(_compute_alone, ready) for _ in range(self.count)]
+            alone = [thread.result() for thread in begun]
+        except (RuntimeError, OSError):  # the system gives no more threads
+            alone = [False]
+        finally:
+            ready.abort()
+        if not all(alone):
+            self._threads.shutdown(wait=False)
+        return all(alone)
 
     def run(self, function: Callable[..., None], pieces: Sequence[tuple[Any, ...]]) -> None:
         left = iter(pieces)
@@ -64,16 +74,25 @@ class _Pool:
                 while (piece := next(left, None)) is not None:  # one at a time: the interpreter's lock sees to it
                     function(*piece)
 
-        for done in [self._threads.submit(work) for _ in range(self.count)]:
-            done.result()
+        working = [self._threads.submit(work) for _ in range(self.count)]
+        try:
+            for thread in working:
+                thread.result()
+        finally:
+            list(left)  # of what is left where one has failed, nobody begins any
+            wait(working)
 
 
-def _begin(ready: threading.Barrier) -> bool:
-    """Have this thread compute alone; whether it does. All wait for each other, so that each of them begins."""
+def _compute_alone(ready: threading.Barrier) -> bool:
+    """Have this thread compute alone; whether it does. All wait for each other, so that each of them is told."""
     torch.get_num_threads()  # torch sets up a thread when it first asks, which would undo what follows
-    for path in openmp_runtimes():  # torch's is among them, and others are told the same of this thread
-        ctypes.CDLL(path).omp_set_num_threads(1)
-    ready.wait()
+    try:
+        for path in openmp_runtimes():  # torch's is among them, and others are told the same of this thread
+            ctypes.CDLL(path).omp_set_num_threads(1)
+        ready.wait(timeout=START_SECONDS)
+    except (OSError, AttributeError, threading.BrokenBarrierError):
+        ready.abort()
+        return False
     return torch.get_num_threads() == 1
 
 

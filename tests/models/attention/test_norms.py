@@ -163,7 +163,7 @@ def test_the_epsilon_is_the_one_of_the_configuration():
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("shape", [(2, 50, 16), (1, 3, 50, 16), (50, 16), (16,)])
+@pytest.mark.parametrize("shape", [(2, 50, 16), (1, 3, 50, 16), (1, 50, 3, 16), (50, 16), (16,)])
 def test_on_the_cpu_so_many_tokens_at_a_time_have_the_same_numbers_to_the_last_bit(dtype, shape, monkeypatch):
     norm = LlamaRMSNorm(16).to(dtype)
     with torch.no_grad():

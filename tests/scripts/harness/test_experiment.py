@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from models.attention.prefill import measured
 from scripts.harness.documents import DocumentWork
 from scripts.harness.experiment import Experiment, Work, run, work_through
 from scripts.harness.model import RunnableModel
@@ -106,6 +107,19 @@ def test_a_trial_goes_on_after_what_is_kept_and_a_finished_one_is_only_shown(pla
         "26 letters",
     ]
     assert not (Path(plan.log_dir) / "scratch").exists()
+
+
+def test_what_was_measured_of_the_processor_is_in_config_and_counts_when_the_trial_goes_on(plan, monkeypatch):
+    found, recalled = [{"backend": "edges"}], []
+    monkeypatch.setattr(measured, "found", lambda: found)
+    monkeypatch.setattr(measured, "recall", recalled.append)
+    with pytest.raises(SharedError):
+        run(Letters(unreadable="the"), plan)
+    config = Path(plan.log_dir) / "config.json"
+    assert json.loads(config.read_text())["attention_measured"] == found
+    before = config.read_bytes()
+    run(Letters(), plan)
+    assert recalled == [[], found] and config.read_bytes() == before
 
 
 def test_an_error_leaves_nothing_that_holds_the_log_dir(plan):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from models.attention.decode import compiled_step, one_token
 from models.attention.decode.cache import new_layer
+from models.attention.positions import RotaryPositions
 from models.lambda_attention import LambdaConfig, TopK
 from tests.models.attention.attention_cases import make_case
 
@@ -132,3 +133,28 @@ def test_rows_at_several_positions_are_written_out(calls):
     past.seen = [30, 25]
     case.attend(slice(30, 31), past)
     assert not calls
+
+
+@built
+@pytest.mark.parametrize("name", ["keys", "values", "sink_keys", "sink_values"])
+def test_memory_that_is_not_contiguous_is_not_written_to(name, calls):
+    case = make_case(LambdaConfig(20, 3, 20), 40, key_heads=2, width=16)
+    expected, past = decoded(case, 30), new_layer(case.layer.config)
+    case.attend(slice(0, 30), past)
+    wide = torch.cat([getattr(past, name)] * 2, -1)
+    setattr(past, name, wide[..., :16])
+    calls.clear()
+    found = torch.cat([case.attend(slice(place, place + 1), past) for place in range(30, 40)], 2)
+    torch.testing.assert_close(found, expected[:, :, 30:], rtol=0, atol=2e-6)
+    assert not calls
+
+
+@built
+@pytest.mark.parametrize("value_width", [16, 48])
+def test_all_features_turned_and_values_of_another_width(value_width, calls):
+    case = make_case(LambdaConfig(20, 3, 20), 60, batch=2, key_heads=2, group=2, width=32)
+    inv_freq = 100.0 ** -(torch.arange(0, 32, 2, dtype=torch.float64) / 32)
+    layer = dataclasses.replace(case.layer, positions=RotaryPositions(inv_freq))
+    case = dataclasses.replace(case, layer=layer, value=torch.randn(2, 2, 60, value_width))
+    torch.testing.assert_close(decoded(case, 10).double(), case.expected(), rtol=0, atol=2e-6)
+    assert len(calls) == 50

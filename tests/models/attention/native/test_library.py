@@ -69,3 +69,10 @@ def test_not_where_it_brings_threads_of_its_own(monkeypatch, tmp_path):
 def test_a_system_that_tells_of_no_libraries(monkeypatch, tmp_path):
     monkeypatch.setattr(library, "MEMORY_MAP", tmp_path / "none")
     assert library.openmp_runtimes() == set() and not is_taken()
+
+
+def test_a_folder_with_a_blank_in_its_name(monkeypatch, tmp_path):
+    path = "/home/me/My Projects/.venv/lib/libgomp.so.1"
+    (tmp_path / "maps").write_text(f"7f00-7f01 r-xp 00000000 08:01 42                  {path}\n")
+    monkeypatch.setattr(library, "MEMORY_MAP", tmp_path / "maps")
+    assert library.openmp_runtimes() == {path}

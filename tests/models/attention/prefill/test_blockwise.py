@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.attention.prefill import blockwise, workers
+from models.attention.prefill import blockwise, rolling_window, workers
 from models.lambda_attention import LambdaConfig
 from tests.models.attention.attention_cases import Case, make_case
 
@@ -130,3 +130,19 @@ def test_however_many_threads_share_the_work_the_numbers_are_the_same(encoding, 
     alone = case.attend()
     torch.testing.assert_close(shared[0], alone, rtol=0, atol=2e-5 if dtype == torch.float32 else 1e-1)
     assert all(torch.equal(shared[0], other) for other in shared)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_output_with_all_heads_of_a_token_side_by_side_is_written(at_once, monkeypatch):
+    """As on a GPU, where rows and heads of a batch cannot be counted as one."""
+    if at_once:
+        sizes = blockwise.GPU_QUERY_BLOCK, blockwise.GPU_SCORE_BUFFER_BYTES
+        monkeypatch.setattr(blockwise, "_block_sizes", lambda shared: sizes)
+    case = make_case(CONFIG, LENGTH, batch=2, key_heads=2, group=3)
+    expected = case.attend()
+    monkeypatch.setattr(
+        rolling_window,
+        "new_output",
+        lambda query, value: torch.full((2, LENGTH, 6, value.shape[-1]), torch.nan).transpose(1, 2),
+    )
+    torch.testing.assert_close(case.attend(), expected, rtol=0, atol=2e-6)

@@ -67,7 +67,7 @@ def test_all_blocks_of_a_segment_are_one_call_of_each_kind(monkeypatch):
     shapes, attend = [], edges._attend
 
     def recorded(query, key, value, layer, causal):
-        shapes.append((query.shape[1], query.shape[3], key.shape[3], causal))
+        shapes.append((query.shape[0], query.shape[2], key.shape[2], causal))
         return attend(query, key, value, layer, causal)
 
     monkeypatch.setattr(edges, "_attend", recorded)
@@ -91,3 +91,12 @@ def test_what_it_cannot_do_is_refused(config, encoding, what):
 def test_a_limit_inside_the_window_is_refused_at_once():
     with pytest.raises(ValueError, match="backend edges has no limit inside the window"):
         LambdaConfig(8, 3, 4, backend="edges")
+
+
+@pytest.mark.parametrize("shares", [True, False])
+def test_a_torch_whose_operator_shares_no_key_heads(shares, monkeypatch):
+    assert edges._shares_key_heads() in (True, False)
+    case = make_case(LambdaConfig(8, 3, 8, backend="edges"), 60, batch=2, key_heads=2, group=3)
+    if not shares:
+        monkeypatch.setattr(edges, "_shares_key_heads", lambda: False)
+    torch.testing.assert_close(case.attend().double(), case.expected(), **EXACT)

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from models.attention.prefill import choice, measured
 from models.attention.prefill.choice import choose_backend, say_once
@@ -183,6 +184,29 @@ def test_the_first_window_is_measured_apart_where_its_backend_has_no_kernel_for_
 def test_what_a_layer_cannot_have_is_no_candidate(changed, candidates, times):
     choose_backend(*layer_and_tensors(**changed))
     assert times[1][0] == candidates
+
+
+def test_a_layer_whose_limit_falls_inside_the_window_is_measured_for_real():
+    layer, query, value = layer_and_tensors(limit_distance=200)
+    assert choose_backend(layer, query, value).backend in ("blockwise", "onednn")
+
+
+def test_nothing_is_measured_where_tensors_are_only_looked_at(times, cache):
+    with FlopCounterMode(display=False):
+        assert choose_backend(*layer_and_tensors()).backend == "blockwise"
+    assert not times[1] and not cache.exists()
+
+
+def test_what_was_recorded_counts_and_nothing_else(times):
+    layer, query, _ = layer_and_tensors()
+    fastest(KIND, layer, query.dtype)
+    recorded = json.loads(json.dumps(measured.found()))
+    assert recorded[0]["backend"] == "edges" and recorded[0]["local_branch"] == WINDOW
+    recorded[0]["backend"] = "blockwise"
+    measured.recall(recorded)
+    assert fastest(KIND, layer, query.dtype).name == "blockwise" and len(times[1]) == 1
+    measured.recall([])
+    assert not measured.found()
 
 
 def test_a_backend_by_name_and_a_short_window_are_not_measured(times):

@@ -50,6 +50,36 @@ def test_an_error_of_a_piece_is_that_of_the_call():
     run_shared(do, [(piece,) for piece in range(3)])
 
 
+@shares
+def test_several_threads_may_ask_at_once():
+    done = [[] for _ in range(4)]
+
+    def ask(mine: list) -> None:
+        torch.set_num_threads(2)
+        run_shared(mine.append, [(piece,) for piece in range(200)])
+
+    asking = [threading.Thread(target=ask, args=(mine,)) for mine in done]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(timeout=60)
+    assert [sorted(mine) for mine in done] == 4 * [list(range(200))]
+
+
+@pytest.mark.parametrize("wrong", ["no library", "no such function", "no more threads"])
+def test_where_threads_cannot_be_begun_nobody_waits_for_ever(wrong, monkeypatch):
+    monkeypatch.setattr(workers, "_pools", {})
+    if wrong == "no library":
+        monkeypatch.setattr(workers, "openmp_runtimes", lambda: {"/no/such/libgomp.so"})
+    elif wrong == "no such function":
+        monkeypatch.setattr(workers, "openmp_runtimes", lambda: {"libc.so.6"})
+    else:
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: (_ for _ in ()).throw(RuntimeError("no more")))
+    done = []
+    run_shared(done.append, [(piece,) for piece in range(3)])
+    assert done == [0, 1, 2]
+
+
 @pytest.mark.parametrize("inference", [True, False])
 def test_nothing_is_recorded_for_gradients(inference):
     found = []
