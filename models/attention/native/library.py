@@ -44,9 +44,14 @@ def _is_outdated() -> bool:
 
 def openmp_runtimes() -> set[str]:
     """Paths of those that this process has loaded; none where the system does not tell."""
+    return loaded(RUNTIMES)
+
+
+def loaded(names: tuple[str, ...]) -> set[str]:
+    """Paths of the libraries that this process has loaded whose names begin with one of these."""
     try:
         lines = MEMORY_MAP.read_text(errors="replace").splitlines()
     except OSError:
         return set()
     paths = {line.split(maxsplit=5)[-1] for line in lines if "/" in line}
-    return {path for path in paths if Path(path).name.startswith(RUNTIMES)}
+    return {path for path in paths if Path(path).name.startswith(names)}

@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from ..native.library import openmp_runtimes
+from ..native.library import loaded, openmp_runtimes
 
 START_SECONDS = 10.0
+MKL = ("libtorch_cpu", "libmkl_rt")
+"""Libraries that MKL may be in."""
 _pools: dict[int, "_Pool"] = {}
 _lock = threading.Lock()
 
@@ -89,11 +91,22 @@ def _compute_alone(ready: threading.Barrier) -> bool:
     try:
         for path in openmp_runtimes():  # torch's is among them, and others are told the same of this thread
             ctypes.CDLL(path).omp_set_num_threads(1)
+        multiplies_alone = not torch.backends.mkl.is_available() or _tell_mkl()
         ready.wait(timeout=START_SECONDS)
     except (OSError, AttributeError, threading.BrokenBarrierError):
         ready.abort()
         return False
-    return torch.get_num_threads() == 1
+    return multiplies_alone and torch.get_num_threads() == 1
+
+
+def _tell_mkl() -> bool:
+    """Have MKL compute alone in this thread too, which no longer asks OpenMP once torch was told; whether it does."""
+    for path in loaded(MKL):
+        library = ctypes.CDLL(path)
+        if hasattr(library, "MKL_Set_Num_Threads_Local"):
+            library.MKL_Set_Num_Threads_Local(1)
+            return library.MKL_Get_Max_Threads() == 1
+    return False
 
 
 def _cores() -> int:
