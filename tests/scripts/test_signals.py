@@ -18,8 +18,10 @@ LAUNCHER, RANK = "launcher", "rank"
 WAYS = [
     (DEEPSPEED, LAUNCHER, signal.SIGTERM),
     (DEEPSPEED, LAUNCHER, signal.SIGUSR1),  # which it does not hand on
+    (DEEPSPEED, LAUNCHER, signal.SIGHUP),
     (DEEPSPEED, RANK, signal.SIGHUP),
     (TORCHRUN, LAUNCHER, signal.SIGTERM),
+    (TORCHRUN, LAUNCHER, signal.SIGHUP),
     (TORCHRUN, RANK, signal.SIGUSR1),
 ]
 
