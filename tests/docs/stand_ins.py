@@ -56,6 +56,7 @@ SHORTER_DEFAULTS: dict[str, dict[str, Sequence[int]]] = {
 """By script, what a flag that is not given would be too much of."""
 PARSED_ONLY: dict[str, str] = {
     "benchmarks/attention_memory.py": "minutes of measuring; tests/benchmarks/ run it",
+    "benchmarks/beside_busy.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/decode_kernel.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/gpu.py": "minutes of measuring, on a GPU; tests/benchmarks/ run it in tiny sizes",
     "benchmarks/growth.py": "minutes of measuring; tests/benchmarks/ run it",
