@@ -77,6 +77,7 @@ _found: dict[Kind, Measured] = {}
 _lock = Lock()
 
 
+@torch.compiler.disable
 def fastest(kind: Kind, layer: AttentionLayer, dtype: torch.dtype) -> Measured:
     """The fastest of the kind's candidates: as this process found it, or an earlier one on such a machine, or now."""
     with _lock:  # threads that measure at once measure each other
