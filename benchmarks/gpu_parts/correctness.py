@@ -17,7 +17,7 @@ from benchmarks.gpu_parts.case import Case, Found, Part
 from benchmarks.gpu_parts.errors import errors
 from benchmarks.gpu_parts.scenarios import Scenario, scenarios
 from benchmarks.gpu_parts.sizes import Plan
-from models.attention.settings import BACKENDS
+from models.attention.settings import ON_GPU
 
 REFERENCE = "blockwise"
 EXACT, ROUNDED, ROUNDED_ALIBI = 1e-5, 0.05, 0.02
@@ -31,7 +31,7 @@ def cases(plan: Plan) -> Iterator[Case]:
     dtypes = [torch.bfloat16, torch.float32]
     for scenario in islice(scenarios(plan.sizes.window, plan.sizes.long_prompt), plan.sizes.scenarios):
         for dtype in dtypes if scenario.exact else dtypes[:1]:
-            for backend in BACKENDS:
+            for backend in ON_GPU:
                 name = f"{scenario.name}, {_name(dtype)}, {backend}"
                 yield Case(name, _seconds(plan), partial(compare, scenario, backend, dtype, plan.device))
     yield from step_cases(plan)

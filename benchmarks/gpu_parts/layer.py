@@ -27,7 +27,7 @@ from models.attention.compiled import compile_whole, run_fused
 from models.attention.prefill.encoding import encode
 from models.attention.prefill.first_tokens import merge_into
 from models.attention.prefill.flex import band_mask
-from models.attention.settings import BACKENDS
+from models.attention.settings import ON_GPU
 from models.lambda_attention import AttentionLayer, lambda_attention
 from utils.errors import UserError
 
@@ -95,7 +95,7 @@ def methods(shape: Shape, length: int) -> Iterator[Method]:
     """All methods of a shape at a length, most valuable first."""
     window = replace(shape, global_branch=0)
     whole, within = shape.attended_pairs(length), window.attended_pairs(length)
-    backends = BACKENDS[1:]
+    backends = ON_GPU[1:]
     yield Method(DENSE, dense, length * (length + 1) // 2)
     yield Method(FLASH_KERNEL, flash_kernel, within)
     for backend in backends:

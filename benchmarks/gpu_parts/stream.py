@@ -18,7 +18,7 @@ from benchmarks.measuring.memory import MIB
 from benchmarks.measuring.random_models import random_model
 from benchmarks.measuring.timing import synchronize
 from models.attention.decode.cache_state import cache_bytes
-from models.attention.settings import BACKENDS
+from models.attention.settings import ON_GPU
 from models.lambda_attention import LambdaConfig
 from models.model_base import convert_model
 from models.scoring.stream_scorer import StreamScorer
@@ -50,8 +50,8 @@ class Stream:
 
 def cases(plan: Plan) -> Iterator[Case]:
     """Chunks of several lengths by the backend that is chosen, then those of the first length by each that is named."""
-    first, chosen = plan.sizes.chunks[0], BACKENDS[0]
-    ways = [(chunk, chosen) for chunk in plan.sizes.chunks] + [(first, backend) for backend in BACKENDS[1:]]
+    first, chosen = plan.sizes.chunks[0], ON_GPU[0]
+    ways = [(chunk, chosen) for chunk in plan.sizes.chunks] + [(first, backend) for backend in ON_GPU[1:]]
     for chunk, backend in ways:
         yield Case(case_name(chunk, backend), SECONDS, partial(measure, plan, chunk, backend))
 

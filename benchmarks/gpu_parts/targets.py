@@ -7,7 +7,7 @@ from benchmarks.gpu_parts import correctness, growth, large_model, layer, stream
 from benchmarks.gpu_parts.case import FAILED, MEASURED, Found
 from benchmarks.gpu_parts.report import Report
 from benchmarks.gpu_parts.sizes import Sizes
-from models.attention.settings import BACKENDS
+from models.attention.settings import ON_GPU
 from utils.text_tables import as_text
 
 FLAT = 1.1
@@ -75,7 +75,7 @@ def _of_layers(report: Report, sizes: Sizes) -> Iterator[Target]:
     rates = numbers(report, layer.PART.name, "tflops_per_second")
     seconds = numbers(report, layer.PART.name, "median")
     short, long = sizes.layer_lengths[:2]
-    kernels = [layer.FLASH_KERNEL, layer.FLEX_KERNEL, *(f"{backend}, {layer.WINDOW}" for backend in BACKENDS[1:])]
+    kernels = [layer.FLASH_KERNEL, layer.FLEX_KERNEL, *(f"{backend}, {layer.WINDOW}" for backend in ON_GPU[1:])]
     for shape in sizes.shapes:
         best = _largest({name: rates.get(layer.case_name(shape, short, name)) for name in kernels})
         dense = rates.get(layer.case_name(shape, short, layer.DENSE))
@@ -84,7 +84,7 @@ def _of_layers(report: Report, sizes: Sizes) -> Iterator[Target]:
         yield Target(name, 0.6, True, share, best[0] if best else "")
     for shape in sizes.shapes:
         dense = seconds.get(layer.case_name(shape, long, layer.DENSE))
-        own = {name: seconds.get(layer.case_name(shape, long, name)) for name in BACKENDS[1:]}
+        own = {name: seconds.get(layer.case_name(shape, long, name)) for name in ON_GPU[1:]}
         best = _largest({name: dense / taken for name, taken in own.items() if dense and taken})
         name = f"{shape.label}, {long:,} tokens: times faster than dense"
         yield Target(name, 12, True, *_seen(best))

@@ -5,6 +5,8 @@ SAME_AS_LOCAL = "local_branch"
 NO_OFFSET = 0.0
 """As a triangle_offset: the middle keys are not attended to."""
 BACKENDS = ("auto", "flash", "flex", "edges", "blockwise", "onednn")
+ON_CPU_ALONE = ("edges", "onednn")
+ON_GPU = ("auto", "flash", "flex", "blockwise")
 SINK_POSITIONS = ("text", "cache")
 WINDOW_LAYERS = ("own", "lambda")
 """The first of each counts unless another is given."""

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from models.attention.bands.config import BandsConfig
+from models.attention.settings import ON_CPU_ALONE
 from models.constant import CONSTANT_MODEL
 from models.converting.family import describe_layers
 from models.converting.wrappers import conversion_of
@@ -135,7 +136,7 @@ def _check_machine(plan: ModelPlan, runtime: Runtime) -> None:
     backend = None if plan.attention is None else plan.attention.backend
     if backend in ("flash", "flex") and runtime.device.type != "cuda":
         raise UserError(f"--backend {backend} needs a CUDA device, and there is none: take blockwise, or leave it out")
-    if backend in ("edges", "onednn") and runtime.device.type != "cpu":
+    if backend in ON_CPU_ALONE and runtime.device.type != "cpu":
         raise UserError(f"--backend {backend} is for the CPU alone, not for {runtime.device}: leave it out")
     if backend == "flex" and not plan.attention.compiled:
         raise UserError("--backend flex needs torch.compile, and --no_compile turns it off: give one of them")

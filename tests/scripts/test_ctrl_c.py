@@ -5,9 +5,19 @@ import signal
 import subprocess
 import time
 
+import pytest
+
 from tests.scripts.running import ROOT, command, environment, run_script
 
 SCRIPT = "eval_infinite_ppl"
+
+
+@pytest.fixture(autouse=True)
+def interrupts_count():
+    """Also where the tests run in the background of a shell, whose children ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def test_the_way_on_is_said_after_the_launchers_traceback_and_in_the_log(tiny_llama_dir, tmp_path):

@@ -11,7 +11,7 @@ from benchmarks.gpu_parts.layer import attend, dense, flex_kernel, flops, join, 
 from benchmarks.gpu_parts.sizes import TINY, Plan
 from benchmarks.measuring.shapes import SMOLLM2
 from models.attention.prefill.first_tokens import merge_into
-from models.attention.settings import BACKENDS
+from models.attention.settings import ON_GPU
 from models.lambda_attention import LambdaConfig, lambda_attention
 from utils.errors import UserError
 
@@ -37,7 +37,7 @@ def distance():
 def test_the_bare_window_and_that_without_positions_are_the_window(tensors):
     expected = masked(tensors, (distance() >= 0) & (distance() < 32))
     torch.testing.assert_close(flex_kernel(SHAPE, tensors)()[0], expected, **CLOSE)
-    for backend in BACKENDS[1:]:
+    for backend in ON_GPU[1:]:
         if backend != "flash":  # which a CPU has not
             found = attend(SHAPE, tensors, backend, first=False, rotated=False)()
             torch.testing.assert_close(found, expected, **CLOSE)

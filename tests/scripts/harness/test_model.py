@@ -30,6 +30,13 @@ def test_backends_that_need_cuda(backend):
         load_model(plan, RUNTIME)
 
 
+@pytest.mark.parametrize("backend", ["edges", "onednn"])
+def test_backends_that_need_the_cpu(backend):
+    plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend=backend))
+    with pytest.raises(UserError, match=f"--backend {backend} is for the CPU alone, not for cuda:0: leave it out"):
+        load_model(plan, replace(RUNTIME, device=GPU))
+
+
 def test_flex_is_compiled_or_refused():
     plan = ModelPlan(ModelSpec("nowhere"), LambdaConfig(8, 2, 8, backend="flex", compiled=False))
     with pytest.raises(UserError, match="--backend flex needs torch.compile, and --no_compile turns it off"):
