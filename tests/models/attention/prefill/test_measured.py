@@ -191,6 +191,15 @@ def test_a_layer_whose_limit_falls_inside_the_window_is_measured_for_real():
     assert choose_backend(layer, query, value).backend in ("blockwise", "onednn")
 
 
+@pytest.mark.parametrize("case", [{"encoding": "alibi"}, {"learned_sink": True}])
+def test_what_a_layer_has_for_each_head_is_measured_for_as_many_as_the_work_allows(case, monkeypatch):
+    monkeypatch.setattr(measured, "FLOP_PER_THREAD", 1)
+    case = make_case(CONFIG, WINDOW + 20, key_heads=4, group=2, **case)
+    chosen = choose_backend(case.layer, case.query, case.value).backend
+    seconds = measured.found()[0]["seconds"]
+    assert len(seconds) >= 2 and chosen == min(seconds, key=seconds.__getitem__)
+
+
 def test_nothing_is_measured_where_tensors_are_only_looked_at(times, cache):
     with FlopCounterMode(display=False):
         assert choose_backend(*layer_and_tensors()).backend == "blockwise"
