@@ -48,6 +48,7 @@ class Trial:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.console = Console(silent=True)
+        self._noted: dict[str, Any] = {}  # what config.json is known to have
         self._lock: FolderLock | None = None
         self._to_replace: Console | None = None  # with --overwrite, until `begin`: who logs into the new trial
         self.repair = False
@@ -161,6 +162,9 @@ class Trial:
 
     def note(self, name: str, value: Any) -> None:
         """Keep something that the run has found out in config.json, which is left as it is where it has that."""
+        if self._noted.get(name) == value:
+            return
+        self._noted[name] = value
         if self.config.get(name) != value:
             self._write_config(self.config | {name: value}, self.seals.required)
 

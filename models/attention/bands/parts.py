@@ -12,6 +12,7 @@ from torch import Tensor
 from ..compiled import run_fused
 from ..config import AttentionLayer
 from ..prefill.flash import WIDEST, WIDTH_MULTIPLE, lacks_flash
+from ..prefill.fused_cpu import attend_fused_cpu, has_fused_cpu
 from ..prefill.matrix_products import multiply_exactly
 from ..sinks import soft_capped
 from .band import Band
@@ -53,7 +54,7 @@ def is_fused(query: Tensor, value: Tensor, layer: AttentionLayer) -> bool:
     if query.shape[-2] == 1:
         return False
     if query.device.type == "cpu":
-        return hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu")
+        return has_fused_cpu()
     return width <= WIDEST and width % WIDTH_MULTIPLE == 0 and lacks_flash(query.device, query.dtype) is None
 
 
@@ -61,18 +62,18 @@ def attend_all(tile: Tile, scale: float) -> Part:
     """Every query to every key, fused."""
     if tile.query.is_cuda:
         return _by_key_head(tile, *_flash(tile.query, tile.key, tile.value, scale, causal=False))
-    return _by_key_head(tile, *_on_cpu(tile.rows(), tile.key, tile.value, scale, causal=False))
+    return _by_key_head(tile, *attend_fused_cpu(tile.rows(), tile.key, tile.value, scale, causal=False))
 
 
 def attend_growing(tile: Tile, scale: float) -> Part:
     """Each query to the keys up to its own place, of which there are as many as queries, fused."""
-    return _by_key_head(tile, *_triangle(tile, tile.query, tile.key, tile.value, scale))
+    return _by_key_head(tile, *_triangle(tile.query, tile.key, tile.value, scale))
 
 
 def attend_shrinking(tile: Tile, scale: float) -> Part:
     """Each query to the keys from its own place on, one fewer than queries, fused: the same from behind."""
     query, key, value = (x.flip(2) for x in (tile.query[:, :, :-1], tile.key, tile.value))
-    output, log_sum = _triangle(tile, query, key, value, scale)
+    output, log_sum = _triangle(query, key, value, scale)
     output, log_sum = F.pad(output.flip(2), (0, 0, 0, 1)), F.pad(log_sum.flip(2), (0, 1), value=float("-inf"))
     return _by_key_head(tile, output, log_sum)
 
@@ -86,15 +87,11 @@ def _by_key_head(tile: Tile, output: Tensor, log_sum: Tensor) -> Part:
     return output.reshape(shape), log_sum.reshape(shape)
 
 
-def _triangle(tile: Tile, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+def _triangle(query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
     """Output `[B, Hq, m, d_v]` and log-sum-exp `[B, Hq, m]`."""
     if query.is_cuda:
         return _flash(query, key, value, scale, causal=True)
-    return _on_cpu(query, *(x.repeat_interleave(tile.group, 1) for x in (key, value)), scale, causal=True)
-
-
-def _on_cpu(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, 0.0, causal, scale=scale)
+    return attend_fused_cpu(query, key, value, scale, causal=True)
 
 
 def _flash(query: Tensor, key: Tensor, value: Tensor, scale: float, causal: bool) -> tuple[Tensor, Tensor]:

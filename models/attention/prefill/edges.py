@@ -6,10 +6,7 @@ when it is read from behind. All blocks of a segment are one call of each kind, 
 thread that has to wait for its core holds up the others at few places.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +15,7 @@ from torch import Tensor
 from ..config import AttentionLayer
 from .encoding import encode
 from .first_tokens import Part, join_first_tokens
+from .fused_cpu import attend_fused_cpu, has_fused_cpu
 from .segment import Segment
 
 QUERY_BLOCK = 2048
@@ -41,7 +39,7 @@ def attend_edges(segment: Segment, layer: AttentionLayer, output: Tensor) -> Non
 
 def lacks_edges(layer: AttentionLayer, query: Tensor, value: Tensor) -> str | None:
     """What it lacks for these tensors, as "edges needs ..." goes on; None where it lacks nothing."""
-    if query.device.type != "cpu" or not hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu"):
+    if query.device.type != "cpu" or not has_fused_cpu():
         return "the CPU"
     if layer.config.caps_window:
         return "a limit that is not inside the window"
@@ -121,26 +119,8 @@ def _attend_from_behind(query: Tensor, key: Tensor, value: Tensor, layer: Attent
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, causal: bool) -> Part:
     """One call for all blocks, each `[blocks, H, ., d]`."""
-    group = query.shape[1] // key.shape[1]
-    if group > 1 and not _shares_key_heads():
-        key, value = (x.repeat_interleave(group, 1) for x in (key, value))
-    output, log_sum = _operator()(query, key, value, 0.0, causal, scale=layer.scale)
+    output, log_sum = attend_fused_cpu(query, key, value, layer.scale, causal)
     return output, log_sum.unsqueeze(-1)
-
-
-def _operator() -> Callable[..., tuple[Tensor, Tensor]]:
-    """What torch's own attention calls for float tensors on the CPU; it alone gives the log-sum-exp."""
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-
-
-@lru_cache(maxsize=1)
-def _shares_key_heads() -> bool:
-    """Whether this torch's operator lets query heads share key heads, as 2.13's does: older ones took as many."""
-    query, key = torch.randn(1, 4, 3, 16, device="cpu"), torch.randn(1, 2, 3, 16, device="cpu")
-    with suppress(RuntimeError):
-        shared, repeated = (_operator()(query, x, x, 0.0, False)[0] for x in (key, key.repeat_interleave(2, 1)))
-        return torch.allclose(shared, repeated, rtol=0, atol=1e-5)
-    return False
 
 
 def _whole(part: Part) -> Part:

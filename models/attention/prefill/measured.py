@@ -95,11 +95,14 @@ def found() -> list[dict[str, Any]]:
 
 
 def recall(measurements: Iterable[Mapping[str, Any]]) -> None:
-    """Have these count, which `found` gave, and forget all others."""
+    """Have these count, which `found` gave, and forget all others; what another version has found is left out."""
+    fields = Kind.__dataclass_fields__.keys()
     with _lock:
         _found.clear()
         for measurement in measurements:
-            values = {name: measurement[name] for name in Kind.__dataclass_fields__}
+            if measurement.keys() != {"backend", "seconds", *fields}:
+                continue
+            values = {name: measurement[name] for name in fields}
             kind = Kind(**values | {"candidates": tuple(values["candidates"])})
             _found[kind] = Measured(measurement["backend"], measurement["seconds"], remembered=True)
 

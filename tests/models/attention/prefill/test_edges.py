@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.attention.decode.cache import new_layer
-from models.attention.prefill import edges, rolling_window
+from models.attention.prefill import edges, fused_cpu, rolling_window
 from models.errors import UserError
 from models.lambda_attention import LambdaConfig
 from tests.models.attention.attention_cases import make_case
@@ -95,8 +95,8 @@ def test_a_limit_inside_the_window_is_refused_at_once():
 
 @pytest.mark.parametrize("shares", [True, False])
 def test_a_torch_whose_operator_shares_no_key_heads(shares, monkeypatch):
-    assert edges._shares_key_heads() in (True, False)
+    assert fused_cpu._shares_key_heads() in (True, False)
     case = make_case(LambdaConfig(8, 3, 8, backend="edges"), 60, batch=2, key_heads=2, group=3)
     if not shares:
-        monkeypatch.setattr(edges, "_shares_key_heads", lambda: False)
+        monkeypatch.setattr(fused_cpu, "_shares_key_heads", lambda: False)
     torch.testing.assert_close(case.attend().double(), case.expected(), **EXACT)

@@ -214,8 +214,9 @@ def test_what_was_recorded_counts_and_nothing_else(times):
     recorded[0]["backend"] = "blockwise"
     measured.recall(recorded)
     assert fastest(KIND, layer, query.dtype).name == "blockwise" and len(times[1]) == 1
-    measured.recall([])
-    assert not measured.found()
+    for others in ([], [recorded[0] | {"another": 1}], [{"backend": "edges"}]):
+        measured.recall(others)
+        assert not measured.found()
 
 
 def test_a_backend_by_name_and_a_short_window_are_not_measured(times):
