@@ -67,19 +67,15 @@ def test_killed_pieces_say_where_the_stream_stands_and_all_of_them_finish_it(pie
     limit = (tmp_path / "logs.limit").read_text()
     assert limit.startswith("--foreground -s KILL 540 ") and " --save_seconds 60 --save_steps 10 " in limit
     reached = re.search(r": (\d+) of 250 tokens \([\d.]+%\), .* tokens/s and ", first.stdout)
-    assert reached and 100 <= int(reached[1]) < 250, first.stdout  # chunks are read on while the checkpoint is written
+    assert reached and 100 <= int(reached[1]) <= 250, first.stdout  # chunks are read on while the checkpoint is written
     assert "a restart goes on from 100\n" in first.stdout
     assert not (tmp_path / "results").exists()
     rest = piece("--all", SAVE_STEPS=10)
     assert rest.returncode == 0, rest.stderr
-    said = (
-        "going on from token 100 of",
-        "goes on from 200\n",
-        "going on from token 200 of",
-        "250 of 250 tokens (100.0%)",
-    )
-    places = [rest.stdout.index(words) for words in said]
-    assert places == sorted(places)
+    going_on = [rest.stdout.index(f"going on from token {token} of") for token in (100, 200)]
+    assert going_on[0] < rest.stdout.index("goes on from 200\n") < going_on[1]
+    # A killed piece may have read all 250, too: what counts is that the last one says it after it has gone on.
+    assert "250 of 250 tokens (100.0%)" in rest.stdout[going_on[1] :]
     assert results(tmp_path / "results")["tokens"] == LENGTH - 1
     assert {path.name for path in (tmp_path / "results").iterdir()} == {"results.json", "stats.npz", "nll.png"}
 
