@@ -8,7 +8,7 @@ from torch import Tensor
 from .bands.band import Bands
 from .bands.config import BandsConfig, ChunksConfig
 from .bands.methods import lambda_shape
-from .positions import PositionEncoding
+from .positions import AlibiPositions, PositionEncoding
 from .settings import BACKENDS, NO_OFFSET, SAME_AS_LOCAL, SINK_POSITIONS, WINDOW_LAYERS
 
 
@@ -188,7 +188,7 @@ def method_of_layer(method: Method, window: int | None, chunk: int | None = None
         return method.of_layer(window)
     if window is None or method.window_layers == "lambda":
         return method
-    return LambdaConfig(window, 0, None, compiled=method.compiled)
+    return LambdaConfig(window, 0, None, backend=method.backend, compiled=method.compiled)
 
 
 def method_from_dict(values: dict) -> Method:
@@ -219,6 +219,17 @@ class AttentionLayer:
             )
         if self.soft_cap is not None and self.positions.slopes is not None:
             raise ValueError("no backend caps scores softly that have a bias of ALiBi: no model is known to have both")
+
+    def of_heads(self, heads: slice) -> "AttentionLayer":
+        """The layer of these of its query heads."""
+        sink_logit, positions = self.sink_logit, self.positions
+        if sink_logit is None and positions.slopes is None:  # all heads are alike
+            return self
+        if sink_logit is not None:
+            sink_logit = sink_logit[heads]
+        if positions.slopes is not None:
+            positions = AlibiPositions(positions.slopes[heads])
+        return replace(self, sink_logit=sink_logit, positions=positions)
 
     def fuses(self, x: Tensor) -> bool:
         """Whether torch.compile makes one kernel of several operations on x."""

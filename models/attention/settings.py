@@ -7,6 +7,8 @@ NO_OFFSET = 0.0
 BACKENDS = ("auto", "flash", "flex", "edges", "blockwise", "onednn")
 ON_CPU_ALONE = ("edges", "onednn")
 ON_GPU = ("auto", "flash", "flex", "blockwise")
+OF_BANDS = ("auto", "edges", "blockwise")
+"""Those of methods that attend to all tokens."""
 SINK_POSITIONS = ("text", "cache")
 WINDOW_LAYERS = ("own", "lambda")
 """The first of each counts unless another is given."""

@@ -7,8 +7,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..attention.bands.attend import log_scaled
 from ..attention.bands.band import Band
+from ..attention.bands.encoding import log_scaled
 from ..attention.bands.methods import none
 from ..attention.config import AttentionLayer
 from ..attention.positions import Places, RotaryPositions

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from models.attention.settings import REMAPPINGS
-from scripts.harness.model_arguments import LAMBDA_ARGUMENTS, LAMBDA_DEFAULTS
+from scripts.harness.model_arguments import LAMBDA_ARGUMENTS, LAMBDA_DEFAULTS, OF_REMAPPINGS
 from scripts.harness.position_arguments import DYNAMIC, REMAP_ARGUMENTS, SCALING_ARGUMENTS, STATIC
 from utils.arguments import HarnessParser
 from utils.errors import UserError
@@ -81,7 +81,7 @@ def unread_by(method: str) -> set[str]:
 
 def _meaningless(fixed: Mapping[str, Any]) -> set[str]:
     """The flags of Λ-attention that a method without it, which fixes these values, cannot honour."""
-    return set(LAMBDA_ARGUMENTS) - ({"window_layers"} if fixed["remap_positions"] else set())
+    return set(LAMBDA_ARGUMENTS) - (OF_REMAPPINGS if fixed["remap_positions"] else set())
 
 
 def _refuse(script: Experiment, name: str, shown: str) -> None:

@@ -35,6 +35,8 @@ TOP_K_DEFAULTS: dict[str, Any] = {
     "offload_middle": False,
 }
 LAMBDA_ARGUMENTS = (*LAMBDA_DEFAULTS, "top_k_attention", *TOP_K_DEFAULTS)
+OF_REMAPPINGS = frozenset({"backend", "window_layers"})
+"""Those that methods with moved positions have, too."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 DTYPE_ALIASES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "half": "float16"}
 
@@ -133,8 +135,8 @@ def add_lambda_arguments(parser: HarnessParser, longest_text: str = "max_length"
         choices=BACKENDS,
         help="'flash' (torch's flash attention with a window, for CUDA), 'flex' (torch's flex_attention, for CUDA), "
         "'edges' (torch's fused attention, for the CPU), 'blockwise' (matrix products, any device) or 'onednn' (the "
-        "same by oneDNN, for the CPU) (default: auto, on a GPU the first of them that it and the model allow, on the "
-        "CPU the fastest one, measured; the log says which, and why)",
+        "same by oneDNN, for the CPU); with moved positions edges or blockwise (default: auto, on a GPU the first of "
+        "them that it and the model allow, on the CPU the fastest one, measured; the log says which, and why)",
     )
     group.add_argument(
         "--sink_positions",
@@ -243,7 +245,9 @@ def _check_model(arguments: Namespace) -> None:
 def _check_lambda(arguments: Namespace, longest_text: str) -> None:
     given = [name for name in LAMBDA_ARGUMENTS if getattr(arguments, name) is not None]
     if not arguments.use_lambda_attention:
-        if given and not (given == ["window_layers"] and arguments.remap_positions):
+        if arguments.remap_positions:
+            given = [name for name in given if name not in OF_REMAPPINGS]
+        if given:
             raise UserError(f"--{given[0]} needs --use_lambda_attention: without it the model is not changed")
         return
     for name, default in LAMBDA_DEFAULTS.items():

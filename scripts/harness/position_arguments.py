@@ -7,7 +7,7 @@ from argparse import Namespace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from models.attention.settings import REMAPPINGS, WINDOW_LAYERS
+from models.attention.settings import BACKENDS, REMAPPINGS, WINDOW_LAYERS
 from utils.arguments import Flags, HarnessParser, finite_number, whole_number
 from utils.errors import UserError
 
@@ -99,9 +99,13 @@ def bands_config(flags: Flags) -> "BandsConfig | None":
     from models.attention.bands.config import BandsConfig
 
     parameters = {name: flags[f"remap_{name}"] for name in PARAMETERS}
-    layers, compiled = flags.get("window_layers") or WINDOW_LAYERS[0], not flags.get("no_compile")
+    shared = {
+        "backend": flags.get("backend") or BACKENDS[0],
+        "compiled": not flags.get("no_compile"),
+        "window_layers": flags.get("window_layers") or WINDOW_LAYERS[0],
+    }
     try:
-        return BandsConfig(flags["remap_positions"], **parameters, window_layers=layers, compiled=compiled)
+        return BandsConfig(flags["remap_positions"], **parameters, **shared)
     except ValueError as error:
         raise UserError(f"--{error}") from None  # it begins with the field's name
 

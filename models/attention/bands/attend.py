@@ -5,21 +5,22 @@ fused kernel of torch without any mask, and the edges of a band, as wide as a bl
 is left for masked matrix products are a band's beginnings.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import torch
 from torch import Tensor
 
 from ..config import AttentionLayer
-from ..positions import Places, RotaryPositions
-from ..prefill.encoding import encode_by
+from ..positions import Places
 from ..prefill.rolling_window import new_output
-from .band import Band, itself
+from .band import Band
 from .cache import ChunkLayer, FullLayer
+from .encoding import encoded, log_scaled
 from .parts import FUSED, Joined, Part, Tile, attend_products, is_fused
+from .products import Piece, are_faster, attend_pieces, block_size, queries_at_once, takes_products
 
 QUERY_BLOCK, GPU_QUERY_BLOCK = 512, 2048
 KEY_TILE, GPU_KEY_TILE = 2048, 16_384
@@ -36,7 +37,11 @@ def attend_bands(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLaye
     if past is not None:
         start = past.held
         key, value = past.extend(key, value)
-    output, size = new_output(query, value), GPU_QUERY_BLOCK if query.is_cuda else QUERY_BLOCK
+    output = new_output(query, value)
+    if takes_products(query, layer) and are_faster(query, value, layer):
+        _attend_by_products(query, start, key, value, layer, output)
+        return output
+    size = GPU_QUERY_BLOCK if query.is_cuda else QUERY_BLOCK
     for part in _parts(start, query.shape[-2], size, layer.config.chunk):
         block = _Block(query[:, :, part], start + part.start, key, value, layer)
         output[:, :, part] = block.attend().reshape(output[:, :, part].shape)
@@ -49,6 +54,26 @@ def attend_chunks(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLay
     for part in _parts(start, query.shape[-2], layer.config.chunk, layer.config.chunk):
         output[:, :, part] = attend_bands(query[:, :, part], key[:, :, part], value[:, :, part], layer, past)
     return output
+
+
+def _attend_by_products(
+    query: Tensor, start: int, key: Tensor, value: Tensor, layer: AttentionLayer, output: Tensor
+) -> None:
+    """Write the attention of queries from position `start` on, piece by piece, the longest first."""
+    (rows, key_heads), count, group = key.shape[:2], query.shape[-2], query.shape[1] // key.shape[1]
+    size, pieces = block_size(group, query.dtype), []
+    at_once = queries_at_once(count, rows * key_heads, size)
+    for part in reversed(list(_parts(0, count, at_once, None))):
+        cuts = _parts(start + part.start, part.stop - part.start, size, layer.config.chunk)
+        blocks = tuple((cut.start, cut.stop) for cut in cuts)
+        for row, head in product(range(rows), range(key_heads)):
+            heads = slice(group * head, group * (head + 1))
+            own = query[row, heads, part], start + part.start, key[row, head], value[row, head]
+            pieces.append(Piece(*own, layer.of_heads(heads), output[row, heads, part], blocks))
+    for piece, (first, last) in attend_pieces(pieces):
+        keys_values = piece.key[None, None], piece.value[None, None]
+        block = _Block(piece.query[None, :, first:last], piece.start + first, *keys_values, piece.layer)
+        piece.output[:, first:last] = block.attend().view(group, last - first, -1)
 
 
 def _parts(start: int, count: int, size: int, chunk: int | None) -> Iterator[slice]:
@@ -92,12 +117,6 @@ def zones(band: Band, start: int, count: int) -> tuple[Zone, ...]:
     return tuple(zone for zone in found if zone.first < zone.end)
 
 
-def log_scaled(query: Tensor, places: Tensor, length: int) -> Tensor:
-    """Queries `[..., m, d]` at `places`, int64 `[m]`, times `log(i + 1) / log(length)`, or 1 where that is less."""
-    factor = ((places + 1).double().log() / math.log(length)).clamp(min=1)[:, None]
-    return (query * factor.to(torch.promote_types(query.dtype, torch.float32))).to(query.dtype)
-
-
 def _slides(bound: Tensor) -> bool:
     """Whether each query's bound is one key farther than that of the query before."""
     return len(bound) > 1 and bool((bound.diff() == 1).all())
@@ -122,7 +141,7 @@ class _Block:
             found = zones(band, self.start, self.size)
             if not found:
                 continue
-            query = self._encoded(self.query, self.start, band.query_at, band.key_at is None)
+            query = encoded(self.query, self.start, band.query_at, self.layer, band.key_at is None)
             offset = None if band.offset is None else self._offset(band.offset)
             for zone in found:
                 for output, log_sum in self._parts(band, query, zone):
@@ -164,17 +183,4 @@ class _Block:
 
     def _key(self, band: Band, keys: slice) -> Tensor:
         key = self.key[:, :, keys]
-        return key if band.key_at is None else self._encoded(key, keys.start, band.key_at)
-
-    def _encoded(self, x: Tensor, start: int, places: Places, alone: bool = False) -> Tensor:
-        """Queries or keys x `[B, H, n, d]` from position `start` on, turned to where `places` has them.
-
-        alone: that what they are multiplied by is as projected, so that they bear its scaling too.
-        """
-        positions = self.layer.positions
-        if not isinstance(positions, RotaryPositions):
-            return x
-        table = positions.range_table(start, x.shape[-2], x.device, None if places is itself else places)
-        if alone and positions.scaling != 1.0:
-            table = table[0] * positions.scaling, table[1] * positions.scaling
-        return encode_by(x, table, self.layer)
+        return key if band.key_at is None else encoded(key, keys.start, band.key_at, self.layer)

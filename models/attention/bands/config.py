@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from ..settings import BACKENDS, REMAPPINGS, WINDOW_LAYERS
+from ..settings import BACKENDS, OF_BANDS, REMAPPINGS, WINDOW_LAYERS
 from .band import Bands
 from .methods import causal, dual_chunks, leaky_rerope, rerope, self_extend
 
@@ -15,7 +15,8 @@ class BandsConfig:
     method: one of REMAPPINGS. A parameter that is None is that of `of_length`, or none of this method's.
     window: w, tokens; group: G; chunk: s, tokens; factor: k; as `methods.py` has them.
     log_scale: N, tokens; a query at i > N is multiplied by `log(i + 1) / log(N)`; 0 never.
-    compiled, window_layers: as in LambdaConfig; a layer that keeps its own window or chunks has these.
+    backend: "edges" (torch's fused attention), "blockwise" (matrix products), or "auto", on the CPU the one measured to
+        be faster. compiled, window_layers: as in LambdaConfig; a layer that keeps its own window or chunks has these.
     """
 
     method: str
@@ -24,10 +25,10 @@ class BandsConfig:
     chunk: int | None = None
     factor: float | None = None
     log_scale: int | None = None
+    backend: str = BACKENDS[0]
     compiled: bool = True
     window_layers: str = WINDOW_LAYERS[0]
 
-    backend: ClassVar[str] = "auto"
     top_k: ClassVar[None] = None
     global_branch: ClassVar[int] = 0
     attends_all: ClassVar[bool] = True
@@ -46,6 +47,11 @@ class BandsConfig:
             raise ValueError("remap_log_scale must be more than 1 token, of which the logarithm is 0, or 0 for none")
         if self.chunk is not None and self.window is not None and self.window > self.chunk:
             raise ValueError(f"remap_window {self.window} is more than remap_chunk {self.chunk}: give at most that")
+        if self.backend not in OF_BANDS:
+            raise ValueError(
+                f"backend {self.backend} does not attend to all tokens, as {self.method} does: take "
+                f"{', '.join(OF_BANDS)}"
+            )
         if self.window_layers not in WINDOW_LAYERS:
             raise ValueError(f"window_layers must be one of {', '.join(WINDOW_LAYERS)}, not {self.window_layers!r}")
 

@@ -46,15 +46,15 @@ INLINE float weigh(uint16_t* scores, int64_t count) {
 }
 
 struct Window {
-    int64_t columns, queries, oldest;
+    int64_t columns, queries, oldest, newest;
 };
 
 FOR_EACH_PROCESSOR void weigh_rows(uint16_t* scores, float* sums, int64_t begin, int64_t end, Window window) {
     for (int64_t row = begin; row < end; ++row) {
         uint16_t* const row_scores = scores + row * window.columns;
         const int64_t query = row % window.queries;
-        const int64_t oldest = std::max<int64_t>(0, window.oldest + query);
-        const int64_t after = window.columns - window.queries + query + 1;
+        const int64_t after = std::max<int64_t>(0, std::min(window.columns, window.newest + query));
+        const int64_t oldest = std::min(after, std::max<int64_t>(0, window.oldest + query));
         std::fill(row_scores, row_scores + oldest, 0);
         std::fill(row_scores + after, row_scores + window.columns, 0);
         sums[row] = weigh(row_scores + oldest, after - oldest);
@@ -64,10 +64,10 @@ FOR_EACH_PROCESSOR void weigh_rows(uint16_t* scores, float* sums, int64_t begin,
 }  // namespace
 
 // scores: contiguous [rows, columns], to be written over. Row r is of query r % queries; query q has in its window the
-// columns from oldest + q, or 0, to columns - queries + q. oldest: at most 0. sums: [rows].
-extern "C" void weigh_window(
-    uint16_t* scores, float* sums, int64_t rows, int64_t columns, int64_t queries, int64_t oldest) {
-    const Window window{columns, queries, oldest};
+// columns oldest + q .. newest + q - 1, of those that there are. sums: [rows].
+extern "C" void weigh_window(uint16_t* scores, float* sums, int64_t rows, int64_t columns, int64_t queries,
+                             int64_t oldest, int64_t newest) {
+    const Window window{columns, queries, oldest, newest};
 #pragma omp parallel for schedule(static) if (rows * columns > WORTH_THREADS)
     for (int64_t row = 0; row < rows; row += ROWS_AT_ONCE)
         weigh_rows(scores, sums, row, std::min(row + ROWS_AT_ONCE, rows), window);

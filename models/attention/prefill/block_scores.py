@@ -15,98 +15,87 @@ from .window_weights import weigh_window
 class Block:
     """Queries first .. last - 1 of a segment, which columns they reach, and their scores.
 
-    Key heads are taken `at_once` at a time: part 0, 1, ... `rows` are the queries of all heads that share a key head.
+    Rows are the queries of all heads that share a key head.
     """
 
-    def __init__(self, shared: SegmentScores, first: int, last: int, buffer_bytes: int) -> None:
-        """buffer_bytes: of scores of the heads that are taken at once; never less than one."""
+    def __init__(self, shared: SegmentScores, first: int, last: int) -> None:
         self.shared, self.layer = shared, shared.layer
         config, segment = self.layer.config, shared.segment
         self.first, self.last, self.size = first, last, last - first
-        self.rows = self.size * shared.group
         self.position = segment.start + first
         last_position = segment.start + last - 1
         self.window_first = max(0, self.position - config.local_branch + 1)
         self.window_size = last_position + 1 - self.window_first
-        row_bytes = shared.dtype.itemsize * self.window_size
-        self.at_once = max(1, min(shared.heads, buffer_bytes // (self.rows * row_bytes)))
         first_column = self.window_first - segment.window_start
         self._window_columns = slice(first_column, first_column + self.window_size)
 
-    @property
-    def parts_in_all(self) -> int:
-        return -(-self.shared.heads // self.at_once)
-
-    def parts(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """A tensor `[B * Hkv, ...]`, part by part."""
-        return tensor.split(self.at_once)
-
     def rows_of(self, tensor: Tensor) -> Tensor:
-        """The block's rows of a tensor `[B * Hkv, g, m, .]`, `[B * Hkv, rows, .]`."""
+        """The block's rows of a tensor `[heads, g, m, .]`, `[heads, rows, .]`."""
         return rearrange(tensor[:, :, self.first : self.last], "heads g m x -> heads (g m) x")
 
-    def scores(self, part: int, whole: bool = False) -> list[Tensor]:
+    def scores(self, whole: bool = False) -> list[Tensor]:
         """`[heads, rows, columns]` of each kind of columns: the window alone, or where whole, the first tokens too.
 
         To be written over. What is outside of a window is -inf where whole, and else left to `weigh_window`.
         """
-        kinds = [self._window_scores(part)]
+        kinds = [self._window_scores()]
         if whole:
-            self._bar_outside(part)
+            self._bar_outside()
         if whole and self.shared.sinks:
-            kinds.append(self.parts(self.rows_of(self.shared.sink_scores))[part].clone())
+            kinds.append(self.rows_of(self.shared.sink_scores).clone())
         return kinds
 
-    def weigh_window(self, part: int) -> Tensor:
+    def weigh_window(self) -> Tensor:
         """Turn the window's scores into weights, 0 outside of a query's window; their sums, `[heads, rows, 1]`."""
-        return weigh_window(self._memory(part), self.position - self.window_first - self.layer.config.local_branch + 1)
+        return weigh_window(self._memory, self.position - self.window_first - self.layer.config.local_branch + 1)
 
-    def _bar_outside(self, part: int) -> None:
+    def _bar_outside(self) -> None:
         """Set scores to -inf outside of a query's window."""
-        window = self._memory(part)
+        window = self._memory
         window.newest.add_(self._barrier(0))
         if self.window_size > self.layer.config.local_branch:
             window.oldest.add_(self._barrier(self.position - self.window_first))
 
-    def values(self, part: int, whole: bool = False) -> list[Tensor]:
+    def values(self, whole: bool = False) -> list[Tensor]:
         """`[heads, columns, d_v]` per kind of columns that `scores` has."""
-        kinds = [self._window_values[part]]
+        kinds = [self.shared.values[:, self._window_columns]]
         if whole and self.shared.sinks:
-            kinds.append(self.parts(self.shared.sink_values)[part])
+            kinds.append(self.shared.sink_values)
         return [values.to(self.shared.dtype) for values in kinds]
 
-    def sink_logit(self, part: int) -> Tensor:
+    def sink_logit(self) -> Tensor:
         """The learned scores of the heads' rows, in bits, `[heads, rows, 1]`."""
-        return self.parts(self.shared.sink_logit)[part].expand(-1, -1, self.size, -1).flatten(1, 2)
+        return self.shared.sink_logit.expand(-1, -1, self.size, -1).flatten(1, 2)
 
-    def _memory(self, part: int) -> WindowScores:
-        return self.shared.window_memory(len(self._near[part]), self.size, self.window_size)
+    @cached_property
+    def _memory(self) -> WindowScores:
+        return self.shared.window_memory(self.size, self.window_size)
 
-    def _window_scores(self, part: int) -> Tensor:
-        config, window = self.layer.config, self._memory(part)
-        keys = self._window_keys[part].to(self.shared.dtype)
-        multiply(self._near[part], keys, window.all, self.shared.by_onednn)
+    def _window_scores(self) -> Tensor:
+        config, window = self.layer.config, self._memory
+        keys = self.shared.keys[:, self._window_columns].mT.to(self.shared.dtype)
+        multiply(self.rows_of(self.shared.near), keys, window.all, self.shared.by_onednn)
         if config.caps_window and self.shared.slopes is None:
-            self._cap(part, self._by_query_head(window.all))
+            self._cap(self._by_query_head(window.all))
         self.shared.cap(window.all)
         if self.shared.slopes is not None:  # else no distances as wide as the window are needed
-            self._add_bias(part, self._by_query_head(window.all), self._distances(self.window_first, self.window_size))
+            self._add_bias(self._by_query_head(window.all), self._distances(self.window_first, self.window_size))
         return window.all
 
-    def _cap(self, part: int, window: Tensor) -> None:
+    def _cap(self, window: Tensor) -> None:
         """Score the keys within the window `[heads, g, size, k]` that are beyond the limit as if they were at it."""
         limit = self.layer.config.limit_distance
         capped = self.window_size - limit
         if capped <= 0:
             return
         keys = self.shared.raw_keys[:, self._window_columns][:, :capped]
-        beyond = self._far_scores(part, keys)
+        beyond = self._far_scores(keys)
         is_beyond = self._distances(self.window_first, capped) >= limit
         window[..., :capped] = torch.where(is_beyond, beyond, window[..., :capped])
 
-    def _far_scores(self, part: int, keys: Tensor) -> Tensor:
-        """Scores `[heads, g, size, k]` of keys `[B * Hkv, k, d]`, all at the limit."""
-        rows, keys = self._far[part], self.parts(keys.transpose(1, 2))[part].to(self.shared.dtype)
+    def _far_scores(self, keys: Tensor) -> Tensor:
+        """Scores `[heads, g, size, k]` of keys `[heads, k, d]`, all at the limit."""
+        rows, keys = self.rows_of(self.shared.far), keys.mT.to(self.shared.dtype)
         scores = rows.new_empty(*rows.shape[:2], keys.shape[-1])
         multiply(rows, keys, scores)
         return self._by_query_head(scores)
@@ -115,27 +104,10 @@ class Block:
         """`[heads, rows, k]` as `[heads, g, size, k]`."""
         return scores.unflatten(1, (-1, self.size))
 
-    @cached_property
-    def _near(self) -> tuple[Tensor, ...]:
-        return self.parts(self.rows_of(self.shared.near))
-
-    @cached_property
-    def _far(self) -> tuple[Tensor, ...]:
-        return self.parts(self.rows_of(self.shared.far))
-
-    @cached_property
-    def _window_keys(self) -> tuple[Tensor, ...]:
-        """`[heads, d, columns]`"""
-        return self.parts(self.shared.keys[:, self._window_columns].transpose(1, 2))
-
-    @cached_property
-    def _window_values(self) -> tuple[Tensor, ...]:
-        return self.parts(self.shared.values[:, self._window_columns])
-
-    def _add_bias(self, part: int, scores: Tensor, distance: Tensor) -> None:
+    def _add_bias(self, scores: Tensor, distance: Tensor) -> None:
         """ALiBi: take `slope * min(distance, D)` off scores `[heads, g, size, k]`, per query head."""
         felt = self.layer.config.capped(distance).to(scores.dtype)
-        scores.addcmul_(self.parts(self.shared.slopes)[part], felt, value=-1)
+        scores.addcmul_(self.shared.slopes, felt, value=-1)
 
     def _distances(self, first_key: int, count: int) -> Tensor:
         """int64 `[size, count]`: distances of the block's queries to the keys at first_key, first_key + 1, ..."""

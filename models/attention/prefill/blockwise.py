@@ -6,8 +6,6 @@ weight that counts is lost is a block done again with the largest score of each 
 """
 
 from collections.abc import Iterator
-from itertools import groupby
-from operator import attrgetter
 
 import torch
 from einops import rearrange
@@ -17,7 +15,7 @@ from ..config import AttentionLayer
 from .block_scores import Block
 from .matrix_products import add_product
 from .segment import Segment
-from .segment_scores import SegmentScores
+from .segment_scores import ScoreMemory, SegmentScores, score_dtype
 from .workers import run_shared
 
 QUERY_BLOCK = 256
@@ -29,50 +27,67 @@ GPU_QUERY_BLOCK = 512
 GPU_SCORE_BUFFER_BYTES = 2**29
 """The same on a GPU, where a launch costs as much as megabytes: all heads at once, and key heads in longer columns."""
 LONGEST_RUN, PIECES_PER_THREAD = 4, 4
-"""Blocks that a thread takes one after the other: what it found out about the first one counts for the others; and how
-many such pieces of work there are to be for each thread."""
+"""Blocks that a thread takes one after the other: their queries are encoded at once, and what it found out about the
+first one counts for the others; and how many such pieces of work there are to be for each thread."""
 SAFE_SUMS = 2.0**-60, 2.0**60
 """Bounds of sums of weights `2^score`: within, float32 and bfloat16 lose no weight that counts, and none overflows."""
 
 
 def attend_blockwise(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
-    _attend(SegmentScores(segment, layer), output)
+    _attend(segment, layer, output, by_onednn=False)
 
 
 def attend_blockwise_by_onednn(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """The same with oneDNN's products."""
-    _attend(SegmentScores(segment, layer, by_onednn=True), output)
+    _attend(segment, layer, output, by_onednn=True)
 
 
-def _attend(shared: SegmentScores, output: Tensor) -> None:
-    count, on_cpu = shared.segment.query.shape[-2], output.device.type == "cpu"
-    sinks, (size, buffer_bytes) = _weigh_sinks(shared), _block_sizes(shared)
-    starts = range(0, count, size)
-    blocks = [Block(shared, first, min(first + size, count), buffer_bytes) for first in starts]
-    threads = torch.get_num_threads() if on_cpu else 1
-    pieces = [(shared, run, part, sinks, output) for run, part in _pieces(blocks, threads)]
-    if on_cpu:
-        shared.prepare()
-        run_shared(_attend_run, pieces)
+def _attend(segment: Segment, layer: AttentionLayer, output: Tensor, by_onednn: bool) -> None:
+    memory = ScoreMemory()
+    pieces = [(*piece, by_onednn, memory) for piece in _pieces(segment, layer, output)]
+    if output.device.type == "cpu":
+        run_shared(_attend_piece, pieces)
         return
     for piece in pieces:
-        _attend_run(*piece)
+        _attend_piece(*piece)
 
 
-def _pieces(blocks: list[Block], threads: int) -> Iterator[tuple[list[Block], int]]:
-    """Runs of consecutive blocks, and parts of their heads, so many that no thread is without one for long."""
-    for _, alike in groupby(blocks, attrgetter("parts_in_all")):
-        alike = list(alike)
-        parts = alike[0].parts_in_all
-        length = max(1, min(LONGEST_RUN, len(alike) * parts // (PIECES_PER_THREAD * threads)))
-        for first in range(0, len(alike), length):
-            for part in range(parts):
-                yield alike[first : first + length], part
+def _pieces(
+    segment: Segment, layer: AttentionLayer, output: Tensor
+) -> Iterator[tuple[Segment, AttentionLayer, Tensor]]:
+    """The segment cut by rows of the batch, by heads and by queries, each a segment that nothing is shared with.
+
+    As many heads as are scored at once, and on the CPU so few blocks that no thread is without a piece for long.
+    """
+    size, buffer_bytes = _block_sizes(segment, layer)
+    rows, key_heads = segment.window_key.shape[:2]
+    count, group = segment.query.shape[-2], segment.query.shape[1] // key_heads
+    columns = min(layer.config.local_branch, segment.start + count) + min(size, count) - 1
+    fit = buffer_bytes // (columns * min(size, count) * group * score_dtype(layer, segment.query.dtype).itemsize)
+    at_once = max(1, min(key_heads, fit)), max(1, fit // key_heads)
+    blocks = _longest_run(-(-count // size), -(-key_heads // at_once[0]) * -(-rows // at_once[1]), output.device)
+    for first in range(0, count, blocks * size):
+        queries = slice(first, min(first + blocks * size, count))
+        for head in range(0, key_heads, at_once[0]):
+            heads = slice(head, min(head + at_once[0], key_heads))
+            query_heads = slice(group * heads.start, group * heads.stop)
+            for row in range(0, rows, at_once[1]):
+                batch = slice(row, row + at_once[1])
+                of_heads = layer if at_once[0] == key_heads else layer.of_heads(query_heads)
+                yield segment.part(batch, heads, queries), of_heads, output[batch, query_heads, queries]
+
+
+def _longest_run(blocks: int, parts: int, device: torch.device) -> int:
+    """Consecutive blocks of a piece, where each has so many parts of its heads."""
+    if device.type != "cpu":
+        return blocks
+    pieces = PIECES_PER_THREAD * torch.get_num_threads()
+    return max(1, min(LONGEST_RUN, blocks * parts // pieces))
 
 
 def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
-    """The first tokens' weighted values, `[B * Hkv, g, m, d_v]`, and sums of weights, `[B * Hkv, g, m, 1]`.
+    """The first tokens' weighted values, `[heads, g, m, d_v]`, and sums of weights, `[heads, g, m, 1]`.
 
     The learned score of a head is among the sums: it weighs nothing.
     """
@@ -88,73 +103,70 @@ def _weigh_sinks(shared: SegmentScores) -> tuple[Tensor, Tensor]:
     return weighted, total if shared.sink_logit is None else total + shared.sink_logit.exp2()
 
 
-def _block_sizes(shared: SegmentScores) -> tuple[int, int]:
+def _block_sizes(segment: Segment, layer: AttentionLayer) -> tuple[int, int]:
     """Queries per block and bytes of its scores."""
-    if shared.values.is_cuda:
+    if segment.query.is_cuda:
         return GPU_QUERY_BLOCK, GPU_SCORE_BUFFER_BYTES
-    rows = SCORE_COLUMN_BYTES // shared.dtype.itemsize // shared.group
+    group = segment.query.shape[1] // segment.window_key.shape[1]
+    rows = SCORE_COLUMN_BYTES // score_dtype(layer, segment.query.dtype).itemsize // group
     return max(1, min(QUERY_BLOCK, rows)), SCORE_BUFFER_BYTES
 
 
-def _attend_run(
-    shared: SegmentScores, blocks: list[Block], part: int, sinks: tuple[Tensor, Tensor], output: Tensor
+def _attend_piece(
+    segment: Segment, layer: AttentionLayer, output: Tensor, by_onednn: bool, memory: ScoreMemory
 ) -> None:
-    """Consecutive blocks of some heads. sinks: as `_weigh_sinks` has them."""
+    """Write the attention of the segment's queries into output, block by block, all heads at once."""
+    size, _ = _block_sizes(segment, layer)
+    shared, count = SegmentScores(segment, layer, memory, by_onednn), segment.query.shape[-2]
+    sinks = _weigh_sinks(shared)
     shifted = output.is_cuda  # a GPU would wait for the answer whether sums are safe
-    for block in blocks:
-        weighted, total = (block.rows_of(block.parts(x)[part]) for x in sinks)
-        shifted = shifted or not _add(block, part, weighted, total)
+    for first in range(0, count, size):
+        block = Block(shared, first, min(first + size, count))
+        weighted, total = (block.rows_of(x) for x in sinks)
+        shifted = shifted or not _add(block, weighted, total)
         if shifted:  # and so are the blocks that follow, at once
-            _weigh_shifted(block, part, weighted, total)
-        _write(block, part, weighted, total, output)
+            _weigh_shifted(block, weighted, total)
+        _write(block, weighted, total, output)
 
 
-def _write(block: Block, part: int, weighted: Tensor, total: Tensor, output: Tensor) -> None:
-    """Write a part's attention, `weighted / total`, into output `[B, Hq, m, d_v]`, whatever its strides."""
-    rows = slice(block.first, block.last)
-    if block.parts_in_all == 1:
-        shape = *output.shape[:2], block.size, -1
-        torch.div(weighted.view(shape), total.view(shape), out=output[:, :, rows])
-        return
-    group = block.shared.group
-    for place in range(len(weighted)):
-        row, head = divmod(part * block.at_once + place, output.shape[1] // group)
-        own = (x[place].view(group, block.size, -1) for x in (weighted, total))
-        torch.div(*own, out=output[row, head * group : (head + 1) * group, rows])
+def _write(block: Block, weighted: Tensor, total: Tensor, output: Tensor) -> None:
+    """Write a block's attention, `weighted / total`, into output `[B, Hq, m, d_v]`, whatever its strides."""
+    shape = *output.shape[:2], block.size, -1
+    torch.div(weighted.view(shape), total.view(shape), out=output[:, :, block.first : block.last])
 
 
-def _add(block: Block, part: int, weighted: Tensor, total: Tensor) -> bool:
-    """Add a part to the first tokens' weighted values `[heads, rows, d_v]` and total of weights `[heads, rows, 1]`.
+def _add(block: Block, weighted: Tensor, total: Tensor) -> bool:
+    """Add a block to the first tokens' weighted values `[heads, rows, d_v]` and total of weights `[heads, rows, 1]`.
 
     False, with weighted as it was, where a total is not safe.
     """
-    weights = block.scores(part)
-    total += block.weigh_window(part)
+    weights = block.scores()
+    total += block.weigh_window()
     low, high = (float(x) for x in total.aminmax())
     is_safe = SAFE_SUMS[0] <= low and high <= SAFE_SUMS[1]
     if is_safe:
-        _weigh(block, weights, block.values(part), weighted)
+        _weigh(block, weights, block.values(), weighted)
     return is_safe
 
 
-def _weigh_shifted(block: Block, part: int, weighted: Tensor, total: Tensor) -> None:
+def _weigh_shifted(block: Block, weighted: Tensor, total: Tensor) -> None:
     """Write what `_add` adds up to, with the largest score of each row taken off all of them."""
-    weights = block.scores(part, whole=True)
+    weights = block.scores(whole=True)
     highest = torch.stack([scores.amax(-1, keepdim=True) for scores in weights]).amax(0)
-    learned = None if block.shared.sink_logit is None else block.sink_logit(part)
+    learned = None if block.shared.sink_logit is None else block.sink_logit()
     if learned is not None:
         highest = torch.maximum(highest, learned.to(highest.dtype))
     for scores in weights:
         scores.sub_(highest)
-    total.copy_(_exponentiate(block, part, weights[1:]))
+    total.copy_(_exponentiate(block, weights[1:]))
     if learned is not None:
         total += (learned - highest).exp2()
-    _weigh(block, weights, block.values(part, whole=True), weighted.zero_())
+    _weigh(block, weights, block.values(whole=True), weighted.zero_())
 
 
-def _exponentiate(block: Block, part: int, others: list[Tensor]) -> Tensor:
+def _exponentiate(block: Block, others: list[Tensor]) -> Tensor:
     """Turn the scores of the window, and the others, into weights `2^score`; their sums, `[heads, rows, 1]`."""
-    total = block.weigh_window(part)
+    total = block.weigh_window()
     for scores in others:
         total += scores.exp2_().sum(-1, keepdim=True)
     return total

@@ -1,7 +1,7 @@
 """Queries and keys of a segment, encoded at their positions: on a GPU in one kernel each.
 
 Operation by operation RoPE is eight passes over a tensor in float32, which for a wide model take longer than the
-attention itself.
+attention itself. On the CPU they go over so many tokens at a time that they stay in a core's cache.
 """
 
 from functools import lru_cache
@@ -12,12 +12,20 @@ from torch import Tensor
 from ..compiled import run_fused
 from ..config import AttentionLayer
 from ..positions import RotaryPositions, Table
+from .workers import run_shared
+
+CACHED_FEATURES = 2**17
+"""Of the tokens that a thread encodes at a time on the CPU."""
 
 
 def encode(x: Tensor, start: int, layer: AttentionLayer, latest: int | None = None, scale: float = 1.0) -> Tensor:
     """`layer.positions.at(x, start, latest, scale)` for x `[B, H, n, d]`; where it is fused it has the strides of x."""
     if not _is_fused(x, layer):
-        return layer.positions.at(x, start, latest, scale)
+        if not _is_shared_out(x, layer):
+            return layer.positions.at(x, start, latest, scale)
+        out = torch.empty_like(x)
+        _encode_shared_out(out, x, start, layer, latest, scale)
+        return out
     return _turn(x, layer.positions.table_at(start, x.shape[-2], x.device, latest), layer, torch.empty_like(x), scale)
 
 
@@ -25,6 +33,8 @@ def encode_into(out: Tensor, x: Tensor, start: int, layer: AttentionLayer) -> No
     """Write `layer.positions.at(x, start)` into out, of the shape of x `[B, H, n, d]`."""
     if _is_fused(x, layer):
         _turn(x, layer.positions.table_at(start, x.shape[-2], x.device), layer, out)
+    elif _is_shared_out(x, layer):
+        _encode_shared_out(out, x, start, layer)
     else:
         out.copy_(layer.positions.at(x, start))
 
@@ -36,9 +46,33 @@ def encode_at_distance(x: Tensor, distance: int, layer: AttentionLayer, scale: f
     return _turn(x, layer.positions.table_of_distance(distance, x.device), layer, torch.empty_like(x), scale)
 
 
-def encode_by(x: Tensor, table: Table, layer: AttentionLayer) -> Tensor:
-    """x `[B, H, n, d]` turned by a table of its n positions, of a layer that has rotary ones."""
-    return _turn(x, table, layer, torch.empty_like(x)) if _is_fused(x, layer) else layer.positions.rotate(x, table)
+def encode_by(x: Tensor, table: Table, layer: AttentionLayer, scale: float = 1.0) -> Tensor:
+    """`scale` times x `[..., n, d]` turned by a table of its n positions, of a layer that has rotary ones."""
+    if _is_fused(x, layer):
+        return _turn(x, table, layer, torch.empty_like(x), scale)
+    return layer.positions.rotate(x, table, scale)
+
+
+def _is_shared_out(x: Tensor, layer: AttentionLayer) -> bool:
+    """Whether threads that compute alone are to turn x, part by part."""
+    is_large = x.device.type == "cpu" and x.numel() > CACHED_FEATURES
+    return is_large and isinstance(layer.positions, RotaryPositions) and not torch.compiler.is_compiling()
+
+
+def _encode_shared_out(
+    out: Tensor, x: Tensor, start: int, layer: AttentionLayer, latest: int | None = None, scale: float = 1.0
+) -> None:
+    """Write `layer.positions.at(x, start, latest, scale)` into out."""
+    count = x.shape[-2]
+    at_once = max(1, CACHED_FEATURES * count // x.numel())
+    parts = [slice(first, min(first + at_once, count)) for first in range(0, count, at_once)]
+    run_shared(_encode_part, [(out, x, part, start, layer, latest, scale) for part in parts])
+
+
+def _encode_part(
+    out: Tensor, x: Tensor, part: slice, start: int, layer: AttentionLayer, latest: int | None, scale: float
+) -> None:
+    out[:, :, part].copy_(layer.positions.at(x[:, :, part], start + part.start, latest, scale))
 
 
 def _is_fused(x: Tensor, layer: AttentionLayer) -> bool:

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,7 +21,6 @@ from typing import Any
 import torch
 
 from ..config import AttentionLayer
-from ..positions import AlibiPositions
 from .backends import BACKENDS
 from .segment import Segment
 from .window_weights import built_pass
@@ -34,7 +33,7 @@ SECONDS = 0.08
 FLOP_PER_THREAD = 2**29
 """Of a run: milliseconds on any processor."""
 ROWS = 2048
-VERSION = 2
+VERSION = 3
 """Of the candidates' code: a new one is measured anew."""
 PROCESSORS = Path("/proc/cpuinfo")
 TOLD = ("model name", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part", "CPU variant")
@@ -115,20 +114,10 @@ def _plain(kind: Kind) -> dict[str, Any]:
 def _runs(kind: Kind, layer: AttentionLayer, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     """The candidates, each ready to run on random tensors."""
     segment = _segment(kind, dtype, layer.config.caps_window)
-    layer = _of_heads(layer, segment.query.shape[1])
+    layer = layer.of_heads(slice(segment.query.shape[1]))
     output = segment.query.new_empty(*segment.query.shape[:-1], kind.value_dim)
     attend = {name: attend_within_window if name == DENSE else BACKENDS[name].attend for name in kind.candidates}
     return {name: _run(function, segment, layer, output) for name, function in attend.items()}
-
-
-def _of_heads(layer: AttentionLayer, count: int) -> AttentionLayer:
-    """The layer with its first `count` query heads alone."""
-    sink_logit, positions = layer.sink_logit, layer.positions
-    if sink_logit is not None:
-        sink_logit = sink_logit[:count]
-    if positions.slopes is not None:
-        positions = AlibiPositions(positions.slopes[:count])
-    return replace(layer, sink_logit=sink_logit, positions=positions)
 
 
 def _run(function: Callable, segment: Segment, layer: AttentionLayer, output: torch.Tensor) -> Callable[[], None]:

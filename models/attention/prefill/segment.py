@@ -1,6 +1,6 @@
 """A backend's work at once: consecutive queries and all the keys that they may reach."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -27,6 +27,18 @@ class Segment:
     window_value: Tensor
     sink_key: Tensor
     sink_value: Tensor
+
+    def part(self, batch: slice, key_heads: slice, queries: slice) -> "Segment":
+        """These queries of these rows, of the query heads that share these key heads, as a segment of views."""
+        group = self.query.shape[1] // self.window_key.shape[1]
+        query = self.query[batch, group * key_heads.start : group * key_heads.stop, queries]
+        names = "window_key", "window_raw", "window_value", "sink_key", "sink_value"
+        keys_values = {name: _of_heads(getattr(self, name), batch, key_heads) for name in names}
+        return replace(self, query=query, start=self.start + queries.start, **keys_values)
+
+
+def _of_heads(x: Tensor | None, batch: slice, heads: slice) -> Tensor | None:
+    return None if x is None else x[batch, heads]
 
 
 @lru_cache(maxsize=8)

@@ -31,11 +31,30 @@ class WindowScores(NamedTuple):
     newest: Tensor
 
 
-class _Memory(threading.local):
-    """Scores of each thread, and views of them by shape."""
+class ScoreMemory(threading.local):
+    """Memory of scores to be written over, each thread's own, and views of it by shape.
 
-    def __init__(self, storage: Tensor) -> None:
-        self.storage, self.views = storage, {}
+    The same at each call: fresh memory can cost as much as the product.
+    """
+
+    def __init__(self) -> None:
+        self._storage: Tensor | None = None
+        self._views: dict[tuple[int, ...], WindowScores] = {}
+
+    def window(self, like: Tensor, heads: int, group: int, size: int, columns: int) -> WindowScores:
+        """Of the dtype and device of a tensor, which are the same at all calls."""
+        shape = heads, group, size, columns
+        if shape not in self._views:
+            self._views[shape] = self._new_views(like, *shape)
+        return self._views[shape]
+
+    def _new_views(self, like: Tensor, heads: int, group: int, size: int, columns: int) -> WindowScores:
+        numel = heads * group * size * columns
+        if self._storage is None or self._storage.numel() < numel:
+            self._storage, self._views = like.new_empty(numel), {}
+        scores = self._storage[:numel].view(heads, -1, columns)
+        by_query_head = scores.view(-1, size, columns)
+        return WindowScores(scores, by_query_head[..., :size], by_query_head[..., -size:])
 
 
 class SegmentScores:
@@ -46,7 +65,7 @@ class SegmentScores:
     values are left in theirs, for converting them takes memory.
     """
 
-    def __init__(self, segment: Segment, layer: AttentionLayer, by_onednn: bool = False) -> None:
+    def __init__(self, segment: Segment, layer: AttentionLayer, memory: ScoreMemory, by_onednn: bool = False) -> None:
         """by_onednn: whether large products are oneDNN's, else those of `mm`."""
         self.segment, self.layer, self.by_onednn = segment, layer, by_onednn
         self.dtype = score_dtype(layer, segment.query.dtype)
@@ -56,28 +75,11 @@ class SegmentScores:
         self._query = segment.query.to(self.dtype)
         self.scale = layer.scale * BITS_PER_NAT
         self.soft_cap = None if layer.soft_cap is None else layer.soft_cap * BITS_PER_NAT
-        self._memory = _Memory(segment.query.new_empty(0, dtype=self.dtype))
+        self._memory = memory
 
-    def prepare(self) -> None:
-        """Make what threads would otherwise make at the same time."""
-        _ = self.near, self.far if self.layer.config.caps_window and self.slopes is None else None
-
-    def window_memory(self, heads: int, size: int, columns: int) -> WindowScores:
-        """Memory to be written over, of this thread, the same at each call: fresh memory can cost as much as the
-        product.
-        """
-        memory, shape = self._memory, (heads, size, columns)
-        if shape not in memory.views:
-            memory.views[shape] = self._new_views(memory, *shape)
-        return memory.views[shape]
-
-    def _new_views(self, memory: "_Memory", heads: int, size: int, columns: int) -> WindowScores:
-        numel = heads * self.group * size * columns
-        if memory.storage.numel() < numel:
-            memory.storage, memory.views = memory.storage.new_empty(numel), {}
-        scores = memory.storage[:numel].view(heads, -1, columns)
-        by_query_head = scores.view(-1, size, columns)
-        return WindowScores(scores, by_query_head[..., :size], by_query_head[..., -size:])
+    def window_memory(self, size: int, columns: int) -> WindowScores:
+        """Memory for the scores of so many queries of each head, to be written over."""
+        return self._memory.window(self._query, self.heads, self.group, size, columns)
 
     @cached_property
     def raw_keys(self) -> Tensor:

@@ -96,12 +96,18 @@ def test_a_static_scaling_is_for_the_length_of_the_texts_unless_another_is_given
 
 
 def test_moved_positions_make_a_config():
-    flags = vars(parse("--remap_positions", "self_extend", "--remap_group", "4", "--window_layers", "lambda"))
+    flags = vars(
+        parse(
+            "--remap_positions", "self_extend", "--remap_group", "4", "--window_layers", "lambda", "--backend", "edges"
+        )
+    )
     assert lambda_config(flags) is None
-    assert position_arguments.bands_config(flags) == BandsConfig("self_extend", group=4, window_layers="lambda")
+    assert position_arguments.bands_config(flags) == BandsConfig(
+        "self_extend", group=4, window_layers="lambda", backend="edges"
+    )
     assert position_arguments.bands_config(vars(parse())) is None
     plan = model_arguments.model_plan(flags)
-    assert plan.attention == BandsConfig("self_extend", group=4, window_layers="lambda")
+    assert plan.attention == BandsConfig("self_extend", group=4, window_layers="lambda", backend="edges")
 
 
 def test_fp16_is_dtype_float16():
@@ -150,7 +156,10 @@ def test_fp16_is_dtype_float16():
         ("--remap_positions leaky_rerope --remap_factor 0.5", "--remap_factor must be at least 1"),
         ("--remap_positions dca --remap_chunk 4 --remap_window 5", "--remap_window 5 is more than remap_chunk 4"),
         ("--remap_positions dca --use_lambda_attention", "--remap_positions dca contradicts --use_lambda_attention"),
-        ("--remap_positions dca --backend flex", "--backend needs --use_lambda_attention"),
+        (
+            "--remap_positions dca --backend flex",
+            "--backend flex does not attend to all tokens, as dca does: take auto, ",
+        ),
         ("--max_length 1", "--max_length: must be at least 2"),
         ("--max_length 99999999999999999999", "--max_length: must be at most 1000000000000000000"),
         ("--truncation_side center", "--truncation_side: invalid choice"),

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from models.assumptions import with_cache
 from models.attention import positions
-from models.attention.bands import attend
+from models.attention.bands import attend, products
 from models.attention.bands.config import BandsConfig
 from models.attention.decode.cache import LambdaCache, new_layer
 from models.attention.positions import NoPositions, RotaryPositions
+from models.attention.prefill.choice import Choice
 from models.attention.ragged import RealTokens, attend_batch
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from models.model_base import convert_model
@@ -30,6 +31,9 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and tiles far smaller than the tests' sequences, and dividing none of them."""
     monkeypatch.setattr(attend, "QUERY_BLOCK", 7)
     monkeypatch.setattr(attend, "KEY_TILE", 5)
+    monkeypatch.setattr(products, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(products, "KEY_TILE", 5)
+    monkeypatch.setattr(products, "QUERIES_AT_ONCE", 21)
 
 
 def expected(case: Case) -> Tensor:
@@ -50,36 +54,45 @@ def in_chunks(case: Case, sizes: list[int]) -> Tensor:
     return torch.cat([case.attend(columns, past) for columns in cuts], 2)
 
 
+both_backends = pytest.mark.parametrize("backend", ["edges", "blockwise"])
+
+
+@both_backends
 @pytest.mark.parametrize("encoding", ["rotary", "interleaved", "none"])
 @pytest.mark.parametrize("config", [*CONFIGS, LOGS], ids=str)
-def test_equals_the_formula_whole_and_in_chunks_and_decoded(config, encoding):
+def test_equals_the_formula_whole_and_in_chunks_and_decoded(config, encoding, backend):
+    config = dataclasses.replace(config, backend=backend)
     case = make_case(config, LENGTH, encoding, batch=2, key_heads=2, group=3)
     for result in (case.attend(), in_chunks(case, [17, 1, 1, 6])):
         torch.testing.assert_close(result.double(), expected(case), rtol=0, atol=2e-6)
 
 
+@both_backends
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
-def test_the_real_blocks_and_tiles_are_as_small_ones(config, monkeypatch):
-    case = make_case(config, 200, key_heads=2, group=2)
+def test_the_real_blocks_and_tiles_are_as_small_ones(config, backend, monkeypatch):
+    case = make_case(dataclasses.replace(config, backend=backend), 200, key_heads=2, group=2)
     small = case.attend()
     monkeypatch.undo()
     torch.testing.assert_close(case.attend(), small, rtol=0, atol=2e-6)
 
 
+@both_backends
 @pytest.mark.parametrize("learned_sink", [False, True])
 @pytest.mark.parametrize("soft_cap", [None, 0.5])
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[3], LOGS], ids=str)
-def test_soft_caps_and_learned_sinks(config, soft_cap, learned_sink):
+def test_soft_caps_and_learned_sinks(config, soft_cap, learned_sink, backend):
+    config = dataclasses.replace(config, backend=backend)
     case = make_case(config, LENGTH, key_heads=2, group=2, soft_cap=soft_cap, learned_sink=learned_sink)
     for result in (case.attend(), in_chunks(case, [20, 1])):
         torch.testing.assert_close(result.double(), expected(case), rtol=0, atol=2e-6)
 
 
+@both_backends
 @pytest.mark.parametrize("scaling", [1.0, 1.3])
 @pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[6]], ids=str)
-def test_values_of_another_width_and_a_scaled_rotation(config, scaling):
+def test_values_of_another_width_and_a_scaled_rotation(config, scaling, backend):
     """A factor on cosine and sine counts twice, also where a key is as projected."""
-    case = make_case(config, LENGTH, key_heads=2, group=2)
+    case = make_case(dataclasses.replace(config, backend=backend), LENGTH, key_heads=2, group=2)
     layer = dataclasses.replace(case.layer, positions=dataclasses.replace(case.layer.positions, scaling=scaling))
     case = dataclasses.replace(case, value=case.value[..., :5], layer=layer)
     grown = torch.ones(8)
@@ -88,9 +101,12 @@ def test_values_of_another_width_and_a_scaled_rotation(config, scaling):
     torch.testing.assert_close(case.attend().double(), expected(plain), rtol=0, atol=2e-6)
 
 
+@both_backends
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 4e-2), (torch.float16, 5e-3), (torch.float64, 2e-7)])
-def test_every_dtype(dtype, tolerance):
-    case = make_case(CONFIGS[0], LENGTH, batch=2, key_heads=2, group=2, dtype=dtype)
+def test_every_dtype(dtype, tolerance, backend):
+    case = make_case(
+        dataclasses.replace(CONFIGS[0], backend=backend), LENGTH, batch=2, key_heads=2, group=2, dtype=dtype
+    )
     for result in (case.attend(), in_chunks(case, [11, 1])):
         assert result.dtype == dtype
         torch.testing.assert_close(result.double(), expected(case), rtol=0, atol=tolerance)
@@ -153,14 +169,73 @@ def test_nearly_all_of_a_long_text_goes_to_the_fused_kernel(monkeypatch):
         return attend_products(tile, *arguments, **options)
 
     monkeypatch.setattr(attend, "attend_products", counted)
-    for config in (BandsConfig("self_extend", window=250, group=8), BandsConfig("rerope", window=250, log_scale=0)):
+    for config in (
+        BandsConfig("self_extend", window=250, group=8, backend="edges"),
+        BandsConfig("rerope", window=250, log_scale=0, backend="edges"),
+    ):
         for length in (512, 2000):
             make_case(config, length).attend()
         assert products and products[: len(products) // 2] == products[len(products) // 2 :]
         products.clear()
     for length in (512, 2000):
-        make_case(BandsConfig("dca", chunk=150, window=9), length).attend()
+        make_case(BandsConfig("dca", chunk=150, window=9, backend="edges"), length).attend()
     assert not products
+
+
+def attended_anew(case: Case, monkeypatch) -> list[int]:
+    """The queries of the blocks that products are not attended by."""
+    anew = []
+
+    class Counted(attend._Block):
+        def attend(self) -> Tensor:
+            anew.append(self.size)
+            return super().attend()
+
+    monkeypatch.setattr(attend, "_Block", Counted)
+    case.attend()
+    return anew
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=str)
+def test_by_products_each_block_is_attended_to_once(config, monkeypatch):
+    case = make_case(dataclasses.replace(config, backend="blockwise"), LENGTH, key_heads=2, group=2)
+    assert not attended_anew(case, monkeypatch)
+
+
+@pytest.mark.parametrize("factor", [60.0, -60.0])
+def test_heads_whose_weights_leave_the_range_are_attended_to_anew(factor, monkeypatch):
+    """Of which a query that all its keys repel has none but vanishing ones."""
+    config = dataclasses.replace(CONFIGS[3], backend="blockwise")
+    case = make_case(config, LENGTH, key_heads=2, group=2)
+    key = case.key.abs()
+    query = torch.cat([case.query[:, :2], factor * key[:, 1:].expand(-1, 2, -1, -1)], 1)
+    case = dataclasses.replace(case, query=query, key=key)
+    torch.testing.assert_close(case.attend().double(), expected(case), rtol=0, atol=1e-3)
+    assert 0 < sum(attended_anew(case, monkeypatch)) <= LENGTH
+
+
+def test_bounds_that_go_along_only_some_of_the_way_are_no_span(monkeypatch):
+    """Where the first tokens end within a block; the numbers are the same."""
+    case = make_case(LambdaConfig(8, 3, 12, backend="blockwise"), LENGTH, key_heads=2, group=2)
+    by_bands = attend.attend_bands(case.query, case.key, case.value, case.layer, None)
+    torch.testing.assert_close(by_bands, case.attend(), rtol=0, atol=2e-6)
+    spans = [products.span_of(band, start, 7) for band in case.layer.config.bands for start in range(0, LENGTH, 7)]
+    assert spans.count(None) == 1
+
+
+@pytest.mark.parametrize("fastest", ["blockwise", "edges"])
+def test_on_the_cpu_the_faster_one_is_taken(fastest, monkeypatch):
+    asked, attended = [], []
+    monkeypatch.setattr(
+        products, "choose_backend", lambda layer, *_: asked.append(layer.config) or Choice(fastest, "measured")
+    )
+    attend_pieces = attend.attend_pieces
+    monkeypatch.setattr(attend, "attend_pieces", lambda pieces: attended.append(len(pieces)) or attend_pieces(pieces))
+    make_case(CONFIGS[0], products.SHORTEST_MEASURED - 1).attend()
+    assert not asked
+    make_case(CONFIGS[0], products.SHORTEST_MEASURED).attend()
+    assert asked == [products.WINDOW_MEASURED]
+    assert bool(attended) == (fastest == "blockwise")
 
 
 def test_alibi_is_refused_where_the_method_moves_rotary_positions():
@@ -175,7 +250,8 @@ def test_no_positions_at_all_feel_no_method():
     torch.testing.assert_close(case.attend(), plain, rtol=0, atol=2e-6)
 
 
-def test_layers_and_chunks_and_steps_share_tables(monkeypatch):
+@both_backends
+def test_layers_and_chunks_and_steps_share_tables(backend, monkeypatch):
     """However long the text is: a layer goes through all its keys before the next one does."""
     monkeypatch.undo()
     computed, compute = [], RotaryPositions._compute_range_table
@@ -187,7 +263,7 @@ def test_layers_and_chunks_and_steps_share_tables(monkeypatch):
     monkeypatch.setattr(RotaryPositions, "_compute_range_table", counted)
     monkeypatch.setattr(positions, "TABLE_BLOCK", 64)
     monkeypatch.setattr(positions, "CACHED_BLOCKS", 2)
-    model = convert_model(tiny_model(), BandsConfig("self_extend", window=100, group=4))
+    model = convert_model(tiny_model(), BandsConfig("self_extend", window=100, group=4, backend=backend))
     ids, cache = tiny_input_ids(1, 2000), LambdaCache(model.base_model.lambda_conversion.config, 2)
     with torch.no_grad():
         for part in ids.split([700, 700, 600], dim=1):

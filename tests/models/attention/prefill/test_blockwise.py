@@ -55,15 +55,22 @@ def test_scores_beyond_the_range_of_weights(sign, encoding):
     torch.testing.assert_close(case.attend().double(), case.expected(), rtol=0, atol=1e-3)
 
 
-def test_ordinary_scores_are_done_once():
+@pytest.fixture
+def long_pieces(monkeypatch: pytest.MonkeyPatch) -> int:
+    """As few pieces as there may be; returns how many those of a head are."""
+    monkeypatch.setattr(blockwise, "PIECES_PER_THREAD", 1)
+    monkeypatch.setattr(blockwise.torch, "get_num_threads", lambda: 1)
+    return -(-LENGTH // (BLOCK * blockwise.LONGEST_RUN))
+
+
+def test_ordinary_scores_are_done_once(long_pieces):
     calls = operators_of(make_case(CONFIG, LENGTH, key_heads=2))
-    assert calls["exp2_"] == 2 * (LENGTH // BLOCK) + 1  # each head's windows, and the first tokens at once
+    assert calls["exp2_"] == 2 * (LENGTH // BLOCK) + 2 * long_pieces  # windows, and the first tokens of a piece at once
     assert not calls["amax"]
 
 
-def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_block_of_a_run(monkeypatch):
-    monkeypatch.setattr(blockwise, "PIECES_PER_THREAD", 1)
-    monkeypatch.setattr(blockwise.torch, "get_num_threads", lambda: 1)
+@pytest.mark.usefixtures("long_pieces")
+def test_a_head_that_needed_its_largest_score_taken_off_is_done_twice_in_one_block_of_a_run():
     case = make_case(CONFIG, LENGTH, key_heads=2)
     factors = torch.tensor([1.0, FACTOR]).view(2, 1, 1)
     calls = operators_of(dataclasses.replace(case, query=case.query * factors))
@@ -113,7 +120,7 @@ def test_blocks_of_a_gpu_give_the_same(encoding, local, limit, monkeypatch):
     case = make_case(config, 1500, encoding, batch=2, key_heads=2, group=3)
     expected = case.attend()
     sizes = blockwise.GPU_QUERY_BLOCK, blockwise.GPU_SCORE_BUFFER_BYTES
-    monkeypatch.setattr(blockwise, "_block_sizes", lambda shared: sizes)
+    monkeypatch.setattr(blockwise, "_block_sizes", lambda segment, layer: sizes)
     torch.testing.assert_close(case.attend(), expected, rtol=0, atol=2e-6)
 
 
@@ -137,7 +144,7 @@ def test_an_output_with_all_heads_of_a_token_side_by_side_is_written(at_once, mo
     """As on a GPU, where rows and heads of a batch cannot be counted as one."""
     if at_once:
         sizes = blockwise.GPU_QUERY_BLOCK, blockwise.GPU_SCORE_BUFFER_BYTES
-        monkeypatch.setattr(blockwise, "_block_sizes", lambda shared: sizes)
+        monkeypatch.setattr(blockwise, "_block_sizes", lambda segment, layer: sizes)
     case = make_case(CONFIG, LENGTH, batch=2, key_heads=2, group=3)
     expected = case.attend()
     monkeypatch.setattr(

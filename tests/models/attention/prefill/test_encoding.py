@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from models.attention import compiled
-from models.attention.positions import RotaryPositions
-from models.attention.prefill.encoding import turn_pairs
+from models.attention.positions import NoPositions, RotaryPositions
+from models.attention.prefill import encoding as prefill_encoding
+from models.attention.prefill.encoding import encode, encode_into, turn_pairs
 from models.attention.prefill.first_tokens import merge_into, weigh_first_tokens
-from models.lambda_attention import LambdaConfig
+from models.lambda_attention import AttentionLayer, LambdaConfig
+
+CONFIG = LambdaConfig(16, 3, 16)
 
 
 def positions(rotary_dim: int, interleaved: bool = False, scaling: float = 1.0) -> RotaryPositions:
@@ -32,6 +35,22 @@ def test_pairs_turn_as_the_encoding_turns_them(dtype, interleaved, rotary_dim, s
     tolerance = {"rtol": 0, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2**-7, "atol": 1e-6}
     torch.testing.assert_close(storage[:, :, 4:11], encoding.at(x, 5, scale=scale), **tolerance)
     assert not storage[:, :, :4].any() and not storage[:, :, 11:].any()
+
+
+@pytest.mark.parametrize("features", [1, 2 * 3 * 7 * 8 - 1, 100, 2**17])
+def test_shared_out_over_threads_it_is_the_same_encoding(features, monkeypatch):
+    """Token by token, in two parts, in several, and not at all."""
+    monkeypatch.setattr(prefill_encoding, "CACHED_FEATURES", features)
+    x, out, layer = torch.randn(2, 3, 7, 8), torch.zeros(2, 3, 7, 8), AttentionLayer(CONFIG, positions(6), 1.0)
+    encode_into(out, x, 5, layer)
+    assert torch.equal(out, positions(6).at(x, 5))
+    assert torch.equal(encode(x, 5, layer, latest=8, scale=0.3), positions(6).at(x, 5, 8, 0.3))
+
+
+def test_what_is_not_turned_is_not_copied(monkeypatch):
+    monkeypatch.setattr(prefill_encoding, "CACHED_FEATURES", 1)
+    x = torch.randn(2, 3, 7, 8)
+    assert encode(x, 5, AttentionLayer(CONFIG, NoPositions(), 1.0)) is x
 
 
 @pytest.fixture

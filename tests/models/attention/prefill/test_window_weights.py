@@ -7,7 +7,7 @@ from torch import Tensor
 from models.attention.native import library
 from models.attention.prefill import window_weights
 from models.attention.prefill.segment_scores import WindowScores
-from models.attention.prefill.window_weights import weigh_window
+from models.attention.prefill.window_weights import weigh_columns, weigh_window
 from models.lambda_attention import LambdaConfig
 from tests.models.attention.attention_cases import make_case
 
@@ -77,6 +77,23 @@ def test_weights_and_sums(taken, is_built, dtype, heads, group, queries, columns
     assert sums.shape == (heads, group * queries, 1) and sums.dtype == torch.promote_types(dtype, torch.float32)
     rounding = 1e-5 if is_built else max(torch.finfo(dtype).eps, 1e-5)  # torch's sum of bfloat16 is a bfloat16
     torch.testing.assert_close(sums.double(), weights.sum(-1, keepdim=True), rtol=rounding, atol=0)
+
+
+@passes
+@pytest.mark.parametrize("oldest", [-9, -3, 0, 4, 14])
+@pytest.mark.parametrize("newest", [-9, -2, 1, 6, 10, 30])
+def test_columns_between_any_bounds(taken, is_built, dtype, oldest, newest):
+    """All, some, or none of them, of each of two heads' queries."""
+    taken(is_built)
+    queries, columns = 5, 12
+    weights = torch.randn(2 * queries, columns, generator=torch.Generator().manual_seed(0)).to(dtype)
+    exact = weights.double().exp2()
+    query, column = torch.arange(2 * queries)[:, None] % queries, torch.arange(columns)
+    exact[(column < oldest + query) | (column >= newest + query)] = 0
+    sums = weigh_columns(weights, queries, oldest, newest)
+    tolerance = max(torch.finfo(dtype).eps, 1e-5)
+    torch.testing.assert_close(weights.double(), exact, rtol=tolerance, atol=0)
+    torch.testing.assert_close(sums.double(), weights.double().sum(-1, keepdim=True), rtol=2 * tolerance, atol=0)
 
 
 @passes
