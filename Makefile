@@ -77,8 +77,10 @@ figures: $(SAMPLE)  ## why a model fails at length: three factors, vanilla besid
 	python visualization/three_factors.py $(FIGURES)/vanilla $(FIGURES)/lambda --labels vanilla Λ \
 		--out docs/three_factors.png
 
-bench: $(SAMPLE)  ## speed beside every alternative, about an hour on 2 cores; BENCH="cuda prefill_kernel" narrows it
-	RESULTS=benchmarks/results PICTURES=docs/benchmarks benchmarks/all.sh $(BENCH)
+# What was measured on another processor stays: each has a folder by its name.
+bench: $(SAMPLE)  ## speed beside every alternative, within 30 minutes on 2 cores; BENCH="cuda growth" narrows it
+	machine=$$(python benchmarks/machine_name.py --device $(firstword $(BENCH))) && \
+		RESULTS=benchmarks/results/$$machine PICTURES=docs/benchmarks/$$machine benchmarks/all.sh $(BENCH)
 
 # Without a constraint: the newest packages that requirements.txt and requirements-test.txt admit, and what those need.
 lock:  ## renew requirements.lock: exact versions of every package, the indirect ones too

@@ -4,8 +4,8 @@
 #   benchmarks/all.sh [cpu|cuda] [NAME...]     those named, or all: a NAME is a file here without its .py
 #
 # NAME_DEVICE.json is written to the folder RESULTS (logs/benchmarks), NAME_DEVICE.png to PICTURES (RESULTS): `make bench`
-# has them be those of the repository. One that fails does not keep the next from running; the exit status is then 1, and
-# the last line names it.
+# has them be those that the repository has of this machine, by the name that machine_name.py gives it. One that fails
+# does not keep the next from running; the exit status is then 1, and the last line names it.
 # SECONDS_IN_ALL=480 ends each benchmark after its share of so many seconds: what it had measured is in its results.
 set -uo pipefail
 

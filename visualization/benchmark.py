@@ -1,6 +1,6 @@
 """Draw what a benchmark measured: a row of panels for each quantity, a column for each model or shape.
 
-    python visualization/benchmark.py benchmarks/results/prefill_kernel_cpu.json --out prefill.png
+    python visualization/benchmark.py benchmarks/results/amd_epyc/prefill_kernel_cpu.json --out prefill.png
 
 RESULTS is what a file of benchmarks/ saves; of several, the panels stand side by side. A line for each method, through
 medians, with bars from the lowest to the highest of several runs; dashed in grey what the machine allows at best.

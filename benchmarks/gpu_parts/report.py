@@ -6,7 +6,6 @@ A case is found there again by the next call, unless the code, the card or torch
 import hashlib
 import json
 import platform
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import transformers
 from benchmarks.gpu_parts.case import FAILED, MEASURED, NOT_REACHED, REFUSED, RUNNING, Case, Found, Part
 from benchmarks.gpu_parts.sizes import FULL, Plan
 from benchmarks.measuring.arguments import OUT
-from benchmarks.measuring.machine import describe_machine
+from benchmarks.measuring.machine import as_file_name, describe_machine
 from utils.errors import UserError
 from utils.files import replace_json
 from utils.utils import git_commit, package_versions
@@ -51,9 +50,9 @@ def hash_of_sources() -> str:
 
 
 def default_path(plan: Plan) -> Path:
-    """logs/benchmarks/gpu_CARD.json, in which CARD is the device's name in lower case."""
-    name = identity(plan)["device"].lower() if plan.device == "cuda" else plan.device
-    return OUT / f"gpu_{re.sub('[^a-z0-9]+', '-', name).strip('-')}.json"
+    """logs/benchmarks/gpu_CARD.json, in which CARD is the device's name as a file is called."""
+    name = identity(plan)["device"] if plan.device == "cuda" else plan.device
+    return OUT / f"gpu_{as_file_name(name)}.json"
 
 
 class Report:

@@ -23,10 +23,15 @@ def benchmark_parser(description: str) -> HarnessParser:
     """A parser whose help keeps the description's lines, with --device and --out. A device not here is refused."""
     parser = HarnessParser(description)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--device", choices=DEVICES, default="cpu", help="what to measure (default: %(default)s)")
+    add_device_argument(parser)
     add_out_argument(parser)
-    parser.checks.append(_check_device)
     return parser
+
+
+def add_device_argument(parser: HarnessParser) -> None:
+    """--device. One that is not here is refused."""
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help="what to measure (default: %(default)s)")
+    parser.checks.append(_check_device)
 
 
 def add_out_argument(parser: argparse.ArgumentParser) -> None:

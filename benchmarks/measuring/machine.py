@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,32 @@ import torch
 from models.attention.prefill.window_weights import built_pass
 from utils.files import replace_file
 
+PROCESSORS = Path("/proc/cpuinfo")
+NOT_OF_A_NAME = re.compile(r"\((?:r|tm)\)|@ *[\d.]+ *ghz|[^a-z0-9]")
+"""Trademarks, a clock, and what a folder should not be called."""
+
 
 def describe_machine(device: str) -> dict[str, Any]:
     """The processor or accelerator, threads and versions that a number was measured with, and what `make` compiled."""
-    if device == "cuda":
-        name = torch.cuda.get_device_name()
-    else:
-        name = f"{_processor()}, {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
+    name = _device(device)
+    if device != "cuda":
+        name += f", {torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"
     versions = {"torch": torch.__version__, "python": platform.python_version()}
     return {"device": name, **versions, "compiled_pass": built_pass() is not None}
+
+
+def machine_name(device: str) -> str:
+    """The processor or card as a folder is called: amd_epyc_25_17, nvidia_h100_80gb_hbm3."""
+    return as_file_name(_device(device))
+
+
+def as_file_name(name: str) -> str:
+    """A device's name in lower case, its words joined by underscores."""
+    return "_".join(NOT_OF_A_NAME.sub(" ", name.lower()).split())
+
+
+def _device(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else _processor()
 
 
 def _processor() -> str:
@@ -26,7 +44,7 @@ def _processor() -> str:
     architecture.
     """
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = PROCESSORS.read_text().splitlines()
     except OSError:
         return platform.machine()
     told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

@@ -1,6 +1,7 @@
 """The scripts that run the whole suite: which benchmarks, in what time, and what becomes of one that fails."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = "sample/SmolLM2-135M-Instruct/config.json"
 NAMES = ["prefill_kernel", "decode_kernel", "model_speed", "streaming_speed", "growth", "attention_memory"]
 # In the place of Python: notes what it was to run, and does what a benchmark's name says.
 PYTHON = f"""#!{sys.executable}
@@ -17,7 +19,12 @@ with open(os.environ["CALLS"], "a") as file:
     print(script, *sys.argv[2:], file=file)
 if script == "growth.py":
     sys.exit(3)
+if script == "machine_name.py":
+    if "UNKNOWN" in os.environ:
+        sys.exit("error: no such device")
+    print("a_" + sys.argv[-1])
 if script == os.environ.get("SAVES"):
+    os.makedirs(os.path.dirname(os.environ["SAVED"]), exist_ok=True)
     open(os.environ["SAVED"], "w").close()
 if script == os.environ.get("SLOW"):
     time.sleep(60)
@@ -26,7 +33,9 @@ if script == os.environ.get("SLOW"):
 
 @pytest.fixture
 def suite(tmp_path):
-    """Runs a copy of a script beside results of its own; returns the process and what Python was called with."""
+    """Runs a copy of a script, or of the Makefile, beside results of its own; returns the process and what Python was
+    called with.
+    """
     folder = tmp_path / "benchmarks"
     results = tmp_path / "logs" / "benchmarks"
     for made in (folder, results):
@@ -39,12 +48,17 @@ def suite(tmp_path):
     python.chmod(0o755)
 
     def run(script, *words, **settings):
-        environment = {**os.environ, "PYTHON": str(python), "CALLS": str(calls), **settings}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        environment = {**kept, "PYTHON": str(python), "CALLS": str(calls), **settings}
+        program = script if script == "make" else folder / script
         done = subprocess.run(
-            [folder / script, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=50
+            [program, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=50
         )
         return done, calls.read_text().splitlines() if calls.exists() else []
 
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(python)
     run.results = results
     return run
 
@@ -68,15 +82,21 @@ def test_those_named_are_run_and_what_they_save_becomes_pictures(suite):
     assert picture == "logs/benchmarks/decode_kernel_cuda.png"
 
 
-def test_make_bench_alone_writes_what_is_kept(suite):
-    recipe = (ROOT / "Makefile").read_text().split("\nbench:")[1].splitlines()[1].split()
-    assert recipe[:3] == ["RESULTS=benchmarks/results", "PICTURES=docs/benchmarks", "benchmarks/all.sh"]
-    kept = {"RESULTS": "benchmarks/results", "PICTURES": "docs/benchmarks"}
-    (suite.results.parents[1] / kept["RESULTS"]).mkdir()
-    saves = {"SAVES": "decode_kernel.py", "SAVED": f"{kept['RESULTS']}/decode_kernel_cpu.json"}
-    _, calls = suite("all.sh", "cpu", "decode_kernel", **kept, **saves)
-    assert calls[0] == "decode_kernel.py --device cpu --out benchmarks/results"
-    assert calls[1].split()[1:] == [saves["SAVED"], "--out", "docs/benchmarks/decode_kernel_cpu.png"]
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_make_bench_alone_writes_what_is_kept_under_the_name_of_the_machine(suite, device):
+    results, pictures = f"benchmarks/results/a_{device}", f"docs/benchmarks/a_{device}"
+    saves = {"SAVES": "decode_kernel.py", "SAVED": f"{results}/decode_kernel_{device}.json"}
+    bench = ("--silent", "-o", SAMPLE, "bench", f"BENCH={device} decode_kernel")
+    done, calls = suite("make", *bench, **saves)
+    assert done.returncode == 0, done.stderr
+    assert calls[:2] == [f"machine_name.py --device {device}", f"decode_kernel.py --device {device} --out {results}"]
+    assert calls[2:] == [f"benchmark.py {saves['SAVED']} --out {pictures}/decode_kernel_{device}.png"]
+
+
+def test_make_bench_measures_nothing_on_a_machine_without_a_name(suite):
+    done, calls = suite("make", "--silent", "-o", SAMPLE, "bench", "BENCH=cuda", UNKNOWN="1")
+    assert done.returncode != 0 and "error: no such device" in done.stderr
+    assert calls == ["machine_name.py --device cuda"]
 
 
 def test_the_gpu_has_a_command_of_its_own(suite):

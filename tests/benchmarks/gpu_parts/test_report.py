@@ -68,5 +68,5 @@ def test_the_code_that_counts_is_what_is_measured(tmp_path, monkeypatch):
 
 def test_a_file_by_the_card(monkeypatch):
     monkeypatch.setattr(reports, "identity", lambda plan: {"device": "NVIDIA H100 80GB HBM3"})
-    assert default_path(Plan("cuda", TINY)).name == "gpu_nvidia-h100-80gb-hbm3.json"
+    assert default_path(Plan("cuda", TINY)).name == "gpu_nvidia_h100_80gb_hbm3.json"
     assert default_path(PLAN).name == "gpu_cpu.json"
