@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.measuring.arguments import DEVICES, add_benchmark_arguments, add_budget_argument, benchmark_parser
+from benchmarks.measuring.arguments import add_benchmark_arguments, add_budget_argument, benchmark_parser
 from benchmarks.measuring.filled_cache import filled_cache
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.memory import memory_of
@@ -39,9 +39,12 @@ from utils.program import run_main
 from utils.text_tables import as_text
 from visualization.drawing.benchmark_results import FLOOR
 
-LENGTHS = {device: [4096, 16_384, 65_536, 262_144, 1_048_576] for device in DEVICES}
+LENGTHS = {
+    "cpu": [4096, 16_384, 65_536, 1_048_576],
+    "cuda": [4096, 16_384, 65_536, 262_144, 1_048_576],
+}
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
-BUDGET = {"cpu": 10.0, "cuda": 1.0}
+BUDGET = {"cpu": 2.0, "cuda": 1.0}
 LAYERS = 8
 PUBLISHED_COPIES = 4
 """Copies that the published step holds at once of its keys and values: these, appended, rotated, and on the way."""

@@ -33,12 +33,12 @@ from utils.text_tables import Row, as_text
 from visualization.drawing.benchmark_results import FLOOR
 
 LENGTHS = {
-    "cpu": [4096, 8192, 16_384, 32_768, 65_536],
+    "cpu": [8192, 16_384, 32_768, 65_536],
     "cuda": [16_384, 32_768, 65_536, 131_072, 262_144],
 }
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 SHAPE = {"cpu": ["smollm2"], "cuda": ["llama2_7b"]}
-BUDGET = {"cpu": 12.0, "cuda": 3.0}
+BUDGET = {"cpu": 5.0, "cuda": 3.0}
 QUADRUPLED = 262_144
 ENDLESS = 1e6
 """Seconds: a budget that ends nothing."""

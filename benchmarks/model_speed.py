@@ -40,9 +40,10 @@ from utils.text_tables import Row, as_text
 
 MODELS = {"cpu": [SAMPLE_MODEL], "cuda": [RANDOM_7B, SAMPLE_MODEL]}
 DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
-LENGTHS = {"cpu": [8192, 16_384, 32_768], "cuda": [32_768, 131_072]}
+LENGTHS = {"cpu": [8192, 16_384], "cuda": [32_768, 131_072]}
 LOCAL_BRANCH = {"cpu": 2048, "cuda": 4096}
 BUDGET = {"cpu": 30.0, "cuda": 10.0}
+OVERHEAD_REPEATS = {"cpu": 5, "cuda": 9}
 WARM_UP = {"cpu": 600, "cuda": 2**20}
 """Tokens at most of the run that is not measured: on a GPU as many as are measured, for kernels are made for them."""
 VANILLA, OURS, GRAPH = "vanilla", "Λ-attention", "Λ-attention, CUDA graph"
@@ -218,12 +219,13 @@ def parse_arguments() -> Namespace:
         metavar="N",
         help="generated after the first one (default: %(default)s)",
     )
-    parser.add_argument(
+    add_by_device(
+        parser,
         "--overhead_repeats",
+        OVERHEAD_REPEATS,
         type=whole_number(1),
-        default=9,
         metavar="N",
-        help="pairs of runs below the local branch (default: %(default)s)",
+        help="pairs of runs below the local branch",
     )
     add_branch_arguments(parser, LOCAL_BRANCH, global_branch=10)
     add_case_argument(parser)

@@ -35,8 +35,8 @@ from utils.trials.methods import NO_CAP
 
 ROOT = Path(__file__).resolve().parents[1]
 EVALUATION = "scripts/eval_infinite_ppl.py"
-LENGTH = {"cpu": 32_768, "cuda": 262_144}
-SINGLE_LENGTH = {"cpu": 1024, "cuda": 1024}
+LENGTH = {"cpu": 16_384, "cuda": 262_144}
+SINGLE_LENGTH = {"cpu": 512, "cuda": 1024}
 STREAM_DTYPES = {"cpu": ["float32"], "cuda": ["bfloat16"]}
 LOCAL_BRANCH = {"cpu": 2048, "cuda": 2048}
 ONE_AT_A_TIME = "one token at a time"

@@ -2,7 +2,7 @@
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import asdict, dataclass
 from statistics import median
 
@@ -51,7 +51,11 @@ def seconds_of(run: Callable[[], object], device: str) -> float:
 
 
 def time_in_turn(
-    cases: Mapping[str, Callable[[], object]], device: str, repeats: int = 5, budget: float = 20.0
+    cases: Mapping[str, Callable[[], object]],
+    device: str,
+    repeats: int = 5,
+    budget: float = 20.0,
+    compiled: Container[str] = (),
 ) -> dict[str, Timing]:
     """Timings of the cases, each round running every one of them once, after a warm-up round.
 
@@ -59,6 +63,8 @@ def time_in_turn(
     longer, that of the warm-up is the only one. The warm-up goes backwards: while the system takes back the memory of
     a large case it slows down what follows, so a large one should stand last. A case for which memory runs out is left
     out.
+
+    compiled: cases that their first run may compile. That of the warm-up is never theirs.
     """
     taken = {}
     for name, run in reversed(cases.items()):
@@ -70,7 +76,7 @@ def time_in_turn(
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-    rounds = {name: min(repeats, int(budget // first)) for name, (first,) in taken.items()}
+    rounds = {name: min(repeats, max(int(budget // first), name in compiled)) for name, (first,) in taken.items()}
     most = max(rounds.values(), default=0)
     for number in range(most):
         for name, run in cases.items():

@@ -60,6 +60,15 @@ def test_what_would_take_too_long_is_left_out():
     assert expectation.allows("window", 4000)
 
 
+def test_what_is_nearly_the_same_has_a_share_of_that():
+    expectation = prefill_kernel.Expectation(limit=9.0, share=1 / 3)
+    names = ("Λ-attention", "window", "Λ-attention, blockwise", "flex_attention, no cap", "published")
+    expectation.measured(1000, dict.fromkeys(names, Timing.of([1.0])))
+    assert [name for name in names if not expectation.allows(name, 4000)] == ["window", "Λ-attention, blockwise"]
+    assert all(expectation.allows(name, 2000) for name in names)
+    assert not any(expectation.allows(name, 10_000) for name in names)
+
+
 def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
     monkeypatch.setattr(prefill_kernel, "_compiled_flex", lambda: flex_attention)
     arguments = Namespace(lengths=[128], device="cpu", repeats=1, budget=1.0, limit=60.0)

@@ -25,6 +25,14 @@ def test_what_is_slow_takes_part_in_the_last_rounds_and_what_is_endless_in_the_w
     assert timings["endless"] == Timing(50.0, 50.0, 50.0, 1)
 
 
+def test_a_run_that_may_have_compiled_is_never_the_one_that_counts(monkeypatch):
+    order, timings = timed(monkeypatch, repeats=4, budget=6.0, compiled=("endless", "slow"))
+    assert order == ["endless", "slow", "fast", *["fast"] * 2, "fast", "slow", "fast", "slow", "endless"]
+    assert [timing.repeats for timing in timings.values()] == [4, 2, 1]
+    order, timings = timed(monkeypatch, repeats=1, budget=6.0, compiled=("endless",))
+    assert order.count("endless") == 2 and timings["endless"].repeats == 1
+
+
 def test_the_rate_of_products_counts_all_that_were_taken(monkeypatch):
     monkeypatch.setattr(timing, "FLOOR_SIZE", 8)
     taken = []
