@@ -61,6 +61,7 @@ PARSED_ONLY: dict[str, str] = {
     "benchmarks/gpu.py": "minutes of measuring, on a GPU; tests/benchmarks/ run it in tiny sizes",
     "benchmarks/growth.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/kills.py": "minutes of killing; tests/benchmarks/ run a round",
+    "benchmarks/llama_cpp.py": "a compiled package and minutes of measuring; tests/benchmarks/ run it with a stand-in",
     "benchmarks/model_speed.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/prefill_kernel.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/stream_bounded.py": "minutes of measuring; tests/benchmarks/ run it",
