@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from .bands.band import Bands
@@ -220,15 +221,15 @@ class AttentionLayer:
         if self.soft_cap is not None and self.positions.slopes is not None:
             raise ValueError("no backend caps scores softly that have a bias of ALiBi: no model is known to have both")
 
-    def of_heads(self, heads: slice) -> "AttentionLayer":
-        """The layer of these of its query heads."""
+    def of_heads(self, heads: slice, device: torch.device) -> "AttentionLayer":
+        """The layer of these of its query heads, with what they have of their own on that device."""
         sink_logit, positions = self.sink_logit, self.positions
         if sink_logit is None and positions.slopes is None:  # all heads are alike
             return self
         if sink_logit is not None:
             sink_logit = sink_logit[heads]
         if positions.slopes is not None:
-            positions = AlibiPositions(positions.slopes[heads])
+            positions = AlibiPositions(positions.slopes_on(device)[heads])
         return replace(self, sink_logit=sink_logit, positions=positions)
 
     def fuses(self, x: Tensor) -> bool:

@@ -7,6 +7,7 @@ import torch
 import torch.distributed as dist
 
 from models.assumptions import with_cache
+from models.attention import gated_mlps, norms
 from models.attention.config import LambdaConfig
 from models.attention.decode.cache import LambdaCache
 from models.model_base import convert_model
@@ -61,3 +62,21 @@ def test_sharded_weights_give_what_whole_ones_give(pool, kind):
     for off, held in pool.run(RANKS, difference, kind):
         kept = 32 if kind == "gpt_neox_japanese" else 0  # a bias that a module hands on, DeepSpeed leaves with it
         assert off < 1e-6 and held == kept
+
+
+def texts_of_other_lengths(group: dist.ProcessGroup) -> float:
+    """The largest difference of logits, relative, over texts of which each rank reads the longer one once."""
+    os.environ["LOCAL_RANK"] = str(dist.get_rank())
+    deepspeed.ops.__compatible_ops__.clear()
+    gated_mlps.CACHED_FEATURES = norms.CACHED_FEATURES = 150  # so that both are cut, into more parts of a longer text
+    model = convert_model(tiny_model("llama"), CONFIG)
+    lengths = (10, 60, 33) if dist.get_rank() == 0 else (60, 10, 34)
+    texts = [tiny_input_ids(1, length) for length in lengths]
+    expected = [model(text).logits for text in texts]
+    engine = DeepSpeedSetup(SHARDED, None).wrap(model)
+    off = [(engine(text).logits - own).abs().max() / own.abs().max() for text, own in zip(texts, expected)]
+    return max(off).item()
+
+
+def test_ranks_read_texts_of_different_lengths(pool):
+    assert max(pool.run(RANKS, texts_of_other_lengths)) < 1e-6

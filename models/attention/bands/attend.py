@@ -20,7 +20,7 @@ from .band import Band
 from .cache import ChunkLayer, FullLayer
 from .encoding import encoded, log_scaled
 from .parts import FUSED, Joined, Part, Tile, attend_products, is_fused
-from .products import Piece, are_faster, attend_pieces, block_size, queries_at_once, takes_products
+from .products import Piece, are_faster, attend_pieces, block_size, queries_at_once, refuse_edges, takes_products
 
 QUERY_BLOCK, GPU_QUERY_BLOCK = 512, 2048
 KEY_TILE, GPU_KEY_TILE = 2048, 16_384
@@ -38,6 +38,8 @@ def attend_bands(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLaye
         start = past.held
         key, value = past.extend(key, value)
     output = new_output(query, value)
+    if layer.config.backend == "edges":
+        refuse_edges(query, value, layer)
     if takes_products(query, layer) and are_faster(query, value, layer):
         _attend_by_products(query, start, key, value, layer, output)
         return output
@@ -69,7 +71,7 @@ def _attend_by_products(
         for row, head in product(range(rows), range(key_heads)):
             heads = slice(group * head, group * (head + 1))
             own = query[row, heads, part], start + part.start, key[row, head], value[row, head]
-            pieces.append(Piece(*own, layer.of_heads(heads), output[row, heads, part], blocks))
+            pieces.append(Piece(*own, layer.of_heads(heads, query.device), output[row, heads, part], blocks))
     for piece, (first, last) in attend_pieces(pieces):
         keys_values = piece.key[None, None], piece.value[None, None]
         block = _Block(piece.query[None, :, first:last], piece.start + first, *keys_values, piece.layer)

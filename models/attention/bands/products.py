@@ -3,7 +3,7 @@
 What `prefill/blockwise.py` is to a window: a weight is `2^score` as it is, and sums divide the result. A thread takes
 consecutive queries of the heads that share a key head, and goes over all keys once, tile by tile, so that a tile's keys
 are encoded once for many blocks of queries, and all scores stay in its cache. A block whose sums leave the range in
-which no weight that counts is lost is attended to anew, by torch's fused attention.
+which no weight that counts is lost is attended to anew, by `attend.py`.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+from ...errors import SharedError
 from ..config import AttentionLayer, LambdaConfig
 from ..prefill.blockwise import QUERY_BLOCK, SAFE_SUMS, SCORE_COLUMN_BYTES
-from ..prefill.choice import SHORTEST_MEASURED, choose_backend
+from ..prefill.choice import SHORTEST_MEASURED, faster_on_cpu
+from ..prefill.edges import lacks_edges
 from ..prefill.segment_scores import BITS_PER_NAT
 from ..prefill.window_weights import weigh_columns
-from ..prefill.workers import run_shared
+from ..workers import run_shared
 from .band import Band
 from .encoding import encoded, log_scaled
 
@@ -30,8 +32,9 @@ PIECES_PER_THREAD = 4
 DTYPES = torch.float32, torch.bfloat16
 WINDOW_MEASURED = LambdaConfig(2048, 0, None)
 """The window whose attention is measured to tell which of the two is faster."""
+CANDIDATES = "blockwise", "edges"
 PRODUCTS = "blockwise", "onednn"
-"""Backends that are matrix products."""
+"""Backends that are matrix products; those of this file are `mm` either way."""
 
 
 def takes_products(query: Tensor, layer: AttentionLayer) -> bool:
@@ -48,9 +51,17 @@ def takes_products(query: Tensor, layer: AttentionLayer) -> bool:
 
 def are_faster(query: Tensor, value: Tensor, layer: AttentionLayer) -> bool:
     """Whether products are faster than fused attention for such heads, as measured, or named by the configuration."""
-    if layer.config.backend != "auto":
+    window = replace(layer, config=WINDOW_MEASURED)
+    if layer.config.backend != "auto" or lacks_edges(window, query, value) is not None:
         return True
-    return choose_backend(replace(layer, config=WINDOW_MEASURED), query, value).backend in PRODUCTS
+    return faster_on_cpu(CANDIDATES, window, query, value).backend == "blockwise"
+
+
+def refuse_edges(query: Tensor, value: Tensor, layer: AttentionLayer) -> None:
+    """Raise SharedError where torch's fused attention on the CPU cannot attend."""
+    lacking = lacks_edges(replace(layer, config=WINDOW_MEASURED), query, value)
+    if lacking is not None:
+        raise SharedError(f"--backend edges needs {lacking}: take blockwise, or leave it out")
 
 
 @dataclass(frozen=True)
@@ -148,7 +159,8 @@ def _attend_piece(piece: Piece, left: list[tuple[Piece, tuple[int, int]]]) -> No
 
 def _new_sums(piece: Piece, first: int, last: int, spans: tuple[Span, ...]) -> _Sums:
     rows = piece.query.shape[0] * (last - first)
-    weighted, total = (torch.zeros(rows, width) for width in (piece.value.shape[-1], 1))
+    widths = piece.value.shape[-1], 1
+    weighted, total = (piece.query.new_zeros(rows, width, dtype=torch.float32) for width in widths)
     if piece.layer.sink_logit is not None:
         total += (piece.layer.sink_logit.float() * BITS_PER_NAT).exp2().repeat_interleave(last - first)[:, None]
     return _Sums(first, last, spans, weighted, total)

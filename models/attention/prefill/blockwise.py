@@ -12,11 +12,11 @@ from einops import rearrange
 from torch import Tensor
 
 from ..config import AttentionLayer
+from ..workers import run_shared
 from .block_scores import Block
 from .matrix_products import add_product
 from .segment import Segment
 from .segment_scores import ScoreMemory, SegmentScores, score_dtype
-from .workers import run_shared
 
 QUERY_BLOCK = 256
 SCORE_COLUMN_BYTES = 1536
@@ -74,7 +74,7 @@ def _pieces(
             query_heads = slice(group * heads.start, group * heads.stop)
             for row in range(0, rows, at_once[1]):
                 batch = slice(row, row + at_once[1])
-                of_heads = layer if at_once[0] == key_heads else layer.of_heads(query_heads)
+                of_heads = layer if at_once[0] == key_heads else layer.of_heads(query_heads, output.device)
                 yield segment.part(batch, heads, queries), of_heads, output[batch, query_heads, queries]
 
 

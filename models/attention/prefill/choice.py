@@ -1,7 +1,7 @@
 """Which backend attends, and why: the fastest one that this machine has and that the layer can use."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from torch import Tensor
@@ -75,13 +75,24 @@ def _fastest_on_cpu(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choi
     candidates = ("blockwise", *others)
     if len(candidates) == 1:
         return Choice("blockwise", "on cpu, where no other backend can do this")
+    choice = _measured_on_cpu(candidates, layer, query, value)
+    if not dense or choice.backend in BEGINNINGS_OF_ITS_OWN:
+        return choice
+    beginning = _kind(layer, query, value, (choice.backend, *dense), begins=True)
+    return replace(choice, begins_dense=fastest(beginning, layer, query.dtype).name == DENSE)
+
+
+def faster_on_cpu(candidates: tuple[str, ...], layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
+    """The fastest of some backends that can attend to these tensors in full windows; said once in the log."""
+    choice = _measured_on_cpu(candidates, layer, query, value)
+    say_once(choice)
+    return choice
+
+
+def _measured_on_cpu(candidates: tuple[str, ...], layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:
     found = fastest(_kind(layer, query, value, candidates, begins=False), layer, query.dtype)
-    begins_dense = False
-    if dense and found.name not in BEGINNINGS_OF_ITS_OWN:
-        beginning = _kind(layer, query, value, (found.name, *dense), begins=True)
-        begins_dense = fastest(beginning, layer, query.dtype).name == DENSE
     dtype = str(query.dtype).removeprefix("torch.")
-    return Choice(found.name, f"{dtype} on cpu, {found}", begins_dense)
+    return Choice(found.name, f"{dtype} on cpu, {found}")
 
 
 def _kind(layer: AttentionLayer, query: Tensor, value: Tensor, candidates: tuple[str, ...], begins: bool) -> Kind:

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..compiled import run_fused
 from ..config import AttentionLayer
 from ..positions import RotaryPositions, Table
-from .workers import run_shared
+from ..workers import may_share, run_shared
 
 CACHED_FEATURES = 2**17
 """Of the tokens that a thread encodes at a time on the CPU."""
@@ -55,8 +55,7 @@ def encode_by(x: Tensor, table: Table, layer: AttentionLayer, scale: float = 1.0
 
 def _is_shared_out(x: Tensor, layer: AttentionLayer) -> bool:
     """Whether threads that compute alone are to turn x, part by part."""
-    is_large = x.device.type == "cpu" and x.numel() > CACHED_FEATURES
-    return is_large and isinstance(layer.positions, RotaryPositions) and not torch.compiler.is_compiling()
+    return isinstance(layer.positions, RotaryPositions) and may_share(x) and x.numel() > CACHED_FEATURES
 
 
 def _encode_shared_out(

@@ -114,7 +114,7 @@ def _plain(kind: Kind) -> dict[str, Any]:
 def _runs(kind: Kind, layer: AttentionLayer, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     """The candidates, each ready to run on random tensors."""
     segment = _segment(kind, dtype, layer.config.caps_window)
-    layer = layer.of_heads(slice(segment.query.shape[1]))
+    layer = layer.of_heads(slice(segment.query.shape[1]), segment.query.device)
     output = segment.query.new_empty(*segment.query.shape[:-1], kind.value_dim)
     attend = {name: attend_within_window if name == DENSE else BACKENDS[name].attend for name in kind.candidates}
     return {name: _run(function, segment, layer, output) for name, function in attend.items()}

@@ -162,6 +162,19 @@ def test_the_epsilon_is_the_one_of_the_configuration():
     assert tiny_config("llama").rms_norm_eps != 0.125
 
 
+@pytest.mark.core
+@EVERY_TYPE
+@torch.no_grad()
+def test_a_weight_of_another_dtype_gives_what_the_class_gives(model_type, monkeypatch):
+    """Some classes multiply by it before they round, and others after."""
+    monkeypatch.setattr(norms, "CACHED_FEATURES", 16)
+    for norm in norms.rms_norms(tiny_model(model_type)):
+        x = torch.randn(2, 40, norm.weight.shape[0], dtype=torch.bfloat16)
+        expected = type(norm).forward(norm, x)
+        assert norms.fused_norm(norm, x).dtype == expected.dtype
+        assert torch.equal(norms.fused_norm(norm, x), expected)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("shape", [(2, 50, 16), (1, 3, 50, 16), (1, 50, 3, 16), (50, 16), (16,)])
 def test_on_the_cpu_so_many_tokens_at_a_time_have_the_same_numbers_to_the_last_bit(dtype, shape, monkeypatch):
@@ -177,5 +190,8 @@ def test_on_the_cpu_so_many_tokens_at_a_time_have_the_same_numbers_to_the_last_b
 
     monkeypatch.setattr(norms, "CACHED_FEATURES", 16 * 7)
     monkeypatch.setattr(LlamaRMSNorm, "forward", recorded)
-    assert torch.equal(norms.fused_norm(norm, x), expected)
+    with torch.no_grad():
+        assert torch.equal(norms.fused_norm(norm, x), expected)
     assert sum(rows) == x[..., 0].numel() and max(rows) <= 7
+    rows.clear()
+    assert norms.fused_norm(norm, x).requires_grad and len(rows) == 1  # threads of ours would record none

@@ -15,6 +15,7 @@ from models.attention.decode.cache import LambdaCache, new_layer
 from models.attention.positions import NoPositions, RotaryPositions
 from models.attention.prefill.choice import Choice
 from models.attention.ragged import RealTokens, attend_batch
+from models.errors import SharedError
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from models.model_base import convert_model
 from tests.models.attention.attention_cases import Case, make_case
@@ -54,7 +55,8 @@ def in_chunks(case: Case, sizes: list[int]) -> Tensor:
     return torch.cat([case.attend(columns, past) for columns in cuts], 2)
 
 
-both_backends = pytest.mark.parametrize("backend", ["edges", "blockwise"])
+both_backends = pytest.mark.parametrize("backend", ["auto", "blockwise"])
+"""Of so few queries `auto` is torch's fused attention."""
 
 
 @both_backends
@@ -227,15 +229,32 @@ def test_bounds_that_go_along_only_some_of_the_way_are_no_span(monkeypatch):
 def test_on_the_cpu_the_faster_one_is_taken(fastest, monkeypatch):
     asked, attended = [], []
     monkeypatch.setattr(
-        products, "choose_backend", lambda layer, *_: asked.append(layer.config) or Choice(fastest, "measured")
+        products, "faster_on_cpu", lambda *given: asked.append((given[0], given[1].config)) or Choice(fastest, "so")
     )
     attend_pieces = attend.attend_pieces
     monkeypatch.setattr(attend, "attend_pieces", lambda pieces: attended.append(len(pieces)) or attend_pieces(pieces))
     make_case(CONFIGS[0], products.SHORTEST_MEASURED - 1).attend()
     assert not asked
     make_case(CONFIGS[0], products.SHORTEST_MEASURED).attend()
-    assert asked == [products.WINDOW_MEASURED]
+    assert asked == [(("blockwise", "edges"), products.WINDOW_MEASURED)]
     assert bool(attended) == (fastest == "blockwise")
+
+
+def test_a_backend_by_its_name_that_cannot_is_refused():
+    config = dataclasses.replace(CONFIGS[0], backend="edges")
+    with pytest.raises(SharedError, match="--backend edges needs scores that are not capped softly: take blockwise"):
+        make_case(config, 5, soft_cap=0.5).attend()
+
+
+@pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
+def test_sums_are_float32_whatever_torch_takes_by_default(default):
+    case = make_case(dataclasses.replace(CONFIGS[0], backend="blockwise"), LENGTH, key_heads=2, group=2)
+    expected = case.attend()
+    torch.set_default_dtype(default)
+    try:
+        assert torch.equal(case.attend(), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_alibi_is_refused_where_the_method_moves_rotary_positions():
@@ -250,7 +269,7 @@ def test_no_positions_at_all_feel_no_method():
     torch.testing.assert_close(case.attend(), plain, rtol=0, atol=2e-6)
 
 
-@both_backends
+@pytest.mark.parametrize("backend", ["edges", "blockwise"])
 def test_layers_and_chunks_and_steps_share_tables(backend, monkeypatch):
     """However long the text is: a layer goes through all its keys before the next one does."""
     monkeypatch.undo()

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from models.attention.prefill import blockwise, rolling_window, workers
+from models.attention import workers
+from models.attention.prefill import blockwise, rolling_window
 from models.lambda_attention import LambdaConfig
 from tests.models.attention.attention_cases import Case, make_case
 

@@ -13,15 +13,25 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from ..native.library import loaded, openmp_runtimes
+from .native.library import loaded, openmp_runtimes
 
 START_SECONDS = 10.0
 MKL = ("libtorch_cpu", "libmkl_rt")
 """Libraries that MKL may be in."""
 _pools: dict[int, "_Pool"] = {}
 _lock = threading.Lock()
+
+
+def may_share(*tensors: Tensor) -> bool:
+    """Whether other threads compute from these what this one would: on the CPU, untraced, without autocast, which is a
+    thread's own, and where no gradient is recorded, which threads of ours do not.
+    """
+    recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
+    return on_cpu and not (recorded or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
 
 
 def run_shared(function: Callable[..., None], pieces: Sequence[tuple[Any, ...]]) -> None:

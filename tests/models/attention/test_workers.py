@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.attention.prefill import workers
-from models.attention.prefill.workers import run_shared
+from models.attention import workers
+from models.attention.workers import run_shared
 
-ROOT = Path(__file__).resolve().parents[4]
+ROOT = Path(__file__).resolve().parents[3]
 shares = pytest.mark.skipif(workers._pool(2) is None, reason="torch has another OpenMP, or this process one core")
 
 
@@ -124,7 +124,7 @@ def test_a_forked_child_has_threads_of_its_own():
     """In a process of its own: torch's threads, of which a fork leaves nothing, are many here."""
     program = """
 import os, sys, threading, torch
-from models.attention.prefill.workers import run_shared
+from models.attention.workers import run_shared
 torch.set_num_threads(2)
 done = []
 run_shared(done.append, [(piece,) for piece in range(9)])
