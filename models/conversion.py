@@ -30,7 +30,6 @@ from .attention.config import AttentionLayer, LambdaConfig, Method
 from .attention.decode.cache import LambdaCache
 from .attention.decode.recurrent import planned_layers
 from .attention.forwards import Replaced, forward_name, make_nothing, replace_forward, restore_forward
-from .attention.gated_mlps import gated_mlp, gated_mlps
 from .attention.inputs import (
     as_lambda_cache,
     check_layers_agree,
@@ -101,9 +100,6 @@ class _Conversion:
         self.norms = list(rms_norms(base)) if self.config.compiled else []
         for module in self.norms:
             replace_forward(module, fused_norm)
-        self.mlps = list(gated_mlps(base)) if self.config.compiled else []
-        for module in self.mlps:
-            replace_forward(module, gated_mlp)
         self.hooks = (
             base.register_forward_pre_hook(self.before_forward, with_kwargs=True),
             base.register_forward_hook(self.after_forward, with_kwargs=True),
@@ -122,7 +118,7 @@ class _Conversion:
     def remove(self, model: PreTrainedModel) -> None:
         for hook in self.hooks:
             hook.remove()
-        for module in (*self.unused, *self.norms, *self.mlps, *self.modules):
+        for module in (*self.unused, *self.norms, *self.modules):
             restore_forward(module)
         self.replaced.restore()
         self.recurrent.remove()

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..assumptions import NORM, NORM_EPSILON, WRAPPED_FORWARD
 from .workers import may_share, run_shared
 
-CACHED_FEATURES = 2**17
+CACHED_FEATURES = 2**19
 """Of the tokens that a thread takes at a time, on the CPU."""
 DTYPES = torch.float32, torch.bfloat16, torch.float16
 """Others are computed in float32 by Transformers, and in their own precision by torch."""

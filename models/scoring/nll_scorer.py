@@ -19,7 +19,7 @@ from ..converting.wrappers import base_model
 SLICE_POSITIONS = 1024
 SLICE_LOGITS = 2**24  # logits alive at once: 64 MiB in float32
 LARGER_ON_GPU = 16  # there they are never made float32, and a launch costs as much as many of them
-CACHED_LOGITS = 2**18
+CACHED_LOGITS = 2**19
 """Logits on the CPU whose loss a thread takes at once: of so few, what is made of them stays in its cache."""
 
 
