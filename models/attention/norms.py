@@ -1,7 +1,7 @@
 """RMSNorm, which Transformers writes out in eight tensor operations: on a GPU torch's own kernel, which is one.
 
 Written out it passes over the hidden states in float32 once for each operation, twice in every layer. On the CPU, whose
-kernel is slower than that, each thread takes so many tokens at a time that they stay in its cache: the same numbers.
+kernel is slower than that, it goes over so many tokens at a time that they stay in the cache: the same numbers.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..assumptions import NORM, NORM_EPSILON, WRAPPED_FORWARD
-from .workers import may_share, run_shared
 
 CACHED_FEATURES = 2**19
-"""Of the tokens that a thread takes at a time, on the CPU."""
+"""Of the tokens at a time, on the CPU."""
 DTYPES = torch.float32, torch.bfloat16, torch.float16
 """Others are computed in float32 by Transformers, and in their own precision by torch."""
 
@@ -40,9 +39,7 @@ def _is_rms_norm(module: nn.Module) -> bool:
 
 
 def fused_norm(self: nn.Module, hidden_states: Tensor) -> Tensor:
-    """The forward of such a norm, `[..., n, d]` in and out: on a GPU one kernel, elsewhere that of its class, for some
-    tokens at a time.
-    """
+    """The forward of such a norm, `[..., n, d]` in and out: on a GPU one kernel, elsewhere the forward of its class."""
     if not _takes_kernel(hidden_states, self.weight):
         return _written_out(self, hidden_states)
     # A kernel for contiguous rows: heads, `[B, H, n, d]`, are so token by token.
@@ -54,21 +51,13 @@ def fused_norm(self: nn.Module, hidden_states: Tensor) -> Tensor:
 
 def _written_out(norm: nn.Module, hidden_states: Tensor) -> Tensor:
     forward, shape = type(norm).forward, hidden_states.shape
-    is_one_dtype = hidden_states.dtype == norm.weight.dtype  # else it depends on the class which one the result has
-    if not (may_share(hidden_states, norm.weight) and is_one_dtype and hidden_states.numel() > CACHED_FEATURES):
+    if hidden_states.device.type != "cpu" or hidden_states.numel() <= CACHED_FEATURES or torch.compiler.is_compiling():
         return forward(norm, hidden_states)
     dim = max(range(len(shape) - 1), key=shape.__getitem__, default=None)  # tokens, wherever heads stand
     if dim is None:
         return forward(norm, hidden_states)
     at_once = max(1, CACHED_FEATURES * shape[dim] // hidden_states.numel())
-    normed = hidden_states.new_empty(shape)
-    parts = zip(hidden_states.split(at_once, dim), normed.split(at_once, dim))
-    run_shared(_write_normed, [(norm, part, out) for part, out in parts])
-    return normed
-
-
-def _write_normed(norm: nn.Module, hidden_states: Tensor, out: Tensor) -> None:
-    out.copy_(type(norm).forward(norm, hidden_states))
+    return torch.cat([forward(norm, part) for part in hidden_states.split(at_once, dim)], dim)
 
 
 def _takes_kernel(x: Tensor, weight: Tensor) -> bool:

@@ -13,14 +13,13 @@ from transformers import PretrainedConfig, PreTrainedModel
 
 from ..assumptions import LOGIT_CAP, LOGIT_SCALE, LOGITS_SCALING
 from ..attention.compiled import compile_whole
-from ..attention.workers import may_share, run_shared
 from ..converting.wrappers import base_model
 
 SLICE_POSITIONS = 1024
 SLICE_LOGITS = 2**24  # logits alive at once: 64 MiB in float32
 LARGER_ON_GPU = 16  # there they are never made float32, and a launch costs as much as many of them
 CACHED_LOGITS = 2**19
-"""Logits on the CPU whose loss a thread takes at once: of so few, what is made of them stays in its cache."""
+"""Logits on the CPU whose loss is taken at once, per thread: of so few, what is made of them stays in its cache."""
 
 
 class NllScorer(nn.Module):
@@ -97,16 +96,10 @@ def _nll(logits: Tensor, targets: Tensor, fused: bool) -> Tensor:
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
-    if not may_share(logits):
-        return F.cross_entropy(logits.float(), targets, reduction="none")
-    losses = logits.new_empty(targets.shape, dtype=torch.float32)
-    positions = max(1, CACHED_LOGITS // logits.shape[-1])
-    run_shared(_write_loss, list(zip(*(x.split(positions) for x in (logits, targets, losses)))))
-    return losses
-
-
-def _write_loss(logits: Tensor, targets: Tensor, losses: Tensor) -> None:
-    losses.copy_(F.cross_entropy(logits.float(), targets, reduction="none"))
+    cached = CACHED_LOGITS * torch.get_num_threads() if logits.device.type == "cpu" else logits.numel()
+    positions = max(1, cached // logits.shape[-1])
+    parts = zip(logits.split(positions), targets.split(positions))
+    return torch.cat([F.cross_entropy(some.float(), those, reduction="none") for some, those in parts])
 
 
 def _takes_fused(logits: Tensor) -> bool:
