@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..assumptions import NORM, NORM_EPSILON, WRAPPED_FORWARD
+from .workers import may_share
 
 CACHED_FEATURES = 2**19
 """Of the tokens at a time, on the CPU."""
@@ -51,13 +52,17 @@ def fused_norm(self: nn.Module, hidden_states: Tensor) -> Tensor:
 
 def _written_out(norm: nn.Module, hidden_states: Tensor) -> Tensor:
     forward, shape = type(norm).forward, hidden_states.shape
-    if hidden_states.device.type != "cpu" or hidden_states.numel() <= CACHED_FEATURES or torch.compiler.is_compiling():
+    is_one_dtype = hidden_states.dtype == norm.weight.dtype  # else it depends on the class which one the result has
+    if not (may_share(hidden_states, norm.weight) and is_one_dtype and hidden_states.numel() > CACHED_FEATURES):
         return forward(norm, hidden_states)
     dim = max(range(len(shape) - 1), key=shape.__getitem__, default=None)  # tokens, wherever heads stand
     if dim is None:
         return forward(norm, hidden_states)
     at_once = max(1, CACHED_FEATURES * shape[dim] // hidden_states.numel())
-    return torch.cat([forward(norm, part) for part in hidden_states.split(at_once, dim)], dim)
+    normed = hidden_states.new_empty(shape)
+    for part, out in zip(hidden_states.split(at_once, dim), normed.split(at_once, dim)):
+        out.copy_(forward(norm, part))
+    return normed
 
 
 def _takes_kernel(x: Tensor, weight: Tensor) -> bool:

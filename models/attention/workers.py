@@ -26,8 +26,8 @@ _lock = threading.Lock()
 
 
 def may_share(*tensors: Tensor) -> bool:
-    """Whether other threads compute from these what this one would: on the CPU, untraced, without autocast, which is a
-    thread's own, and where no gradient is recorded, which threads of ours do not.
+    """Whether parts of these, computed by other threads and written into memory, are what this thread would make of the
+    whole: on the CPU, untraced, without autocast, which is a thread's own, and where no gradient is recorded.
     """
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
