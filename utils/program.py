@@ -26,13 +26,18 @@ FIRST_RANK_SPEAKS_SECONDS = 5.0
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
+SPINS = {"GOMP_SPINCOUNT": "2000"}
+"""Read when torch is imported: threads that spin for long starve each other on busy cores."""
+
+
 def prepare_processor() -> None:
     """Threads that do not spin for long, and freed memory that is kept: both only where the user has set nothing.
 
     glibc gives tensors of more than 32 MiB back to the system as soon as they are freed, and the next one's pages are
     then found and zeroed anew, which costs such an element-wise operation most of its time.
     """
-    os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads that spin for long starve each other on busy cores
+    for variable, value in SPINS.items():
+        os.environ.setdefault(variable, value)
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         for variable, option, value in (

@@ -47,9 +47,12 @@ def release_case() -> None:
     torch.cuda.empty_cache()
 
 
-def measure_apart(script: str, case: Case) -> Case | None:
-    """Measure the case by `answer` of that script, in a process of its own; None where memory ran out."""
-    run = run_child([sys.executable, script, "--case", json.dumps(case)])
+def measure_apart(script: str, case: Case, **options: Any) -> Case | None:
+    """Measure the case by `answer` of that script, in a process of its own; None where memory ran out.
+
+    options: as `run_child` takes them.
+    """
+    run = run_child([sys.executable, script, "--case", json.dumps(case)], **options)
     if run.returncode == -signal.SIGKILL:  # as Linux ends a process when no memory is left
         return None
     return json.loads(run.stdout.splitlines()[-1])

@@ -66,6 +66,7 @@ PARSED_ONLY: dict[str, str] = {
     "benchmarks/prefill_kernel.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/stream_bounded.py": "minutes of measuring; tests/benchmarks/ run it",
     "benchmarks/streaming_speed.py": "minutes of measuring; tests/benchmarks/ run it",
+    "benchmarks/time_shares.py": "minutes of measuring; tests/benchmarks/ run it",
     "models/get_llama2/convert_llama_weights_to_hf.py": "weights of 7B; tests/models/get_llama2/ run it on small ones",
 }
 """Scripts of which the path and the flags are checked and no more, with the reason."""
