@@ -40,8 +40,8 @@ FAKE_COMPILER = """#!/bin/bash
 [[ -z "${FAIL:-}" || "$0" != *"$FAIL"* ]] && cat models/attention/native/*.cpp > "${@: -1}"
 """
 
-OF_EXTRAS = {"lm-eval"}
-"""Imported behind one command, which says what to install."""
+OF_EXTRAS = {"lm-eval", "llama-cpp", "llama-cpp-python"}
+"""Imported behind one command, which says what to install; by the name of the module where it is not installed."""
 
 KERNEL = "models/attention/native/libattention.so"
 OF_CUDA = ("nvidia", "cuda", "triton")
