@@ -78,7 +78,7 @@ figures: $(SAMPLE)  ## why a model fails at length: three factors, vanilla besid
 		--out docs/three_factors.png
 
 # What was measured on another processor stays: each has a folder by its name.
-bench: $(SAMPLE)  ## speed beside every alternative, within 30 minutes on 2 cores; BENCH="cuda growth" narrows it
+bench: $(SAMPLE)  ## speed beside every alternative, about half an hour on 2 cores; BENCH="cuda growth" narrows it
 	machine=$$(python benchmarks/machine_name.py --device $(firstword $(BENCH))) && \
 		RESULTS=benchmarks/results/$$machine PICTURES=docs/benchmarks/$$machine benchmarks/all.sh $(BENCH)
 
