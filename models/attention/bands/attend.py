@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ..config import AttentionLayer
 from ..positions import Places
+from ..prefill.blockwise import queries_of_block
 from ..prefill.rolling_window import new_output
 from .band import Band
 from .cache import ChunkLayer, FullLayer
 from .encoding import encoded, log_scaled
 from .parts import FUSED, Joined, Part, Tile, attend_products, is_fused
-from .products import Piece, are_faster, attend_pieces, block_size, queries_at_once, refuse_edges, takes_products
+from .products import Piece, are_faster, attend_pieces, queries_at_once, refuse_edges, takes_products
 
 QUERY_BLOCK, GPU_QUERY_BLOCK = 512, 2048
 KEY_TILE, GPU_KEY_TILE = 2048, 16_384
@@ -63,7 +64,7 @@ def _attend_by_products(
 ) -> None:
     """Write the attention of queries from position `start` on, piece by piece, the longest first."""
     (rows, key_heads), count, group = key.shape[:2], query.shape[-2], query.shape[1] // key.shape[1]
-    size, pieces = block_size(group, query.dtype), []
+    size, pieces = queries_of_block(group, query.dtype), []
     at_once = queries_at_once(count, rows * key_heads, size)
     for part in reversed(list(_parts(0, count, at_once, None))):
         cuts = _parts(start + part.start, part.stop - part.start, size, layer.config.chunk)

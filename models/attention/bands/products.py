@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from ...errors import SharedError
 from ..config import AttentionLayer, LambdaConfig
-from ..prefill.blockwise import QUERY_BLOCK, SAFE_SUMS, SCORE_COLUMN_BYTES
+from ..prefill.blockwise import SAFE_SUMS
 from ..prefill.choice import SHORTEST_MEASURED, faster_on_cpu
 from ..prefill.edges import lacks_edges
 from ..prefill.segment_scores import BITS_PER_NAT
@@ -129,11 +129,6 @@ def attend_pieces(pieces: list[Piece]) -> list[tuple[Piece, tuple[int, int]]]:
     left: list[tuple[Piece, tuple[int, int]]] = []
     run_shared(_attend_piece, [(piece, left) for piece in pieces])
     return left
-
-
-def block_size(group: int, dtype: torch.dtype) -> int:
-    """Queries of a block of heads that share a key head."""
-    return max(1, min(QUERY_BLOCK, SCORE_COLUMN_BYTES // dtype.itemsize // group))
 
 
 def queries_at_once(count: int, parts: int, size: int) -> int:

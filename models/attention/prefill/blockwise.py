@@ -108,8 +108,12 @@ def _block_sizes(segment: Segment, layer: AttentionLayer) -> tuple[int, int]:
     if segment.query.is_cuda:
         return GPU_QUERY_BLOCK, GPU_SCORE_BUFFER_BYTES
     group = segment.query.shape[1] // segment.window_key.shape[1]
-    rows = SCORE_COLUMN_BYTES // score_dtype(layer, segment.query.dtype).itemsize // group
-    return max(1, min(QUERY_BLOCK, rows)), SCORE_BUFFER_BYTES
+    return queries_of_block(group, score_dtype(layer, segment.query.dtype)), SCORE_BUFFER_BYTES
+
+
+def queries_of_block(group: int, dtype: torch.dtype) -> int:
+    """Queries per block on the CPU, of which `group` heads share a key head; dtype: of scores."""
+    return max(1, min(QUERY_BLOCK, SCORE_COLUMN_BYTES // dtype.itemsize // group))
 
 
 def _attend_piece(

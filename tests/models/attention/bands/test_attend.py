@@ -13,6 +13,7 @@ from models.attention.bands import attend, products
 from models.attention.bands.config import BandsConfig
 from models.attention.decode.cache import LambdaCache, new_layer
 from models.attention.positions import NoPositions, RotaryPositions
+from models.attention.prefill import blockwise
 from models.attention.prefill.choice import Choice
 from models.attention.ragged import RealTokens, attend_batch
 from models.errors import SharedError
@@ -32,7 +33,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks and tiles far smaller than the tests' sequences, and dividing none of them."""
     monkeypatch.setattr(attend, "QUERY_BLOCK", 7)
     monkeypatch.setattr(attend, "KEY_TILE", 5)
-    monkeypatch.setattr(products, "QUERY_BLOCK", 7)
+    monkeypatch.setattr(blockwise, "QUERY_BLOCK", 7)
     monkeypatch.setattr(products, "KEY_TILE", 5)
     monkeypatch.setattr(products, "QUERIES_AT_ONCE", 21)
 
