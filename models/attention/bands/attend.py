@@ -32,15 +32,15 @@ SCORE_BYTES, GPU_SCORE_BYTES = 2**25, 2**29
 
 def attend_bands(query: Tensor, key: Tensor, value: Tensor, layer: AttentionLayer, past: FullLayer | None) -> Tensor:
     """`lambda_attention` by the bands of the layer's configuration. Shapes as there; rows of `past` stand at one
-    position.
+    position. Raises SharedError, with the cache as it was, where the named backend cannot attend.
     """
+    if layer.config.backend == "edges":
+        refuse_edges(query, value, layer)
     start = 0
     if past is not None:
         start = past.held
         key, value = past.extend(key, value)
     output = new_output(query, value)
-    if layer.config.backend == "edges":
-        refuse_edges(query, value, layer)
     if takes_products(query, layer) and are_faster(query, value, layer):
         _attend_by_products(query, start, key, value, layer, output)
         return output

@@ -243,8 +243,10 @@ def test_on_the_cpu_the_faster_one_is_taken(fastest, monkeypatch):
 
 def test_a_backend_by_its_name_that_cannot_is_refused():
     config = dataclasses.replace(CONFIGS[0], backend="edges")
+    past = new_layer(config)
     with pytest.raises(SharedError, match="--backend edges needs scores that are not capped softly: take blockwise"):
-        make_case(config, 5, soft_cap=0.5).attend()
+        make_case(config, 5, soft_cap=0.5).attend(past=past)
+    assert not past.is_initialized  # it has read nothing
 
 
 @pytest.mark.parametrize("default", [torch.bfloat16, torch.float64])
