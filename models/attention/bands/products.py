@@ -145,8 +145,9 @@ def _attend_piece(piece: Piece, left: list[tuple[Piece, tuple[int, int]]]) -> No
             left.append((piece, (first, last)))
         else:
             blocks.append(_new_sums(piece, first, last, spans))
+    query = _log_scaled(piece)
     for place, band in enumerate(bands):
-        _add_band(piece, band, [(block, block.spans[place]) for block in blocks])
+        _add_band(piece, query, band, [(block, block.spans[place]) for block in blocks])
     for block in blocks:
         if not _write(piece, block):
             left.append((piece, (block.first, block.last)))
@@ -161,15 +162,24 @@ def _new_sums(piece: Piece, first: int, last: int, spans: tuple[Span, ...]) -> _
     return _Sums(first, last, spans, weighted, total)
 
 
-def _add_band(piece: Piece, band: Band, blocks: list[tuple[_Sums, Span]]) -> None:
-    """Add the weights and weighted values of a band's keys to the blocks that attend to any."""
+def _log_scaled(piece: Piece) -> Tensor:
+    """The piece's queries, scaled where the method scales those far on."""
+    length = piece.layer.config.log_scale
+    if not length:
+        return piece.query
+    places = torch.arange(piece.start, piece.start + piece.query.shape[-2], device=piece.query.device)
+    return log_scaled(piece.query, places, length)
+
+
+def _add_band(piece: Piece, query: Tensor, band: Band, blocks: list[tuple[_Sums, Span]]) -> None:
+    """Add the weights and weighted values of a band's keys to the blocks that attend to any.
+
+    query: the piece's, as `_log_scaled` has them.
+    """
     blocks = [(block, span) for block, span in blocks if span.first < span.end]
     if not blocks:
         return
-    scale, query = piece.layer.scale * BITS_PER_NAT, piece.query
-    if piece.layer.config.log_scale:
-        places = torch.arange(piece.start, piece.start + query.shape[-2])
-        query = log_scaled(query, places, piece.layer.config.log_scale)
+    scale = piece.layer.scale * BITS_PER_NAT
     query = encoded(query, piece.start, band.query_at, piece.layer, band.key_at is None, scale)
     rows = [query[:, block.first : block.last].flatten(0, 1) for block, _ in blocks]
     memory = query.new_empty(max(map(len, rows)) * KEY_TILE)
