@@ -96,7 +96,8 @@ clean:  ## remove .venv, what is compiled or packaged, the prepared sample and t
 	rm -rf $(VENV) $(VENV)-* $(KERNEL) $(KERNEL).part build dist *.egg-info sample $(DEMO) $(FIGURES)
 
 # A machine without a compiler does without it.
-$(KERNEL): $(NATIVE)/window_weights.cpp $(NATIVE)/decode_step.cpp $(NATIVE)/numbers.h $(NATIVE)/compiler.flags
+$(KERNEL): $(NATIVE)/window_weights.cpp $(NATIVE)/decode_step.cpp $(NATIVE)/rows.cpp $(NATIVE)/numbers.h \
+		$(NATIVE)/compiler.flags
 	rm -f $@
 	$(CXX) @$(lastword $^) $(filter %.cpp,$^) -o $@.part && mv $@.part $@ || \
 		echo "$@ is not there: it takes a C++ compiler with OpenMP (CXX=$(CXX)); torch does the same more slowly" >&2

@@ -19,7 +19,7 @@ EXTRAS = {"gguf": ("gguf",), "llama2": ("sentencepiece", "protobuf")}
 LM_EVAL = "lm-eval"
 """What one command of the harness needs besides, and the tests of it."""
 NATIVE = "models/attention/native"
-SOURCES = [f"{NATIVE}/{name}.cpp" for name in ("window_weights", "decode_step")]
+SOURCES = [f"{NATIVE}/{name}.cpp" for name in ("window_weights", "decode_step", "rows")]
 FLAGS = f"{NATIVE}/compiler.flags"
 
 

@@ -158,7 +158,7 @@ class TestWheel:
 
     def test_sdist_has_what_building_takes_and_nothing_of_the_harness(self, sdist):
         names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
-        compiled = ("window_weights.cpp", "decode_step.cpp", "numbers.h", "compiler.flags")
+        compiled = ("window_weights.cpp", "decode_step.cpp", "rows.cpp", "numbers.h", "compiler.flags")
         assert {"setup.py", "requirements.txt", *(f"models/attention/native/{name}" for name in compiled)} <= names
         assert {name.split("/")[0] for name in names}.isdisjoint({"tests", "utils", "data", "scripts", "sample"})
 

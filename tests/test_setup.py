@@ -61,7 +61,7 @@ class FakeCheckout:
         self.source, self.kernel = folder / "models/attention/native/window_weights.cpp", folder / KERNEL
         self.source.parent.mkdir(parents=True)
         self.source.write_text("first")
-        for name in ("decode_step.cpp", "numbers.h", "compiler.flags"):
+        for name in ("decode_step.cpp", "rows.cpp", "numbers.h", "compiler.flags"):
             self.source.with_name(name).touch()
         self.python, self.compiler = folder / "python3", folder / "c++"
         for path, text in ((self.python, FAKE_PYTHON), (self.compiler, FAKE_COMPILER)):

@@ -64,7 +64,7 @@ def add_benchmark_arguments(
 
 def add_by_device(parser: HarnessParser, flag: str, defaults: ByDevice, *, help: str, **options: Any) -> None:
     """An option that has another default on each device. options: as argparse takes them."""
-    told = ", ".join(f"{_as_words(defaults[device])} on {device}" for device in DEVICES)
+    told = ", ".join(f"{_as_words(defaults[device])} on {device}" for device in DEVICES if device in defaults)
     action = parser.add_argument(flag, help=f"{help} (default: {told})", **options)
 
     def fill_in(arguments: Namespace) -> None:

@@ -1,17 +1,23 @@
 """RMSNorm, which Transformers writes out in eight tensor operations: on a GPU torch's own kernel, which is one.
 
-Written out it passes over the hidden states in float32 once for each operation, twice in every layer. On the CPU, whose
-kernel is slower than that, it goes over so many tokens at a time that they stay in the cache: the same numbers.
+Written out it passes over the hidden states in float32 once for each operation, twice in every layer. On the CPU, for
+which torch has no kernel, bfloat16 is one pass of C++, `native/rows.cpp`, where `make` or pip has built it; all else is
+written out for so many tokens at a time that they stay in the cache: the same numbers.
 """
 
-from collections.abc import Iterator
+import ctypes
+from collections.abc import Callable, Iterator
+from functools import cache as remember
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..assumptions import NORM, NORM_EPSILON, WRAPPED_FORWARD
-from .workers import may_share
+from .native.library import compiled
+from .workers import has_plain_memory, may_share
+
+ARGUMENTS = (*(3 * [ctypes.c_void_p]), *(2 * [ctypes.c_int64]), ctypes.c_float)
 
 CACHED_FEATURES = 2**19
 """Of the tokens at a time, on the CPU."""
@@ -40,14 +46,66 @@ def _is_rms_norm(module: nn.Module) -> bool:
 
 
 def fused_norm(self: nn.Module, hidden_states: Tensor) -> Tensor:
-    """The forward of such a norm, `[..., n, d]` in and out: on a GPU one kernel, elsewhere the forward of its class."""
-    if not _takes_kernel(hidden_states, self.weight):
+    """The forward of such a norm, `[..., n, d]` in and out: one kernel or pass, or the forward of its class."""
+    normalize = _kernel(type(self), hidden_states, self.weight)
+    if normalize is None:
         return _written_out(self, hidden_states)
-    # A kernel for contiguous rows: heads, `[B, H, n, d]`, are so token by token.
+    # It takes contiguous rows: heads, `[B, H, n, d]`, are so token by token.
     by_token = hidden_states.dim() == 4 and not hidden_states.is_contiguous()
     rows = hidden_states.transpose(1, 2) if by_token else hidden_states
-    normed = F.rms_norm(rows, self.weight.shape, self.weight, getattr(self, NORM_EPSILON))
+    normed = normalize(rows, self.weight, getattr(self, NORM_EPSILON))
     return normed.transpose(1, 2) if by_token else normed
+
+
+def _kernel(kind: type[nn.Module], x: Tensor, weight: Tensor) -> Callable[[Tensor, Tensor, float], Tensor] | None:
+    """Torch's on a GPU, the compiled pass on the CPU; None where neither gives what the class gives."""
+    if _takes_kernel(x, weight):
+        return _by_torch
+    return _by_pass if _takes_pass(x, weight) and _rounds_twice(kind.forward) and built_pass() is not None else None
+
+
+def _by_torch(rows: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    return F.rms_norm(rows, weight.shape, weight, epsilon)
+
+
+def _by_pass(rows: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    rows, weight = rows.contiguous(), weight.contiguous()
+    normed, width = torch.empty_like(rows), len(weight)
+    built_pass()(rows.data_ptr(), weight.data_ptr(), normed.data_ptr(), rows.numel() // width, width, epsilon)
+    return normed
+
+
+def built_pass() -> Callable[..., None] | None:
+    """The compiled pass, where there is one."""
+    return compiled("rms_norm", ARGUMENTS)
+
+
+def _takes_pass(x: Tensor, weight: Tensor) -> bool:
+    is_half = x.dtype == weight.dtype == torch.bfloat16
+    return is_half and weight.shape == x.shape[-1:] and has_plain_memory(x, weight)
+
+
+@remember
+def _rounds_twice(forward: Callable[..., Tensor]) -> bool:
+    """Whether a class's forward is `_llamas_forward`, of which most classes have a copy."""
+    return _meaning(forward) == _meaning(_llamas_forward)
+
+
+def _meaning(function: Callable[..., Tensor]) -> tuple[object, ...] | None:
+    """What two functions that do the same have in common, whatever their names and docstrings; None for no function."""
+    code = getattr(function, "__code__", None)
+    if code is None or code.co_freevars:  # a wrapper does what it has been given
+        return None
+    return code.co_code, code.co_names, [value for value in code.co_consts if isinstance(value, (int, float))]
+
+
+def _llamas_forward(self: nn.Module, hidden_states: Tensor) -> Tensor:
+    """What the compiled pass computes: rounded before the product with the weight, and after it."""
+    input_dtype = hidden_states.dtype
+    hidden_states = hidden_states.to(torch.float32)
+    variance = hidden_states.pow(2).mean(-1, keepdim=True)
+    hidden_states = hidden_states * torch.rsqrt(variance + self.variance_epsilon)
+    return self.weight * hidden_states.to(input_dtype)
 
 
 def _written_out(norm: nn.Module, hidden_states: Tensor) -> Tensor:

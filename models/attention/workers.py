@@ -13,7 +13,8 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .native.library import loaded, openmp_runtimes
@@ -32,6 +33,17 @@ def may_share(*tensors: Tensor) -> bool:
     recorded = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
     on_cpu = all(tensor.device.type == "cpu" for tensor in tensors)
     return on_cpu and not (recorded or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"))
+
+
+def has_plain_memory(*tensors: Tensor) -> bool:
+    """Whether a compiled pass may read these by their addresses: `may_share`, and nobody traces what it does."""
+    plain = all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+    watched = is_in_torch_dispatch_mode() or torch.jit.is_tracing()
+    return plain and not watched and may_share(*tensors) and not any(map(_has_tangent, tensors))
+
+
+def _has_tangent(tensor: Tensor) -> bool:
+    return forward_ad.unpack_dual(tensor).tangent is not None
 
 
 def run_shared(function: Callable[..., None], pieces: Sequence[tuple[Any, ...]]) -> None:

@@ -14,6 +14,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from ..assumptions import LOGIT_CAP, LOGIT_SCALE, LOGITS_SCALING
 from ..attention.compiled import compile_whole
 from ..converting.wrappers import base_model
+from .log_sums import log_sums
 
 SLICE_POSITIONS = 1024
 SLICE_LOGITS = 2**24  # logits alive at once: 64 MiB in float32
@@ -96,6 +97,9 @@ def _nll(logits: Tensor, targets: Tensor, fused: bool) -> Tensor:
 
 
 def _loss(logits: Tensor, targets: Tensor) -> Tensor:
+    sums = log_sums(logits)
+    if sums is not None:
+        return (sums - _chosen(logits, targets)).float()
     cached = CACHED_LOGITS * torch.get_num_threads() if logits.device.type == "cpu" else logits.numel()
     positions = max(1, cached // logits.shape[-1])
     parts = zip(logits.split(positions), targets.split(positions))
@@ -111,10 +115,14 @@ def _fused_loss() -> Callable[[Tensor, Tensor], Tensor]:
     """`_loss` in one kernel that reads the logits as they are and writes no copy of them."""
 
     def loss(logits: Tensor, targets: Tensor) -> Tensor:
-        chosen = logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        return logits.float().logsumexp(-1) - chosen.float()
+        return logits.float().logsumexp(-1) - _chosen(logits, targets)
 
     return compile_whole(loss)
+
+
+def _chosen(logits: Tensor, targets: Tensor) -> Tensor:
+    """The logit of each target, float32 [m]: logits [m, vocab], targets [m]."""
+    return logits.gather(-1, targets.unsqueeze(-1)).squeeze(-1).float()
 
 
 def _logit_transform(config: PretrainedConfig) -> Callable[[Tensor], Tensor]:

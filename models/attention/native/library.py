@@ -16,19 +16,27 @@ RUNTIMES = ("libgomp", "libiomp", "libomp")
 
 @lru_cache(maxsize=8)
 def compiled(name: str, arguments: Sequence[type]) -> Callable[..., None] | None:
-    """The compiled pass of that name; None where it is not built from these sources for this machine.
+    """The compiled pass of that name; None where it is not built from these sources for this machine."""
+    function = getattr(_library(), name, None)
+    if function is not None:
+        function.argtypes, function.restype = list(arguments), None
+    return function
 
-    None, too, where it would load another OpenMP than torch has: threads of two wait for each other. So on Linux only.
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL | None:
+    """None, too, where it loads another OpenMP than torch has: threads of two wait for each other. So on Linux only.
+
+    Looked at once: what it has brought stays loaded.
     """
     if not LIBRARY.is_file() or not MEMORY_MAP.is_file() or _is_outdated():
         return None
     runtimes = openmp_runtimes()
     try:
-        function = getattr(ctypes.CDLL(str(LIBRARY)), name)
-    except (OSError, AttributeError):
+        library = ctypes.CDLL(str(LIBRARY))
+    except OSError:
         return None
-    function.argtypes, function.restype = list(arguments), None
-    return function if openmp_runtimes() == runtimes else None
+    return library if openmp_runtimes() == runtimes else None
 
 
 @lru_cache(maxsize=1)

@@ -10,7 +10,7 @@ constexpr int64_t ROWS_AT_ONCE = 16;
 constexpr int64_t WORTH_THREADS = 1 << 15;  // scores
 
 // 2^x to 3e-6 of itself for -125 <= x < 127.5. Less is taken for -125, of more comes more than 2^120, and NaN stays NaN.
-INLINE float power_of_two(float x) {
+INLINE float rough_power_of_two(float x) {
     constexpr float NO_FRACTION = 12582912.0f;  // 1.5 * 2^23: a sum with it is whole
     x = x < -125.0f ? -125.0f : x;
     const float shifted = x + NO_FRACTION;
@@ -31,14 +31,14 @@ INLINE float weigh(uint16_t* scores, int64_t count) {
     for (int64_t i = 0; i < count / 2; ++i) {
         uint32_t pair;
         std::memcpy(&pair, scores + 2 * i, sizeof pair);
-        const uint32_t lower = rounded(power_of_two(as_float(pair << 16)));
-        const uint32_t upper = rounded(power_of_two(as_float(pair & 0xffff0000u)));
+        const uint32_t lower = rounded(rough_power_of_two(as_float(pair << 16)));
+        const uint32_t upper = rounded(rough_power_of_two(as_float(pair & 0xffff0000u)));
         sum += as_float(lower) + as_float(upper);
         pair = lower >> 16 | upper;
         std::memcpy(scores + 2 * i, &pair, sizeof pair);
     }
     if (count % 2) {
-        const uint32_t last = rounded(power_of_two(as_float(uint32_t(scores[count - 1]) << 16)));
+        const uint32_t last = rounded(rough_power_of_two(as_float(uint32_t(scores[count - 1]) << 16)));
         scores[count - 1] = last >> 16;
         sum += as_float(last);
     }

@@ -1,5 +1,6 @@
 """RMSNorm by torch's own kernel: the same numbers as the class written out, one launch, and nothing left behind."""
 
+from functools import wraps
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,9 @@ import torch
 import torchgen
 import yaml
 from accelerate import dispatch_model
+from torch.autograd import forward_ad
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
@@ -34,6 +37,9 @@ OTHERS = {"Gemma4RMSNorm", "NanoChatRMSNorm", "RMSNorm", "Llama4TextRMSNorm"}
 """One that has a weight or has none, one without, torch's own, which is a kernel already, and one whose epsilon has
 another name."""
 
+ROUNDED_TWICE = {"LlamaRMSNorm", "MistralRMSNorm", "MixtralRMSNorm", "Qwen2RMSNorm", "Qwen3RMSNorm", "Phi3RMSNorm"}
+"""Of those that the compiled pass is for."""
+
 
 @pytest.fixture
 def on_any_device(monkeypatch) -> list[tuple[int, ...]]:
@@ -48,6 +54,12 @@ def on_any_device(monkeypatch) -> list[tuple[int, ...]]:
     monkeypatch.setattr(norms, "_takes_kernel", lambda x, weight: True)
     monkeypatch.setattr(F, "rms_norm", record)
     return shapes
+
+
+@pytest.fixture
+def written_out(monkeypatch):
+    """No compiled pass."""
+    monkeypatch.setattr(norms, "built_pass", lambda: None)
 
 
 @pytest.mark.core
@@ -177,7 +189,7 @@ def test_a_weight_of_another_dtype_gives_what_the_class_gives(model_type, monkey
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("shape", [(2, 50, 16), (1, 3, 50, 16), (1, 50, 3, 16), (50, 16), (16,)])
-def test_on_the_cpu_so_many_tokens_at_a_time_have_the_same_numbers_to_the_last_bit(dtype, shape, monkeypatch):
+def test_so_many_tokens_at_a_time_have_the_same_numbers_to_the_last_bit(dtype, shape, written_out, monkeypatch):
     norm = LlamaRMSNorm(16).to(dtype)
     with torch.no_grad():
         norm.weight.copy_(torch.randn(16))
@@ -195,3 +207,110 @@ def test_on_the_cpu_so_many_tokens_at_a_time_have_the_same_numbers_to_the_last_b
     assert sum(rows) == x[..., 0].numel() and max(rows) <= 7
     rows.clear()
     assert norms.fused_norm(norm, x).requires_grad and len(rows) == 1  # which what is written in place has not
+
+
+@pytest.fixture
+def passes(monkeypatch) -> list[tuple]:
+    """Calls of the compiled pass."""
+    run, calls = norms.built_pass(), []
+
+    def counted(*arguments) -> None:
+        calls.append(arguments)
+        run(*arguments)
+
+    if run is None:
+        pytest.skip("needs what `make kernel` compiles")
+    monkeypatch.setattr(norms, "built_pass", lambda: counted)
+    return calls
+
+
+@pytest.mark.core
+@EVERY_TYPE
+@torch.no_grad()
+def test_the_compiled_pass_has_the_numbers_of_each_class_that_it_is_taken_for(model_type, passes):
+    for norm in norms.rms_norms(tiny_model(model_type).bfloat16()):
+        norm.weight.normal_(generator=torch.Generator().manual_seed(1))
+        x = torch.randn(2, 40, norm.weight.shape[0], generator=torch.Generator().manual_seed(2)).bfloat16()
+        passes.clear()
+        found, expected = norms.fused_norm(norm, x), type(norm).forward(norm, x)
+        of_others = (found != expected).float().mean()
+        assert of_others < (0.01 if passes else 1e-9)  # sums in another order; rounding once would be a tenth or more
+        torch.testing.assert_close(found, expected, rtol=2**-6, atol=0)
+        assert passes or type(norm).__name__ not in ROUNDED_TWICE
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(2, 50, 16), (1, 3, 50, 64), (50, 576), (4097,), (0, 16), (3, 1)])
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_the_compiled_pass_is_as_exact_as_the_class(shape, size, passes):
+    norm = LlamaRMSNorm(shape[-1]).bfloat16()
+    norm.weight.normal_(generator=torch.Generator().manual_seed(0))
+    x = (size * torch.randn(shape, generator=torch.Generator().manual_seed(1))).bfloat16()
+    exact = F.rms_norm(x.double(), shape[-1:], norm.weight.double(), norm.variance_epsilon)
+    torch.testing.assert_close(norms.fused_norm(norm, x).double(), exact, rtol=2.02 * 2**-8, atol=0)  # rounded twice
+    assert len(passes) == 1
+
+
+@torch.no_grad()
+def test_heads_that_are_token_by_token_stay_so(passes):
+    norm, x = LlamaRMSNorm(16).bfloat16(), torch.randn(2, 7, 3, 16).bfloat16().transpose(1, 2)
+    found = norms.fused_norm(norm, x)
+    assert found.stride() == x.stride() and len(passes) == 1
+    torch.testing.assert_close(found, norm(x), rtol=2**-7, atol=0)
+
+
+@torch.no_grad()
+def test_no_number_that_is_none_is_lost(passes):
+    norm, x = LlamaRMSNorm(40).bfloat16(), torch.ones(3, 40, dtype=torch.bfloat16)
+    x[0, 17], x[1, 33], x[2] = torch.nan, torch.inf, 0
+    assert torch.equal(norms.fused_norm(norm, x).isnan(), norm(x).isnan())
+    assert (norms.fused_norm(norm, x)[2] == 0).all() and len(passes) == 2
+
+
+@pytest.mark.parametrize("dtypes", [("float32", "float32"), ("bfloat16", "float32"), ("float16", "float16")])
+def test_the_compiled_pass_is_for_bfloat16_alone_and_records_no_gradient(dtypes, passes):
+    x, weight = (getattr(torch, name) for name in dtypes)
+    norm, rows = LlamaRMSNorm(16).to(weight), torch.randn(3, 16).to(x)
+    with torch.no_grad():
+        assert torch.equal(norms.fused_norm(norm, rows), norm(rows))
+    assert norms.fused_norm(norm.bfloat16(), rows.bfloat16()).requires_grad and not passes
+
+
+class TracesAll(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+class Subclass(torch.Tensor):
+    pass
+
+
+@pytest.mark.parametrize("watcher", [TracesAll, lambda: torch.autocast("cpu", torch.bfloat16)])
+@torch.no_grad()
+def test_nobody_is_left_out_who_looks_at_what_is_computed(watcher, passes):
+    norm, rows = LlamaRMSNorm(16).bfloat16(), torch.randn(3, 16).bfloat16()
+    with watcher():
+        assert torch.equal(norms.fused_norm(norm, rows), norm(rows))
+    norms.fused_norm(norm, rows.as_subclass(Subclass))
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(rows, torch.ones_like(rows))
+        assert forward_ad.unpack_dual(norms.fused_norm(norm, dual)).tangent is not None
+    traced = torch.jit.trace(lambda x: norms.fused_norm(norm, x), rows)
+    assert torch.equal(traced(2 + rows), norm(2 + rows)) and not passes
+
+
+@torch.no_grad()
+def test_a_forward_that_is_wrapped_in_its_class_is_left_to_it(passes, monkeypatch):
+    """Two classes in the same wrapper have the same code."""
+
+    def rounded_once(self, x):
+        return F.rms_norm(x, self.weight.shape, self.weight, self.variance_epsilon)
+
+    def wrapped(forward):
+        return wraps(forward)(lambda self, x: forward(self, x))
+
+    norm, rows = LlamaRMSNorm(64).bfloat16(), torch.randn(30, 64).bfloat16()
+    norm.weight.normal_()
+    for forward in (wrapped(LlamaRMSNorm.forward), wrapped(rounded_once), rounded_once):
+        monkeypatch.setattr(LlamaRMSNorm, "forward", forward)
+        assert torch.equal(norms.fused_norm(norm, rows), forward(norm, rows)) and not passes

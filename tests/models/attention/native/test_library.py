@@ -17,9 +17,14 @@ built = pytest.mark.skipif(compiled("weigh_window", ARGUMENTS) is None, reason="
 
 @pytest.fixture(autouse=True)
 def look_again():
-    compiled.cache_clear()
+    forget()
     yield
+    forget()
+
+
+def forget() -> None:
     compiled.cache_clear()
+    library._library.cache_clear()
 
 
 def is_taken() -> bool:
@@ -64,6 +69,7 @@ def test_not_where_it_brings_threads_of_its_own(monkeypatch, tmp_path):
     shutil.copy(library.LIBRARY, tmp_path / "libgomp.so")
     monkeypatch.setattr(library, "LIBRARY", tmp_path / "libgomp.so")
     assert not is_taken()
+    assert compiled("rms_norm", ()) is None, "the second one that is asked for finds them loaded already"
 
 
 def test_a_system_that_tells_of_no_libraries(monkeypatch, tmp_path):
