@@ -57,7 +57,7 @@ def build_common(request: TaskRequest) -> GeneratedExamples:
                 shuffler, example_common * repeats.example_common + example_rare * repeats.example_uncommon
             )
             prompt = common_prompt(shuffler, common * repeats.common + rare * repeats.uncommon)
-            head = f"{solved.text()} {numbered(example_common)}\n{prompt.head}"
+            head = f"{solved.text()}{numbered(example_common)}\n{prompt.head}"  # without a space, as published
             return Draft(Prompt(head, prompt.context, prompt.tail, prompt.answer), common)
 
         return Recipe(draft, most=REUSES * len(others))

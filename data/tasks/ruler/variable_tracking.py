@@ -20,9 +20,9 @@ MAX_GENERATION_LENGTH = 30
 INSTRUCTION = "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
 QUESTION = "\nQuestion: Find all variables that are assigned the value {value} in the text above."
 ANSWER = (
-    " Answer: According to the chain(s) of variable assignment in the text above, {count} variables are assigned the "
+    " Answer: According to the chain(s) of variable assignment in the text above, {count} variables are assgined the "
     "value {value}, they are: "
-)
+)  # spelled as published
 
 
 def build(request: TaskRequest) -> GeneratedExamples:
