@@ -1,10 +1,13 @@
 """Methods x lengths: the records of a table as one row for each method, and a column for each length."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from scripts.combining.tables import BLOCK, SUFFIXES, Record
 from utils.errors import UserError
+
+FAILED = "failed"
+"""What a record has of how many examples have no score."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,8 @@ class Placed:
 def pivot(rows: Sequence[Placed]) -> list[Record]:
     """One record for each method of a model, task and metric; a length that it was not run at is None in it.
 
-    Methods have one order in the whole table, that in which they come up.
+    Methods have one order in the whole table, that in which they come up. A length at which something failed has a
+    second column of how many that are, for they are in no score.
 
     Raises UserError where two trials have one place, or one has no length.
     """
@@ -35,7 +39,8 @@ def pivot(rows: Sequence[Placed]) -> list[Record]:
         place[row.length] = row.record
     kinds, methods = (list(dict.fromkeys(part)) for part in zip(*((named[:-1], named[-1]) for named in found)))
     ordered = sorted(found, key=lambda named: (kinds.index(named[:-1]), methods.index(named[-1])))
-    return [_row(named, found[named], lengths) for named in ordered]
+    failing = {row.length for row in rows if row.record[FAILED]}
+    return [_row(named, found[named], lengths, failing) for named in ordered]
 
 
 def _length(row: Placed) -> int:
@@ -44,9 +49,13 @@ def _length(row: Placed) -> int:
     return row.length
 
 
-def _row(named: tuple[str, ...], place: dict[int, Record], lengths: Sequence[int]) -> Record:
+def _row(
+    named: tuple[str, ...], place: dict[int, Record], lengths: Sequence[int], failing: Collection[int | None]
+) -> Record:
     row: Record = dict(zip((*BLOCK, "method"), named))
     for length in lengths:
         cell = place.get(length, {})
         row |= {f"{length:,}{suffix}": cell.get(f"score{suffix}") for suffix in ("", *SUFFIXES)}
+        if length in failing:
+            row[f"{length:,} {FAILED}"] = cell.get(FAILED)
     return row
