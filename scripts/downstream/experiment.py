@@ -146,8 +146,14 @@ class Answering(DocumentWork):
 
     def prepare(self, place: int) -> Prepared:
         """The example at a place, and the tokens of its prompt. Raises UserError."""
-        example = self.texts[place]
-        return example, self.runner.prompt(example)
+        example, cut_before = self.texts[place], self.runner.has_cut_questions
+        prompt = self.runner.prompt(example)
+        if self.runner.has_cut_questions and not cut_before:
+            self.runtime.console.say(
+                f"warning: --truncation_side right cuts the question off prompts of more than --max_length "
+                f"{len(prompt)} tokens, first of example {example.id!r}: --truncation_side center keeps both ends"
+            )
+        return example, prompt
 
     def do(self, piece: list[int]) -> dict[str, Any]:
         with self.runtime.together():

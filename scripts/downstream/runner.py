@@ -36,6 +36,8 @@ class TaskRunner:
     Prompts are cut as `truncation` says, and to the `last` tokens of these (None: all). vocab_size: how many tokens the
     model knows. shares: whether a beginning that prompts share is read once. Where ranks are synced, every one is
     needed in every forward, and one without an example reads two tokens.
+
+    has_cut_questions: whether a prompt has lost its end, as the published code cuts it.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class TaskRunner:
     ) -> None:
         self.task, self.encoder, self.generator = task, encoder, generator
         self.truncation, self.last, self.vocab_size = truncation, last, vocab_size
+        self.has_cut_questions = False
         self.shared = SharedPrefill(generator) if shares else None
 
     def prompt(self, example: Example) -> list[int]:
@@ -59,6 +62,7 @@ class TaskRunner:
             ids = self.encoder.encode(example.prompt)
         else:
             ids = self.encoder.encode_within(example.prompt, most)
+            self.has_cut_questions |= len(ids) > most
         ids = truncate(ids, most, side)
         ids = truncate(ids, self.last, "left")
         refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, f"example {example.id!r}")

@@ -188,6 +188,13 @@ def test_truncation_to_exactly_so_many_tokens(side, length, unequal, tiny_llama_
         assert found[:begin] == ids[:begin] and found[begin:] == ids[len(ids) - (len(found) - begin) :]
 
 
+@pytest.mark.parametrize(("side", "length", "said"), [("right", 200, 1), ("center", 200, 0), ("right", 10**6, 0)])
+def test_it_is_said_once_that_questions_are_cut_off(side, length, said, unequal, tmp_path, capsys):
+    run_here(*unequal, "--max_length", length, "--truncation_side", side, "--log_dir", tmp_path / "cut")
+    output = capsys.readouterr().out
+    assert output.count("cuts the question off prompts of more than --max_length 200 tokens") == said
+
+
 def test_goes_on_with_another_number_of_ranks(flags, tmp_path):
     part = (*flags, *LAMBDA, "--start_data_from", 1)
     run_here(*part, "--log_dir", tmp_path / "one")
