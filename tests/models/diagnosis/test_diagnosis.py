@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.attention.bands.config import BandsConfig
 from models.attention.config import LambdaConfig
 from models.diagnosis import measure
 from models.diagnosis.diagnosed_model import DiagnosedModel
@@ -15,6 +16,8 @@ from models.errors import UserError
 from models.model_base import FAMILIES, UnsupportedModelError, convert_model
 from tests.dense_reference import dense_lambda_attention, half_split_rotary
 from tests.models.attention.attention_cases import make_case
+from tests.models.attention.bands.formulas import dense_scores
+from tests.models.attention.bands.test_methods import CONFIGS
 from tests.tiny_models import tiny_input_ids, tiny_model
 from utils.trials.diagnosis_arrays import STATISTICS
 
@@ -172,6 +175,17 @@ def test_lambda_statistics_are_those_of_the_definition(config, encoding):
     output = dense_lambda_attention(query, key, value, config, rotary, case.layer.positions.slopes, case.layer.scale)
     torch.testing.assert_close(weights @ value.double().repeat_interleave(2, 0), output)
     assert_measured(found, logits, weights, plan().distance_edges)
+
+
+@pytest.mark.parametrize("encoding", ["rotary", "interleaved"])
+@pytest.mark.parametrize("config", [*CONFIGS, BandsConfig("rerope", window=9, log_scale=20)], ids=str)
+def test_so_are_those_of_methods_over_all_tokens(config, encoding):
+    case = make_case(config, LENGTH, encoding, key_heads=2, group=2)
+    positions = case.layer.positions
+    arguments = (config, positions.inv_freq, encoding == "interleaved", case.layer.scale)
+    logits = dense_scores(case.query[0], case.key[0], *arguments)
+    found = measure_attention(_Given(case), case.layer, plan())
+    assert_measured(found, logits, logits.softmax(-1), plan().distance_edges)
 
 
 @pytest.mark.parametrize("model_type", FAMILY_NAMES)

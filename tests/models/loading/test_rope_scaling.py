@@ -35,13 +35,15 @@ def saved(tmp_path: Path):
     return save
 
 
-@pytest.mark.parametrize("scaling", ["linear", "dynamic"])
+@pytest.mark.parametrize("scaling", ["linear", "dynamic", "yarn"])
 @pytest.mark.parametrize("model_type", ["llama", "gpt_neox"])
 @torch.no_grad()
 def test_it_is_that_of_transformers(saved, scaling, model_type):
     ids = tiny_input_ids(batch=1, length=2 * PRETRAINING_LENGTH)
     loaded = get_model(ModelSpec(str(saved(tiny_model(model_type))), rope_scaling=scaling, rope_factor=4.0))
     parameters = tiny_config(model_type).rope_parameters | {"rope_type": scaling, "factor": 4.0}
+    if scaling == "yarn":
+        parameters["original_max_position_embeddings"] = PRETRAINING_LENGTH
     expected = tiny_model(model_type, rope_parameters=parameters)(ids).logits
     assert torch.equal(loaded.model(ids).logits, expected)
     assert (expected - tiny_model(model_type)(ids).logits).abs().max() > 1e-2

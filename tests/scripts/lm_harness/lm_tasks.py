@@ -106,12 +106,12 @@ def scores(results):
     return {(found["task"], found["metric"]): found["score"] for found in results["scores"]}
 
 
-def language_model(folder, attention=None, chunk=None, batch_size=1, max_length=None):
-    """The model in a folder as lm-eval asks it, read in chunks of so many tokens."""
+def language_model(folder, attention=None, chunk=None, batch_size=1, max_length=None, **spec):
+    """The model in a folder as lm-eval asks it, read in chunks of so many tokens. spec: more of a ModelSpec."""
     from scripts.lm_harness.language_model import LmInfinite
 
     runtime = Runtime(0, 1, torch.device("cpu"), Console(silent=True), None)
-    model = load_model(ModelPlan(ModelSpec(str(folder)), attention), runtime)
+    model = load_model(ModelPlan(ModelSpec(str(folder), **spec), attention), runtime)
     reader = ChunkReader(model, Prefill(chunk), runtime)
     way = Way(reading=Prefill(chunk))
     generator = Generator(model.model, model.tokenizer, Generation(), runtime.device, way=way)

@@ -7,8 +7,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from models.attention.bands.config import BandsConfig
+from models.get_model import ModelSpec, get_model
 from models.lambda_attention import LambdaConfig
 from models.llama import convert_llama_model
+from models.model_base import convert_model
 from models.scoring.stream_scorer import StreamScorer
 from tests.scripts.lm_harness.lm_tasks import CHOICES, FIRST, GENERATED, TEXTS, WINDOW, language_model, requests
 from utils.errors import UserError
@@ -17,6 +20,12 @@ pytest.importorskip("lm_eval")
 from lm_eval.models.huggingface import HFLM
 
 CONFIG = LambdaConfig(WINDOW, FIRST)
+OVER_ALL_TOKENS = (
+    BandsConfig("self_extend", window=8, group=4),
+    BandsConfig("dca", chunk=12, window=4),
+    BandsConfig("rerope", window=9, log_scale=20),
+    BandsConfig("leaky_rerope", window=6, factor=4.0, log_scale=0),
+)
 PAIRS = [(text, choice) for text in TEXTS for choice in CHOICES]
 PROMPTS = [(text, {"until": ["~"], "max_gen_toks": GENERATED}) for text in TEXTS]
 CLOSE = {"abs": 2e-3, "rel": 1e-5}
@@ -121,6 +130,34 @@ def test_what_is_generated_is_what_the_model_generates_alone(tiny_llama_dir, loa
     first = expected[1][:1]
     stopping = (TEXTS[1], {"until": [first], "max_gen_toks": GENERATED})
     assert ours.generate_until(requests(stopping)) == [""]
+
+
+@pytest.mark.parametrize("config", OVER_ALL_TOKENS, ids=str)
+def test_methods_over_all_tokens_are_asked_alike(tiny_llama_dir, loaded, config):
+    model, encode = convert_model(copy.deepcopy(loaded[0]), config), loaded[1].encode
+    ours = language_model(tiny_llama_dir, config, chunk=7, batch_size=3)
+    same(ours.loglikelihood(requests(*PAIRS)), [by_hand(model, encode(text), encode(one)) for text, one in PAIRS])
+    ids = [[1, *encode(text)] for text in TEXTS]
+    found = ours.loglikelihood_rolling(requests(*((text,) for text in TEXTS)))
+    assert found == pytest.approx([by_hand(model, one[:1], one[1:])[0] for one in ids], **CLOSE)
+    expected = []
+    for text in TEXTS:
+        prompt = loaded[1](text, return_tensors="pt").input_ids
+        output = model.generate(prompt, max_new_tokens=GENERATED, do_sample=False, pad_token_id=0)
+        expected.append(loaded[1].decode(output[0, prompt.shape[1] :], skip_special_tokens=True))
+    assert ours.generate_until(requests(*PROMPTS)) == expected
+
+
+@pytest.mark.parametrize("scaling", ["linear", "ntk", "yarn"])
+def test_scaled_positions_have_lm_evals_numbers_of_a_model_scaled_alike(tiny_llama_dir, loaded, scaling):
+    spec = ModelSpec(str(tiny_llama_dir), rope_scaling=scaling, rope_factor=4.0)
+    ours = language_model(tiny_llama_dir, chunk=7, batch_size=3, rope_scaling=scaling, rope_factor=4.0)
+    scaled = get_model(spec).model
+    expected = theirs((scaled, loaded[1]), max_length=ours.max_length)
+    same(ours.loglikelihood(requests(*PAIRS)), expected.loglikelihood(requests(*PAIRS)))
+    assert ours.generate_until(requests(*PROMPTS)) == expected.generate_until(requests(*PROMPTS))
+    vanilla = theirs(loaded, max_length=ours.max_length).loglikelihood(requests(*PAIRS))
+    assert max(abs(one - other) for (one, _), (other, _) in zip(ours.loglikelihood(requests(*PAIRS)), vanilla)) > 0.01
 
 
 def test_the_head_reads_what_is_scored_alone_and_equal_inputs_once(tiny_llama_dir):

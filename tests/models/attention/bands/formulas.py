@@ -39,12 +39,23 @@ def felt_distances(length: int, config: BandsConfig) -> Tensor:
 
 
 def dense_attention(query, key, value, config: BandsConfig, inv_freq, interleaved, scale, soft_cap=None, learned=None):
-    """One sequence, float64: query `[Hq, n, d]`, key and value `[Hkv, n, .]`. A pair of features is a complex number,
-    which RoPE multiplies by `exp(1j * distance * frequency)`.
-    """
-    query, key, value = query.double(), key.double(), value.double()
+    """One sequence, float64: query `[Hq, n, d]`, key and value `[Hkv, n, .]`."""
     heads, length, _ = query.shape
-    key, value = (repeat(x, "h n d -> (h g) n d", g=heads // x.shape[0]) for x in (key, value))
+    scores = dense_scores(query, key, config, inv_freq, interleaved, scale)
+    if soft_cap is not None:
+        scores = torch.where(scores > -torch.inf, soft_cap * (scores / soft_cap).tanh(), scores)
+    if learned is not None:
+        scores = torch.cat([scores, learned.double()[:, None, None].expand(-1, length, 1)], -1)
+    return scores.softmax(-1)[..., :length] @ repeat(value.double(), "h n d -> (h g) n d", g=heads // value.shape[0])
+
+
+def dense_scores(query, key, config: BandsConfig, inv_freq, interleaved, scale):
+    """float64 `[Hq, n, n]`, -inf where j > i. A pair of features is a complex number, which RoPE multiplies by
+    `exp(1j * distance * frequency)`.
+    """
+    query, key = query.double(), key.double()
+    heads, length, _ = query.shape
+    key = repeat(key, "h n d -> (h g) n d", g=heads // key.shape[0])
     factors = torch.tensor([_attention_scale(i, config.log_scale) for i in range(length)], dtype=torch.float64)
     query = query * factors[:, None]
     turn = torch.exp(1j * felt_distances(length, config)[..., None] * inv_freq)
@@ -52,12 +63,7 @@ def dense_attention(query, key, value, config: BandsConfig, inv_freq, interleave
     scores = torch.einsum("hif,ijf,hjf->hij", pairs[0], turn, pairs[1].conj()).real
     rest = slice(2 * inv_freq.numel(), None)
     scores = (scores + query[..., rest] @ key[..., rest].mT) * scale
-    if soft_cap is not None:
-        scores = soft_cap * (scores / soft_cap).tanh()
-    scores = scores.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
-    if learned is not None:
-        scores = torch.cat([scores, learned.double()[:, None, None].expand(-1, length, 1)], -1)
-    return scores.softmax(-1)[..., :length] @ value
+    return scores.masked_fill(torch.ones(length, length).triu(1).bool(), -torch.inf)
 
 
 def _pairs(x: Tensor, count: int, interleaved: bool) -> Tensor:

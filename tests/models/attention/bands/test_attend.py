@@ -19,6 +19,7 @@ from models.attention.ragged import RealTokens, attend_batch
 from models.errors import SharedError
 from models.lambda_attention import AttentionLayer, LambdaConfig, lambda_attention
 from models.model_base import convert_model
+from tests.live_bytes import LiveBytes
 from tests.models.attention.attention_cases import Case, make_case
 from tests.models.attention.bands.formulas import dense_attention
 from tests.models.attention.bands.test_methods import CONFIGS
@@ -130,6 +131,20 @@ def test_lambda_by_its_bands_is_lambda(limit, encoding):
     case = make_case(LambdaConfig(8, 3, limit), LENGTH, encoding, batch=2, key_heads=2, group=2)
     by_bands = attend.attend_bands(case.query, case.key, case.value, case.layer, None)
     torch.testing.assert_close(by_bands, case.attend(), rtol=0, atol=2e-6)
+
+
+@both_backends
+@pytest.mark.parametrize("config", [CONFIGS[0], CONFIGS[3], CONFIGS[6]], ids=str)
+def test_working_memory_is_flat(config, backend):
+    """It grows with what the bands have of queries and keys, and never with their pairs."""
+    peaks = []
+    for length in (100, 200, 300):
+        case = make_case(dataclasses.replace(config, backend=backend), length)
+        with LiveBytes() as count:
+            case.attend()
+        peaks.append(count.peak)
+    grown = [after - before for before, after in itertools.pairwise(peaks)]
+    assert max(grown) < 20 * 100 * case.query.shape[-1] * case.query.element_size(), peaks
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)

@@ -88,11 +88,20 @@ def published_leaky_rerope(length: int, window: int, scaling_factor: float) -> t
     return torch.where(distance < window, distance, slow).masked_fill(distance < 0, torch.nan)
 
 
+def published_rerope(length: int, window: int) -> torch.Tensor:
+    """Relative positions of `rerope_patch.py` there: one product with positions, one with the window for all pairs."""
+    position = torch.arange(length)
+    distance = (position[:, None] - position).double()
+    far = torch.full_like(distance, window)
+    return torch.where(distance < window, distance, far).masked_fill(distance < 0, torch.nan)
+
+
 @pytest.mark.parametrize("length", [6, 16, 50])
 def test_published_code_has_the_same_relative_positions(length):
     pairs = [
         (published_self_extend(length, 4, 8), BandsConfig("self_extend", window=8, group=4)),
         (published_dca(length, 12, 4), BandsConfig("dca", chunk=8, window=5)),
+        (published_rerope(length, 6), BandsConfig("rerope", window=6, log_scale=0)),
         (published_leaky_rerope(length, 6, 4.0), BandsConfig("leaky_rerope", window=6, factor=4.0, log_scale=0)),
     ]
     for published, config in pairs:
