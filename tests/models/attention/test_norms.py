@@ -288,14 +288,14 @@ class Subclass(torch.Tensor):
 @pytest.mark.parametrize("watcher", [TracesAll, lambda: torch.autocast("cpu", torch.bfloat16)])
 @torch.no_grad()
 def test_nobody_is_left_out_who_looks_at_what_is_computed(watcher, passes):
-    norm, rows = LlamaRMSNorm(16).bfloat16(), torch.randn(3, 16).bfloat16()
+    norm, rows = LlamaRMSNorm(16).bfloat16().requires_grad_(False), torch.randn(3, 16).bfloat16()
     with watcher():
         assert torch.equal(norms.fused_norm(norm, rows), norm(rows))
     norms.fused_norm(norm, rows.as_subclass(Subclass))
     with forward_ad.dual_level():
         dual = forward_ad.make_dual(rows, torch.ones_like(rows))
         assert forward_ad.unpack_dual(norms.fused_norm(norm, dual)).tangent is not None
-    traced = torch.jit.trace(lambda x: norms.fused_norm(norm, x), rows)
+    traced = torch.jit.trace(lambda x: norms.fused_norm(norm, x), rows, check_trace=False)
     assert torch.equal(traced(2 + rows), norm(2 + rows)) and not passes
 
 

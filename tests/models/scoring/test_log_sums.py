@@ -59,11 +59,11 @@ def test_none_where_it_is_not_the_same():
 
 
 def test_a_loss_near_nothing_keeps_its_digits():
-    logits = torch.full((1, 1000), 20.0, dtype=torch.bfloat16)
-    logits[0, 3] = 36
+    logits = torch.full((1, 1000), 984.0, dtype=torch.bfloat16)
+    logits[0, 3] = 1000
     exact = F.cross_entropy(logits.double(), torch.tensor([3]), reduction="none")
     assert 1e-4 < exact < 2e-4
-    torch.testing.assert_close(_loss(logits, torch.tensor([3])).double(), exact, rtol=5e-3, atol=0)
+    torch.testing.assert_close(_loss(logits, torch.tensor([3])).double(), exact, rtol=2e-2, atol=0)
 
 
 @torch.no_grad()
