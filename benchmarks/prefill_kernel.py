@@ -5,8 +5,8 @@ python benchmarks/prefill_kernel.py [--device cuda] [--shapes smollm2] [--dtypes
 Each backend is measured besides the one that is chosen, as "Λ-attention, edges" and so on, where it can attend.
 Alternatives: torch's dense causal attention, a plain window, flex_attention with a Λ-shaped mask (which cannot cap
 distances) and the published algorithm. The floor is the products over exactly the attended pairs, at the rate of
-`torch.mm`, measured in turn with the methods; beside it stands the rate of the products that Λ-attention takes, which
-can be faster ones. Λ-attention, the window and the published algorithm encode positions themselves, which counts; the
+`torch.mm`, measured in turn with the methods; beside it stands the rate of the other products that Λ-attention may
+take, by oneDNN. Λ-attention, the window and the published algorithm encode positions themselves, which counts; the
 others get encoded tensors. A method is left out from the length on that would take it more than --limit seconds, or
 more memory than there is; on the CPU the window and each backend by its name from a third of these seconds on. The
 published algorithm's turn comes after that of all others: while the system takes back its gigabytes, whatever follows

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from models.attention.prefill import measured
 from models.attention.prefill.window_weights import built_pass
+from models.attention.processor import processor_name
 from utils.files import replace_file
 
-PROCESSORS = Path("/proc/cpuinfo")
 NOT_OF_A_NAME = re.compile(r"\((?:r|tm)\)|@ *[\d.]+ *ghz|[^a-z0-9]")
 """Trademarks, a clock, and what a folder should not be called."""
 
@@ -36,28 +37,17 @@ def as_file_name(name: str) -> str:
 
 
 def _device(device: str) -> str:
-    return torch.cuda.get_device_name() if device == "cuda" else _processor()
-
-
-def _processor() -> str:
-    """The model name that Linux gives, with the family and model that tell two of one name apart; else the
-    architecture.
-    """
-    try:
-        lines = PROCESSORS.read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    told = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    if "model name" not in told:
-        return platform.machine()
-    numbers = [told[key] for key in ("cpu family", "model") if key in told]
-    return " ".join([told["model name"], *([f"({'/'.join(numbers)})"] if numbers else [])])
+    return torch.cuda.get_device_name() if device == "cuda" else processor_name()
 
 
 def save_results(folder: Path, name: str, device: str, results: dict[str, Any]) -> Path:
-    """Write `results` with the machine's description to NAME_DEVICE.json in `folder`, whole or not at all."""
+    """Write `results` with the machine's description to NAME_DEVICE.json in `folder`, whole or not at all.
+
+    And with the backends that this process has measured to be the fastest, where it has.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}_{device}.json"
-    text = json.dumps({"machine": describe_machine(device), **results}, indent=2) + "\n"
+    choices = {measured.RECORDED: found} if (found := measured.found()) else {}
+    text = json.dumps({"machine": describe_machine(device), **results, **choices}, indent=2) + "\n"
     replace_file(path, lambda file: file.write(text.encode()))
     return path

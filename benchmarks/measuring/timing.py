@@ -8,7 +8,7 @@ from statistics import median
 
 import torch
 
-from models.attention.prefill.matrix_products import multiply
+from models.attention.prefill.matrix_products import lacks_onednn, multiply
 from utils.ranks.runtime import is_out_of_memory
 
 FLOOR_SIZE = 2048
@@ -86,7 +86,8 @@ def time_in_turn(
 
 
 def product_cases(device: str, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
-    """Square matrix products: by `torch.mm`, by which floors are counted, and by what Λ-attention multiplies with."""
+    """Square matrix products: by `torch.mm`, which floors are counted by, and by oneDNN, if Λ-attention may."""
+    by_onednn = lacks_onednn(dtype, torch.device(device)) is None
     left, right, out = (torch.randn(1, FLOOR_SIZE, FLOOR_SIZE, device=device, dtype=dtype) for _ in range(3))
 
     def repeated(product: Callable[[], object]) -> None:
@@ -95,7 +96,7 @@ def product_cases(device: str, dtype: torch.dtype) -> dict[str, Callable[[], Non
 
     return {
         MM: lambda: repeated(lambda: torch.mm(left[0], right[0], out=out[0])),
-        OWN_PRODUCTS: lambda: repeated(lambda: multiply(left, right, out)),
+        OWN_PRODUCTS: lambda: repeated(lambda: multiply(left, right, out, by_onednn)),
     }
 
 

@@ -73,7 +73,7 @@ class _Pool:
 
     def __init__(self, count: int) -> None:
         self.count = count
-        self.computes_alone = _cores() >= count and self._begin()  # a bound thread has one core, as its children have
+        self.computes_alone = cores() >= count and self._begin()  # a bound thread has one core, as its children have
 
     def _begin(self) -> bool:
         """Start all threads; whether each of them computes alone."""
@@ -131,7 +131,7 @@ def _tell_mkl() -> bool:
     return False
 
 
-def _cores() -> int:
+def cores() -> int:
     """Those that this thread may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

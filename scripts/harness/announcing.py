@@ -46,12 +46,13 @@ def saying_warnings(console: Console, library: str) -> Iterator[None]:
 @contextmanager
 def announcing_backends(console: Console) -> Iterator[None]:
     """In it, the console says which backend attends and why: once each, when a model first does."""
-    handler, level = _OnConsole(console), choice.logger.level
+    logger = logging.getLogger(choice.__package__)
+    handler, level = _OnConsole(console), logger.level
     choice.say_once.cache_clear()  # another run may have been in this process
-    choice.logger.addHandler(handler)
-    choice.logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        choice.logger.setLevel(level)
-        choice.logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.removeHandler(handler)

@@ -26,8 +26,6 @@ from utils.trials.trial import Trial
 from utils.utils import describe_run
 
 Results = dict[str, Any]
-MEASURED = "attention_measured"
-"""Key of config.json: what was measured of the ways to attend on this processor, by kind of layer."""
 
 
 class Experiment(ABC):
@@ -160,7 +158,7 @@ def begin(trial: Trial | None, work: Work, experiment: Experiment, plan: RunPlan
             facts = (model.identity, model.lambda_attention, work.corpus_name, work.count)
             read = {} if work.prefill is None else {"prefill_chunk": work.prefill.chunk}
             trial.begin(describe_run(experiment.script, plan, runtime, *facts) | read)
-            measurements = trial.config.get(MEASURED, [])
+            measurements = trial.config.get(measured.RECORDED, [])
     measured.recall(runtime.broadcast(measurements))
     runtime.console.say(f"{model.name} on {describe_device(runtime.device)}{work.announcement}")
     if model.method:
@@ -173,20 +171,26 @@ def work_through(work: Work, trial: Trial | None, runtime: Runtime) -> None:
     with closing(work.pieces()) as pieces, waits:
         for piece in pieces:
             started = time.monotonic()
-            gathered = runtime.gather(work.do(piece))
+            gathered = runtime.gather([work.do(piece), measured.found()])
             seconds = time.monotonic() - started
+            agree_on_attention([found for _, rank in gathered for found in rank], trial, runtime)
             with runtime.together():
                 if runtime.is_main:
-                    note_measured(trial)
-                    work.keep(gathered, seconds)
+                    work.keep([done for done, _ in gathered], seconds)
             leave_if_asked(work, runtime)
 
 
-def note_measured(trial: Trial) -> None:
-    """Have config.json say which attention was measured to be the fastest, so that a run that goes on takes it too."""
-    found = measured.found()
-    if found:
-        trial.note(MEASURED, found)
+def agree_on_attention(found: list[dict[str, Any]], trial: Trial | None, runtime: Runtime) -> None:
+    """Have all ranks attend from now on as the first of them that has measured a kind of layer.
+
+    config.json says it, so that a run that goes on does so too. found: what each rank has found, on the first one.
+    """
+    measured.agree(found)
+    agreed = runtime.broadcast(measured.found())
+    measured.agree(agreed)
+    with runtime.together():
+        if runtime.is_main and agreed:
+            trial.note(measured.RECORDED, agreed)
 
 
 def leave_if_asked(work: Work, runtime: Runtime) -> None:

@@ -79,7 +79,9 @@ def _fastest_on_cpu(layer: AttentionLayer, query: Tensor, value: Tensor) -> Choi
     if not dense or choice.backend in BEGINNINGS_OF_ITS_OWN:
         return choice
     beginning = _kind(layer, query, value, (choice.backend, *dense), begins=True)
-    return replace(choice, begins_dense=fastest(beginning, layer, query.dtype).name == DENSE)
+    if fastest(beginning, layer, query.dtype).name != DENSE:
+        return choice
+    return replace(choice, reason=f"{choice.reason}, the first window dense", begins_dense=True)
 
 
 def faster_on_cpu(candidates: tuple[str, ...], layer: AttentionLayer, query: Tensor, value: Tensor) -> Choice:

@@ -8,12 +8,12 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import cycle
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -21,6 +21,8 @@ from typing import Any
 import torch
 
 from ..config import AttentionLayer
+from ..processor import everything_told, processor_name
+from ..workers import cores
 from .backends import BACKENDS
 from .segment import Segment
 from .window_weights import built_pass
@@ -28,15 +30,15 @@ from .within_window import attend_within_window
 
 logger = logging.getLogger(__name__)
 
-SECONDS = 0.08
-"""For all candidates of a measurement together, beyond their first runs; a layer takes two measurements at most."""
-FLOP_PER_THREAD = 2**29
-"""Of a run: milliseconds on any processor."""
-ROWS = 2048
-VERSION = 3
+RECORDED = "attention_measured"
+"""The key of what was found in a run's config.json and in results of benchmarks."""
+SECONDS = 0.13
+"""Of a measurement, of which a layer takes two at most."""
+FLOP_PER_THREAD = 3 * 2**28
+"""Of a run: some ten milliseconds on a slow processor."""
+ROWS, FEWEST_ROWS = 2048, 512
+VERSION = 4
 """Of the candidates' code: a new one is measured anew."""
-PROCESSORS = Path("/proc/cpuinfo")
-TOLD = ("model name", "cpu family", "model", "flags", "Features", "CPU implementer", "CPU part", "CPU variant")
 DENSE = "dense"
 """torch's own causal attention, which within the window is Λ-attention."""
 
@@ -61,16 +63,17 @@ class Kind:
 
 @dataclass(frozen=True)
 class Measured:
-    """The fastest candidate, and the seconds that each took. remembered: by the user's cache, from an earlier run."""
+    """The fastest candidate, and the seconds that each took. where: on what it was measured; how: that, in words."""
 
     name: str
     seconds: Mapping[str, float]
-    remembered: bool = False
+    where: str
+    how: str = "measured on this processor"
 
     def __str__(self) -> str:
         others = [name for name in self.seconds if name != self.name]
         beside = ", ".join(f"{self.seconds[name] / self.seconds[self.name]:.2f}x by {name}" for name in others)
-        return f"measured on this processor{' before' if self.remembered else ''}: {beside}"
+        return f"{self.how}: {beside}"
 
 
 _found: dict[Kind, Measured] = {}
@@ -90,20 +93,36 @@ def fastest(kind: Kind, layer: AttentionLayer, dtype: torch.dtype) -> Measured:
 def found() -> list[dict[str, Any]]:
     """What this process has measured, or remembered, since `recall`: values that fit into JSON."""
     with _lock:
-        return [{"backend": x.name, "seconds": dict(x.seconds), **_plain(kind)} for kind, x in _found.items()]
+        return [
+            {"backend": x.name, "seconds": dict(x.seconds), "where": x.where, **_plain(kind)}
+            for kind, x in _found.items()
+        ]
 
 
 def recall(measurements: Iterable[Mapping[str, Any]]) -> None:
     """Have these count, which `found` gave, and forget all others; what another version has found is left out."""
-    fields = Kind.__dataclass_fields__.keys()
     with _lock:
         _found.clear()
+    agree(measurements)
+
+
+def agree(measurements: Iterable[Mapping[str, Any]]) -> None:
+    """Have these count, which `found` gave, where this process has found another backend or none.
+
+    Of several of one kind the first counts.
+    """
+    fields, agreed = Kind.__dataclass_fields__.keys(), set()
+    with _lock:
         for measurement in measurements:
-            if measurement.keys() != {"backend", "seconds", *fields}:
+            if measurement.keys() != {"backend", "seconds", "where", *fields}:
                 continue
             values = {name: measurement[name] for name in fields}
             kind = Kind(**values | {"candidates": tuple(values["candidates"])})
-            _found[kind] = Measured(measurement["backend"], measurement["seconds"], remembered=True)
+            if kind not in agreed and (kind not in _found or _found[kind].name != measurement["backend"]):
+                where = measurement["where"]
+                how = f"as this run began with, measured on {where}"
+                _found[kind] = Measured(measurement["backend"], measurement["seconds"], where, how)
+            agreed.add(kind)
 
 
 def _plain(kind: Kind) -> dict[str, Any]:
@@ -128,13 +147,10 @@ def _run(function: Callable, segment: Segment, layer: AttentionLayer, output: to
 
 
 def _segment(kind: Kind, dtype: torch.dtype, needs_raw: bool) -> Segment:
-    """Queries of as many heads as the work allows, each with a full window before it unless it `begins`."""
-    rows = min(ROWS, kind.local_branch)
+    """Random queries, each with a full window before it unless the kind `begins`."""
+    heads, group, rows = sizes(kind)
     start = 0 if kind.begins else kind.local_branch + kind.global_branch
     keys = rows if kind.begins else kind.local_branch - 1 + rows
-    group = kind.query_heads // kind.key_heads
-    work = 4 * rows * min(keys, kind.local_branch) * kind.head_dim * group
-    heads = max(1, min(kind.key_heads, FLOP_PER_THREAD * torch.get_num_threads() // work))
     generator = torch.Generator("cpu").manual_seed(0)
 
     def random(heads: int, count: int, width: int) -> torch.Tensor:
@@ -147,20 +163,41 @@ def _segment(kind: Kind, dtype: torch.dtype, needs_raw: bool) -> Segment:
     return Segment(query, start, start + rows - keys, key, raw, value, *sinks)
 
 
+def sizes(kind: Kind) -> tuple[int, int, int]:
+    """Key heads, query heads of each, and queries of each of these, of a run: no more than the work allows.
+
+    Heads come first to be fewer, since one is like the other, then those that share a key head, then queries.
+    """
+    rows, group = min(ROWS, kind.local_branch), kind.query_heads // kind.key_heads
+    keys = rows if kind.begins else kind.local_branch
+    of_one_query = 4 * keys * kind.head_dim
+    queries = FLOP_PER_THREAD * torch.get_num_threads() // of_one_query
+    if queries < rows:
+        return 1, 1, max(min(rows, FEWEST_ROWS), queries)
+    heads = queries // rows
+    return min(kind.key_heads, max(1, heads // group)), min(group, heads), rows
+
+
 @torch.no_grad()
 def _measure(runs: Mapping[str, Callable[[], None]]) -> Measured:
-    """The least seconds of each, in turn, until the time is over."""
+    """The least seconds of each, in turn until the time is over, which the first runs count for, and once at least."""
+    end = time.perf_counter() + SECONDS
     for run in runs.values():
         run()
-    seconds = dict.fromkeys(runs, float("inf"))
-    end = time.perf_counter() + SECONDS
-    while True:
-        for name, run in runs.items():
-            begin = time.perf_counter()
-            run()
-            seconds[name] = min(seconds[name], time.perf_counter() - begin)
-        if time.perf_counter() > end:
-            return Measured(min(seconds, key=seconds.__getitem__), seconds)
+    seconds = {}
+    for name, run in cycle(runs.items()):
+        begin = time.perf_counter()
+        run()
+        now = time.perf_counter()
+        seconds[name] = min(seconds.get(name, now - begin), now - begin)
+        if now > end and len(seconds) == len(runs):
+            return Measured(min(seconds, key=seconds.__getitem__), seconds, here())
+    raise ValueError("there is nothing to measure")
+
+
+def here() -> str:
+    """What a measurement holds for, in words."""
+    return f"{processor_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
 
 
 def _file(kind: Kind) -> Path | None:
@@ -168,20 +205,10 @@ def _file(kind: Kind) -> Path | None:
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not os.path.isabs(base):
         return None
-    compiled = built_pass() is not None
-    known = json.dumps([VERSION, machine(), torch.__version__, torch.get_num_threads(), compiled, _plain(kind)])
+    can = torch.get_num_threads(), cores(), built_pass() is not None
+    known = json.dumps([VERSION, everything_told(), torch.__version__, *can, _plain(kind)])
     digest = hashlib.sha256(known.encode()).hexdigest()
     return Path(base, "lm-infinite", "attention", f"{digest[:32]}.json")
-
-
-def machine() -> str:
-    """What the system says of the processor: its name, which of that name it is, and what it can do."""
-    try:
-        lines = PROCESSORS.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    told = dict(line.split(":", 1) for line in lines if line.startswith(TOLD))
-    return " ".join(" ".join(value.split()) for value in told.values()) or platform.machine()
 
 
 def _read(file: Path | None, kind: Kind) -> Measured | None:
@@ -191,21 +218,24 @@ def _read(file: Path | None, kind: Kind) -> Measured | None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         seconds = {name: float(found["seconds"][name]) for name in kind.candidates}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, ArithmeticError, RecursionError):
         return None
     if not all(0 < x < float("inf") for x in seconds.values()):
         return None
-    return Measured(min(seconds, key=seconds.__getitem__), seconds, remembered=True)
+    return Measured(min(seconds, key=seconds.__getitem__), seconds, here(), "measured on this processor before")
 
 
 def _kept(file: Path | None, kind: Kind, found: Measured) -> Measured:
     """Remember it; where another process was the first to do so, what that found counts for this one too."""
     if file is None:
         return found
-    known = {"machine": machine(), "torch": torch.__version__, "threads": torch.get_num_threads(), **_plain(kind)}
-    text = json.dumps({**known, "seconds": dict(found.seconds)})
+    text = json.dumps({"where": found.where, **_plain(kind), "seconds": dict(found.seconds)})
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _say_not_remembered(error)
+        return found
+    try:
         with tempfile.TemporaryDirectory(dir=file.parent) as folder:
             written = Path(folder, "found.json")
             written.write_text(text, encoding="utf-8")
@@ -217,8 +247,12 @@ def _kept(file: Path | None, kind: Kind, found: Measured) -> Measured:
                 file.unlink()
         return other or found
     except OSError as error:
-        logger.info("the choice is not remembered for the next run: %s", error)
+        _say_not_remembered(error)
     return found
+
+
+def _say_not_remembered(error: OSError) -> None:
+    logger.info("the choice is not remembered for the next run: %s", error)
 
 
 def _renew_lock() -> None:

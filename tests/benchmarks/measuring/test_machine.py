@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from benchmarks import machine_name as command
-from benchmarks.measuring import machine
 from benchmarks.measuring.machine import as_file_name, describe_machine, machine_name, save_results
+from models.attention import processor as told
 
 EPYC = """processor\t: 0
 cpu family\t: 25
@@ -23,7 +23,7 @@ def processor(tmp_path, monkeypatch):
     """What /proc/cpuinfo says."""
     file = tmp_path / "cpuinfo"
     file.write_text(EPYC + "\n" + EPYC.replace(": 0", ": 1"))
-    monkeypatch.setattr(machine, "PROCESSORS", file)
+    monkeypatch.setattr(told, "PROCESSORS", file)
     return file
 
 
@@ -57,7 +57,7 @@ def test_a_system_that_tells_nothing_of_its_processor_gives_the_architecture(tmp
     monkeypatch.setattr(platform, "machine", lambda: "arm64")
     processor.write_text("CPU part\t: 0xd40\n")
     assert machine_name("cpu") == "arm64"
-    monkeypatch.setattr(machine, "PROCESSORS", tmp_path / "none")
+    monkeypatch.setattr(told, "PROCESSORS", tmp_path / "none")
     assert machine_name("cpu") == "arm64"
 
 

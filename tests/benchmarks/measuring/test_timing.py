@@ -37,7 +37,7 @@ def test_the_rate_of_products_counts_all_that_were_taken(monkeypatch):
     monkeypatch.setattr(timing, "FLOOR_SIZE", 8)
     taken = []
     monkeypatch.setattr(torch, "mm", lambda left, right, out: taken.append(2 * out.numel() * left.shape[-1]))
-    monkeypatch.setattr(timing, "multiply", lambda left, right, out: taken.append(2 * out.numel() * left.shape[-1]))
+    monkeypatch.setattr(timing, "multiply", lambda left, right, out, _: taken.append(2 * out.numel() * left.shape[-1]))
     cases = product_cases("cpu", torch.float32)
     for name in (MM, OWN_PRODUCTS):
         taken.clear()

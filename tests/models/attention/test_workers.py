@@ -115,7 +115,7 @@ def test_threads_that_cannot_be_told_to_compute_alone_are_not_used(monkeypatch):
     monkeypatch.setattr(workers, "openmp_runtimes", list)
     assert workers._pool(2) is None
     monkeypatch.setattr(workers, "_pools", {})
-    monkeypatch.setattr(workers, "_cores", lambda: 1)
+    monkeypatch.setattr(workers, "cores", lambda: 1)
     assert workers._pool(2) is None
 
 

@@ -168,7 +168,10 @@ class TwoRanks(Runtime):
     """The first or second of two ranks, without the other."""
 
     def gather(self, value):
-        return [value, "the other's"] if self.is_main and value is not None else []
+        return [value, value and ["the other's", []]] if self.is_main else []
+
+    def broadcast(self, value):
+        return value
 
     def largest(self, value):
         return value

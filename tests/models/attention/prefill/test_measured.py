@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from models.attention import processor
 from models.attention.prefill import choice, measured
 from models.attention.prefill.choice import choose_backend, say_once
-from models.attention.prefill.measured import Kind, Measured, fastest
+from models.attention.prefill.measured import Kind, Measured, fastest, sizes
 from models.lambda_attention import LambdaConfig
 from tests.models.attention.attention_cases import make_case
 
@@ -37,7 +38,7 @@ def times(monkeypatch):
     def measure(runs):
         count.append(tuple(runs))
         seconds = {name: given[name] for name in runs}
-        return Measured(min(seconds, key=seconds.__getitem__), seconds)
+        return Measured(min(seconds, key=seconds.__getitem__), seconds, measured.here())
 
     monkeypatch.setattr(measured, "_measure", measure)
     return given, count
@@ -57,7 +58,40 @@ def test_every_candidate_runs_within_the_time_and_the_least_seconds_win(monkeypa
     monkeypatch.setattr(measured, "SECONDS", 0.2)
     found = fastest(dataclasses.replace(KIND, candidates=("blockwise", "edges", "onednn")), layer, query.dtype)
     assert set(found.seconds) == {"blockwise", "edges", "onednn"} and all(x > 0 for x in found.seconds.values())
-    assert found.seconds[found.name] == min(found.seconds.values()) and not found.remembered
+    assert found.seconds[found.name] == min(found.seconds.values()) and found.where == measured.here()
+
+
+SHAPES = {
+    "SmolLM2": {},
+    "Llama 2": {"query_heads": 32, "key_heads": 32, "head_dim": 128, "local_branch": 4096},
+    "Llama 3": {"query_heads": 32, "key_heads": 8, "head_dim": 128, "local_branch": 4096},
+    "a long window": {"query_heads": 32, "key_heads": 8, "head_dim": 128, "local_branch": 65_536},
+    "Falcon": {"query_heads": 71, "key_heads": 1, "head_dim": 64, "local_branch": 2048},
+    "a short window": {"query_heads": 9, "key_heads": 3, "head_dim": 64, "local_branch": 256},
+}
+
+
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("threads", [1, 2, 16])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_run_is_no_more_work_than_a_processor_does_at_once(shape, threads, begins, monkeypatch):
+    smollm2 = Kind("float32", 9, 3, 64, 64, 2048, 10, begins, ("blockwise",))
+    kind = dataclasses.replace(smollm2, **SHAPES[shape])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    heads, group, rows = sizes(kind)
+    assert 1 <= heads <= kind.key_heads and 1 <= group <= kind.query_heads // kind.key_heads
+    assert min(measured.FEWEST_ROWS, kind.local_branch) <= rows <= min(measured.ROWS, kind.local_branch)
+    assert heads == 1 or group == kind.query_heads // kind.key_heads, "heads are left out first"
+    assert group == 1 or rows == min(measured.ROWS, kind.local_branch), "and then those that share one"
+    work = 4 * heads * group * rows * kind.head_dim * (rows if begins else kind.local_branch)
+    assert work <= measured.FLOP_PER_THREAD * threads or (heads, group, rows) == (1, 1, measured.FEWEST_ROWS)
+
+
+def test_time_that_is_over_after_the_first_runs_leaves_one_of_each(monkeypatch):
+    ran = []
+    monkeypatch.setattr(measured, "SECONDS", 0.0)
+    found = measured._measure({"slow": lambda: ran.append("slow"), "fast": lambda: ran.append("fast")})
+    assert ran == 2 * ["slow", "fast"] and found.seconds.keys() == {"slow", "fast"}
 
 
 def test_the_random_numbers_of_the_program_are_not_touched():
@@ -77,7 +111,7 @@ def test_another_process_remembers(times, monkeypatch, cache):
     another_process(monkeypatch)
     times[0]["edges"] = 5.0  # it would be found the slower one now
     again = fastest(KIND, layer, query.dtype)
-    assert again.name == "edges" and again.remembered and len(times[1]) == 1
+    assert again.name == "edges" and len(times[1]) == 1
     assert str(again) == "measured on this processor before: 1.50x by blockwise"
     (file,) = cache.iterdir()
     assert json.loads(file.read_text())["seconds"] == {"blockwise": 3.0, "edges": 2.0}
@@ -101,17 +135,19 @@ def test_another_kind_is_measured_anew(other, times):
     assert len(times[1]) == 2
 
 
-@pytest.mark.parametrize("differs", ["processor", "torch", "threads"])
+@pytest.mark.parametrize("differs", ["processor", "torch", "threads", "cores"])
 def test_so_is_another_machine(differs, times, monkeypatch, tmp_path):
     layer, query, _ = layer_and_tensors()
     fastest(KIND, layer, query.dtype)
     another_process(monkeypatch)
     if differs == "processor":
         (tmp_path / "cpuinfo").write_text("model name\t: Other\nflags\t\t: amx_bf16\n")
-        monkeypatch.setattr(measured, "PROCESSORS", tmp_path / "cpuinfo")
-        assert measured.machine() == "Other amx_bf16"
+        monkeypatch.setattr(processor, "PROCESSORS", tmp_path / "cpuinfo")
+        assert processor.everything_told() == "Other amx_bf16" and measured.here().startswith("Other, ")
     elif differs == "torch":
         monkeypatch.setattr(torch, "__version__", "9.9")
+    elif differs == "cores":
+        monkeypatch.setattr(measured, "cores", lambda: 1000)
     else:
         monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
     fastest(KIND, layer, query.dtype)
@@ -125,7 +161,7 @@ def test_of_two_processes_that_measure_at_once_the_first_one_counts_for_both(tim
     def measure(runs):
         file.parent.mkdir(parents=True)
         file.write_text(json.dumps({"seconds": {"blockwise": 1.0, "edges": 2.0}}))
-        return Measured("edges", {"blockwise": 2.0, "edges": 1.0})
+        return Measured("edges", {"blockwise": 2.0, "edges": 1.0}, measured.here())
 
     monkeypatch.setattr(measured, "_measure", measure)
     assert fastest(KIND, layer, query.dtype).name == "blockwise"
@@ -133,7 +169,13 @@ def test_of_two_processes_that_measure_at_once_the_first_one_counts_for_both(tim
 
 
 @pytest.mark.parametrize(
-    "damage", ["", "{", '{"seconds": {"blockwise": 1.0}}', '{"seconds": {"blockwise": "x", "edges": 1}}']
+    "damage",
+    [
+        *("", "{", '{"seconds": {"blockwise": 1.0}}', '{"seconds": {"blockwise": "x", "edges": 1}}'),
+        f'{{"seconds": {{"blockwise": 1{400 * "0"}, "edges": 1}}}}',
+        200_000 * "[",
+    ],
+    ids=["empty", "cut", "one", "no number", "too large", "too deep"],
 )
 def test_a_damaged_file_counts_for_nothing(damage, times, cache):
     layer, query, _ = layer_and_tensors()
@@ -142,15 +184,21 @@ def test_a_damaged_file_counts_for_nothing(damage, times, cache):
     assert fastest(KIND, layer, query.dtype).name == "edges" and len(times[1]) == 1
 
 
-def test_a_cache_that_cannot_be_written_is_said_and_does_not_stop(times, monkeypatch, tmp_path, caplog):
+@pytest.mark.parametrize("folder", [".", "lm-infinite", "lm-infinite/attention"])
+def test_a_cache_that_cannot_be_written_is_said_and_does_not_stop(folder, times, monkeypatch, tmp_path, caplog):
     layer, query, _ = layer_and_tensors()
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    base = tmp_path / "base"
+    (base / folder).parent.mkdir(parents=True, exist_ok=True)
+    (base / folder).write_text("a file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(base))
     with caplog.at_level(logging.INFO, logger=measured.__name__):
         assert fastest(KIND, layer, query.dtype).name == "edges"
     assert "not remembered" in caplog.text
+
+
+def test_a_relative_cache_folder_is_none(times, monkeypatch):
+    layer, query, _ = layer_and_tensors()
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    another_process(monkeypatch)
     assert fastest(KIND, layer, query.dtype).name == "edges"
 
 
@@ -168,7 +216,7 @@ def test_the_first_window_is_measured_apart_where_its_backend_has_no_kernel_for_
     times[0].update(edges=8.0, dense=dense)
     found = choose_backend(*layer_and_tensors())
     assert (found.backend, found.begins_dense) == ("blockwise", begins)
-    assert times[1][1] == ("blockwise", "dense")
+    assert times[1][1] == ("blockwise", "dense") and str(found).endswith(", the first window dense)") == begins
 
 
 @pytest.mark.parametrize(
@@ -212,11 +260,25 @@ def test_what_was_recorded_counts_and_nothing_else(times):
     recorded = json.loads(json.dumps(measured.found()))
     assert recorded[0]["backend"] == "edges" and recorded[0]["local_branch"] == WINDOW
     recorded[0]["backend"] = "blockwise"
+    recorded[0]["where"] = "Another, 3 threads"
     measured.recall(recorded)
-    assert fastest(KIND, layer, query.dtype).name == "blockwise" and len(times[1]) == 1
+    again = fastest(KIND, layer, query.dtype)
+    assert again.name == "blockwise" and len(times[1]) == 1
+    assert str(again).startswith("as this run began with, measured on Another, 3 threads: 0.67x by edges")
     for others in ([], [recorded[0] | {"another": 1}], [{"backend": "edges"}]):
         measured.recall(others)
         assert not measured.found()
+
+
+def test_ranks_take_what_the_first_of_them_found(times):
+    layer, query, _ = layer_and_tensors()
+    own = fastest(KIND, layer, query.dtype)
+    (mine,) = json.loads(json.dumps(measured.found()))
+    other = mine | {"dtype": "bfloat16"}
+    measured.agree([mine, mine | {"backend": "blockwise"}, other])
+    assert fastest(KIND, layer, query.dtype) is own and len(measured.found()) == 2 and len(times[1]) == 1
+    measured.agree([mine | {"backend": "blockwise"}])
+    assert fastest(KIND, layer, query.dtype).name == "blockwise" and len(measured.found()) == 2
 
 
 def test_a_backend_by_name_and_a_short_window_are_not_measured(times):
