@@ -10,8 +10,6 @@ of norms and the loss are none). Tokens/s are of a run without the profiler. "of
 of `torch.mm`, by the operations of its linear layers and of exactly the attended pairs.
 """
 
-import argparse
-import os
 import sys
 import time
 from argparse import Namespace
@@ -27,21 +25,17 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel
 
-from benchmarks.measuring.arguments import DTYPES, add_branch_arguments, add_out_argument
-from benchmarks.measuring.children import Case, add_case_argument, answer, measure_apart
+from benchmarks.measuring.children import Case, answer
+from benchmarks.measuring.cpu_runs import converted_model, cpu_run_parser, measure_case_apart, settings_of
 from benchmarks.measuring.machine import save_results
-from benchmarks.measuring.model_reading import LABELS, check_model, load
+from benchmarks.measuring.model_reading import check_model
 from benchmarks.measuring.shapes import Shape
 from benchmarks.measuring.timing import MM, product_cases, product_rate, time_in_turn
 from models.attention.inference import InferenceOnly
-from models.lambda_attention import LambdaConfig
-from models.loading.sample import SAMPLE_MODEL
-from models.model_base import convert_model
 from models.scoring.nll_scorer import NllScorer
 from models.scoring.stream_scorer import StreamScorer
-from utils.arguments import HarnessParser, whole_number
-from utils.errors import UserError
-from utils.program import SPINS, prepare_processor, run_main
+from utils.arguments import whole_number
+from utils.program import run_main
 from utils.text_tables import as_text
 
 ATTENTION = InferenceOnly.__name__
@@ -54,7 +48,7 @@ RUNS = "text", "stream"
 def run_of(case: Case, model: PreTrainedModel) -> Callable[[], Tensor]:
     """What is measured: the NLL of all tokens but the first."""
     ids = torch.randint(model.config.vocab_size, (1, case["length"]), generator=torch.Generator().manual_seed(0))
-    if case["run"] == "text":
+    if case["method"] == "text":
         scorer = NllScorer(model)
         return lambda: scorer(ids)
     scorer = StreamScorer(model)
@@ -69,9 +63,7 @@ def run_of(case: Case, model: PreTrainedModel) -> Callable[[], Tensor]:
 @torch.no_grad()
 def measure(case: Case) -> Case:
     """Tokens/s of one run, its shares of the time, and the share of the rate of products that it reaches."""
-    prepare_processor()
-    model = load(case["model"], case["dtype"], "cpu")
-    convert_model(model, LambdaConfig.from_dict(case["lambda_attention"]))
+    model = converted_model(case)
     run = run_of(case, model)
     run()  # what is made once: tables, the choice of a backend
     seconds = _seconds(run)
@@ -142,25 +134,10 @@ def table(rows: list[Case]) -> str:
 
 
 def parse_arguments() -> Namespace:
-    parser = HarnessParser(__doc__)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.set_defaults(device="cpu")
-    parser.add_argument(
-        "--model", default=SAMPLE_MODEL, metavar="NAME", help="as scripts take it (default: the sample)"
-    )
+    parser = cpu_run_parser(__doc__)
     tokens = {"type": whole_number(2), "metavar": "TOKENS"}
     parser.add_argument("--length", default=16_384, help="of the text and the stream (default: %(default)s)", **tokens)
     parser.add_argument("--chunk", default=4096, help="of the stream (default: %(default)s)", **tokens)
-    parser.add_argument(
-        "--dtypes",
-        nargs="+",
-        choices=DTYPES,
-        default=["float32", "bfloat16"],
-        help="precisions (default: both of these)",
-    )
-    add_branch_arguments(parser, {"cpu": 2048}, 10)
-    add_out_argument(parser)
-    add_case_argument(parser)
     return parser.parse_args()
 
 
@@ -170,22 +147,12 @@ def main() -> None:
         answer(measure, arguments.case)
         return
     check_model(arguments.model, "cpu")
-    config = LambdaConfig(arguments.local_branch, arguments.global_branch, arguments.limit_distance)
-    settings = {name: getattr(arguments, name) for name in ("model", "length", "chunk")}
-    settings["lambda_attention"] = config.to_dict()
+    settings = settings_of(arguments, "length", "chunk")
     results = {"title": "Where the time of a run goes", "quantities": QUANTITIES, **settings, "rows": rows}
     for dtype in arguments.dtypes:
         for run in RUNS:
-            case = {**settings, "dtype": dtype, "run": run}
-            found = measure_apart(__file__, case, env=os.environ | SPINS)
-            if found is None:
-                print(f"{run}, {dtype}: there is not enough memory", flush=True)
-                continue
-            panel = f"{LABELS.get(arguments.model, Path(arguments.model).name)}, {dtype}"
-            rows.append({"panel": panel, "method": run, "length": arguments.length, **found})
+            rows.append(measure_case_apart(__file__, {**settings, "dtype": dtype, "method": run}, "--length"))
             path = save_results(arguments.out, "time_shares", "cpu", results)
-    if not rows:
-        raise UserError(f"--length {arguments.length}: memory ran out, so give a smaller one")
     print(f"{table(rows)}\nwrote {path}")
 
 

@@ -69,6 +69,14 @@ def test_what_is_nearly_the_same_has_a_share_of_that():
     assert not any(expectation.allows(name, 10_000) for name in names)
 
 
+def test_the_gain_over_dense_is_a_share_of_what_fewer_pairs_allow():
+    """300 queries have 45,150 pairs with the keys up to them."""
+    pairs = SHAPE.attended_pairs(300)
+    timings = {"dense causal": Timing.of([45_150.0]), "Λ-attention": Timing.of([2.0 * pairs])}
+    assert prefill_kernel._gain(SHAPE, 300, timings) == {"of_allowed": 0.5}
+    assert prefill_kernel._gain(SHAPE, 300, {"Λ-attention": Timing.of([1.0])}) == {}
+
+
 def test_a_panel_has_a_row_for_each_method_and_a_floor(monkeypatch):
     monkeypatch.setattr(prefill_kernel, "_compiled_flex", lambda: flex_attention)
     arguments = Namespace(lengths=[128], device="cpu", repeats=1, budget=1.0, limit=60.0)

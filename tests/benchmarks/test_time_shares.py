@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmarks import time_shares
+from benchmarks.measuring import cpu_runs
 from benchmarks.measuring.shapes import Shape
 from models.lambda_attention import LambdaConfig
 from tests.tiny_models import tiny_model
@@ -18,12 +19,12 @@ LENGTH = 300
 def case(tiny_llama_dir):
     config = LambdaConfig(32, 4, 32).to_dict()
     settings = {"model": str(tiny_llama_dir), "dtype": "float32", "length": LENGTH, "chunk": 100}
-    return {**settings, "run": "text", "lambda_attention": config}
+    return {**settings, "method": "text", "lambda_attention": config}
 
 
 @pytest.mark.parametrize("run", time_shares.RUNS)
 def test_shares_are_of_the_whole(case, run):
-    found = time_shares.measure({**case, "run": run})
+    found = time_shares.measure({**case, "method": run})
     shares = [found[name] for name in time_shares.QUANTITIES]
     assert sum(shares) == pytest.approx(1) and all(0 < share < 1 for share in shares)
     assert 0 < found["of_product_rate"] < 1 and found["tokens_per_second"] > 0
@@ -74,7 +75,7 @@ def test_the_whole_script_says_what_it_wrote(tiny_llama_dir, tmp_path, monkeypat
     monkeypatch.setattr("sys.argv", ["time_shares.py", *map(str, words), "--out", str(tmp_path)])
     asked = []
     monkeypatch.setattr(
-        time_shares, "measure_apart", lambda script, case, env: asked.append(env) or time_shares.measure(case)
+        cpu_runs, "measure_apart", lambda script, case, env: asked.append(env) or time_shares.measure(case)
     )
     time_shares.main()
     assert [env["GOMP_SPINCOUNT"] for env in asked] == ["2000", "2000"]
@@ -85,6 +86,6 @@ def test_the_whole_script_says_what_it_wrote(tiny_llama_dir, tmp_path, monkeypat
 
 def test_where_memory_runs_out_it_is_one_sentence(tiny_llama_dir, monkeypatch):
     monkeypatch.setattr("sys.argv", ["time_shares.py", "--model", str(tiny_llama_dir), "--dtypes", "float32"])
-    monkeypatch.setattr(time_shares, "measure_apart", lambda *given, **options: None)
+    monkeypatch.setattr(cpu_runs, "measure_apart", lambda *given, **options: None)
     with pytest.raises(UserError, match="--length 16384: memory ran out"):
         time_shares.main()

@@ -1,0 +1,63 @@
+"""Whole models on the CPU, each case in a process of its own that is prepared as the scripts are: what these share."""
+
+import argparse
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from transformers import PreTrainedModel
+
+from benchmarks.measuring.arguments import DTYPES, add_branch_arguments, add_out_argument
+from benchmarks.measuring.children import Case, add_case_argument, measure_apart
+from benchmarks.measuring.model_reading import LABELS, load
+from models.lambda_attention import LambdaConfig
+from models.loading.sample import SAMPLE_MODEL
+from models.model_base import convert_model
+from utils.arguments import HarnessParser
+from utils.errors import UserError
+from utils.program import SPINS, prepare_processor
+
+
+def cpu_run_parser(description: str) -> HarnessParser:
+    """A parser with --model, --dtypes, the branches of Λ-attention, --out and --case."""
+    parser = HarnessParser(description)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.set_defaults(device="cpu")
+    parser.add_argument(
+        "--model", default=SAMPLE_MODEL, metavar="NAME", help="as scripts take it (default: the sample)"
+    )
+    parser.add_argument(
+        "--dtypes",
+        nargs="+",
+        choices=DTYPES,
+        default=["float32", "bfloat16"],
+        help="precisions (default: both of these)",
+    )
+    add_branch_arguments(parser, {"cpu": 2048}, 10)
+    add_out_argument(parser)
+    add_case_argument(parser)
+    return parser
+
+
+def settings_of(arguments: Namespace, *names: str) -> Case:
+    """What all cases have: the model, these arguments, and Λ-attention."""
+    config = LambdaConfig(arguments.local_branch, arguments.global_branch, arguments.limit_distance)
+    return {name: getattr(arguments, name) for name in ("model", *names)} | {"lambda_attention": config.to_dict()}
+
+
+def measure_case_apart(script: str, case: Case, length: str) -> Case:
+    """The row of a case, which has its "method": in whose panel it is, and what was found.
+
+    length: the flag to lessen where memory runs out. Raises UserError then.
+    """
+    found = measure_apart(script, case, env=os.environ | SPINS)
+    if found is None:
+        raise UserError(f"{length} {case['length']}: memory ran out, so give a smaller one")
+    name = LABELS.get(case["model"], Path(case["model"]).name)
+    return {"panel": f"{name}, {case['dtype']}", "method": case["method"], "length": case["length"], **found}
+
+
+def converted_model(case: Case) -> PreTrainedModel:
+    """The case's model with Λ-attention, in a process that is then prepared for it."""
+    prepare_processor()
+    return convert_model(load(case["model"], case["dtype"], "cpu"), LambdaConfig.from_dict(case["lambda_attention"]))
