@@ -8,6 +8,7 @@ stands beside. No environment variables are set: threads spin as they do by defa
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -30,7 +31,8 @@ from benchmarks.measuring.shapes import SHAPES, Shape
 from benchmarks.measuring.timing import Timing, time_in_turn
 from models.lambda_attention import lambda_attention
 from utils.arguments import HarnessParser, whole_number
-from utils.program import run_main
+from utils.errors import UserError
+from utils.program import SPINS, run_main
 from utils.text_tables import as_text
 
 ROUNDS = 2
@@ -41,6 +43,7 @@ while not select.select([0], [], [], 0)[0]:
         pass
 """
 ENDS_WITHIN = 10  # seconds
+SPINNING = (*SPINS, "OMP_WAIT_POLICY")
 QUANTITIES = {"seconds": "seconds per layer", "beside_seconds": "seconds per layer beside a busy process"}
 
 
@@ -134,8 +137,16 @@ def parse_arguments() -> Namespace:
     return parser.parse_args()
 
 
+def refuse_other_spinning() -> None:
+    """Raises UserError where the environment has threads spin otherwise than by default."""
+    for name in SPINNING:
+        if name in os.environ:
+            raise UserError(f"{name} is set, and threads are to spin as they do by default: unset it")
+
+
 def main() -> None:
     arguments, rows = parse_arguments(), []
+    refuse_other_spinning()
     results = {"title": "Attention beside a busy process", "quantities": QUANTITIES, "rows": rows}
     for shape in arguments.shapes:
         for dtype in arguments.dtypes:

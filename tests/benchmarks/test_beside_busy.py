@@ -34,8 +34,18 @@ def test_the_whole_script_says_what_it_wrote(monkeypatch, tmp_path, capsys):
     monkeypatch.setitem(SHAPES, "smollm2", SHAPE)
     arguments = ["--lengths", "64", "--dtypes", "bfloat16", "--repeats", "1", "--out", str(tmp_path)]
     monkeypatch.setattr("sys.argv", ["beside_busy.py", *arguments])
+    for name in beside_busy.SPINNING:
+        monkeypatch.delenv(name, raising=False)
     beside_busy.main()
     assert (Path(tmp_path) / "beside_busy_cpu.json").is_file() and "wrote" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
+def test_an_environment_that_has_threads_spin_otherwise_is_refused(name, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["beside_busy.py"])
+    monkeypatch.setenv(name, "0")
+    with pytest.raises(UserError, match=f"{name} is set, and threads are to spin as they do by default: unset it"):
+        beside_busy.main()
 
 
 def test_an_unknown_shape_is_one_sentence(monkeypatch):
