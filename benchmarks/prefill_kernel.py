@@ -5,12 +5,12 @@ python benchmarks/prefill_kernel.py [--device cuda] [--shapes smollm2] [--dtypes
 Each backend is measured besides the one that is chosen, as "Λ-attention, edges" and so on, where it can attend.
 Alternatives: torch's dense causal attention, a plain window, flex_attention with a Λ-shaped mask (which cannot cap
 distances) and the published algorithm. The floor is the products over exactly the attended pairs, at the rate of
-`torch.mm`, measured in turn with the methods; beside it stands the rate of the other products that Λ-attention may
-take, by oneDNN. Λ-attention, the window and the published algorithm encode positions themselves, which counts; the
-others get encoded tensors. A method is left out from the length on that would take it more than --limit seconds, or
-more memory than there is; on the CPU the window and each backend by its name from a third of these seconds on. The
-published algorithm's turn comes after that of all others: while the system takes back its gigabytes, whatever follows
-is slower.
+`torch.mm`, measured in turn with the methods; beside it stands that of oneDNN's float32 products on the CPU, which
+Λ-attention may take. "Of what its pairs allow" is how much faster than dense attention it is, by the ratio of their
+pairs. Λ-attention, the window and the published algorithm encode positions themselves, which counts; the others get
+encoded tensors. A method is left out from the length on that would take it more than --limit seconds, or more memory
+than there is; on the CPU the window and each backend by its name from a third of these seconds on. The published
+algorithm's turn comes after that of all others: while the system takes back its gigabytes, whatever follows is slower.
 """
 
 import sys
@@ -43,7 +43,7 @@ from benchmarks.measuring.arguments import (
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.memory import memory_of
 from benchmarks.measuring.shapes import SHAPES, Shape
-from benchmarks.measuring.timing import MM, OWN_PRODUCTS, Timing, product_cases, product_rate, time_in_turn
+from benchmarks.measuring.timing import MM, ONEDNN, Timing, product_cases, product_rate, time_in_turn
 from models.lambda_attention import lambda_attention
 from utils.errors import UserError
 from utils.program import run_main
@@ -61,6 +61,8 @@ MEMORY_SHARE = 0.5
 WINDOW, FLEX = "window", "flex_attention, no cap"
 QUADRATIC, COMPILED = (DENSE,), (FLEX,)
 QUANTITIES = {"seconds": "seconds per layer"}
+RATES = {MM: "product_flops_per_second", ONEDNN: "onednn_flops_per_second"}
+"""Of a floor's row, the rates of products."""
 
 Method = Callable[[], Tensor]
 
@@ -137,7 +139,7 @@ def measure_panel(
         rows = []
         if others:
             floors[panel, length] = shape.flops(length) / rate_of[MM]
-            rates = {"product_flops_per_second": rate_of[MM], "own_product_flops_per_second": rate_of[OWN_PRODUCTS]}
+            rates = {RATES[name]: rate for name, rate in rate_of.items()}
             rows.append({**place, "method": FLOOR, "seconds": floors[panel, length], **rates})
         floor = floors[panel, length]
         for method, timing in timings.items():
@@ -164,20 +166,20 @@ def _tensor_bytes(shape: Shape, length: int, dtype: torch.dtype) -> int:
 def table(rows: list[dict[str, Any]]) -> str:
     """Panel, length, method, seconds, times the floor, and times the time of Λ-attention where that was measured.
 
-    Of a floor the rates of `torch.mm` and of Λ-attention's products instead.
+    Of Λ-attention, where dense attention was measured, the share of the gain that its fewer pairs allow besides. Of a
+    floor the rates of products instead.
     """
     ours = {(row["panel"], row["length"]): row["seconds"]["median"] for row in rows if row["method"] == OURS}
     lines = []
     for row in rows:
         seconds = row["seconds"]
         if row["method"] == FLOOR:
-            rates = row["product_flops_per_second"], row["own_product_flops_per_second"]
-            cells = [f"{rate / 1e9:.0f} GFLOP/s {name}" for rate, name in zip(rates, (MM, OWN_PRODUCTS))]
+            cells = [f"{row[rate] / 1e9:.0f} GFLOP/s {name}" for name, rate in RATES.items() if rate in row]
         else:
             seconds, own = seconds["median"], ours.get((row["panel"], row["length"]))
             cells = [f"{row['of_floor']:.2f}x floor", f"{seconds / own:.2f}x Λ" if own else ""]
             if "of_allowed" in row:
-                cells[-1] = f"{100 * row['of_allowed']:.0f} % of what its pairs allow over dense"
+                cells.append(f"{100 * row['of_allowed']:.0f} % of what its pairs allow over dense")
         lines.append([row["panel"], f"{row['length']:,}", row["method"], f"{seconds:.4f} s", *cells])
     return as_text(lines)
 

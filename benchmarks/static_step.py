@@ -21,12 +21,19 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from benchmarks.measuring.children import Case, answer
-from benchmarks.measuring.cpu_runs import converted_model, cpu_run_parser, measure_case_apart, settings_of
+from benchmarks.measuring.cpu_runs import (
+    converted_model,
+    cpu_run_parser,
+    measure_case_apart,
+    refuse_nothing,
+    settings_of,
+)
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.model_reading import check_model
 from models.assumptions import cache_of, with_cache
 from models.decode_graph import DecodeGraph
 from utils.arguments import whole_number
+from utils.errors import UserError
 from utils.program import run_main
 from utils.text_tables import as_text
 
@@ -82,7 +89,8 @@ def table(rows: list[Case]) -> str:
     lines = [["", "", "tokens/s", "first token", "won back after"], ""]
     forwards = {row["panel"]: row for row in rows if row["method"] == FORWARD}
     for row in rows:
-        tokens = tokens_to_win_back(row, forwards[row["panel"]]) if row["method"] == COMPILED else None
+        forward = forwards.get(row["panel"])
+        tokens = tokens_to_win_back(row, forward) if row["method"] == COMPILED and forward else None
         won = f"{tokens:,.0f} tokens" if tokens is not None else ""
         speed = f"{row['tokens_per_second']:.1f}", f"{row['first_seconds']:.2f} s"
         lines.append([row["panel"], row["method"], *speed, won])
@@ -103,12 +111,19 @@ def main() -> None:
         answer(measure, arguments.case)
         return
     check_model(arguments.model, "cpu")
+    if arguments.length < arguments.global_branch:
+        raise UserError(
+            f"--length {arguments.length} is shorter than --global_branch {arguments.global_branch}: until all first "
+            "tokens are read a static step is an ordinary forward"
+        )
     settings = settings_of(arguments, "length", "tokens")
     results = {"title": "A static step on the CPU", "quantities": QUANTITIES, **settings, "rows": rows}
     for dtype in arguments.dtypes:
         for method in (FORWARD, *BACKENDS):
-            rows.append(measure_case_apart(__file__, {**settings, "dtype": dtype, "method": method}, "--length"))
+            row = measure_case_apart(__file__, {**settings, "dtype": dtype, "method": method})
+            rows += [row] if row else []
             path = save_results(arguments.out, "static_step", "cpu", results)
+    refuse_nothing(rows, arguments)
     print(f"{table(rows)}\nwrote {path}")
 
 

@@ -26,7 +26,13 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel
 
 from benchmarks.measuring.children import Case, answer
-from benchmarks.measuring.cpu_runs import converted_model, cpu_run_parser, measure_case_apart, settings_of
+from benchmarks.measuring.cpu_runs import (
+    converted_model,
+    cpu_run_parser,
+    measure_case_apart,
+    refuse_nothing,
+    settings_of,
+)
 from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.model_reading import check_model
 from benchmarks.measuring.shapes import Shape
@@ -151,8 +157,10 @@ def main() -> None:
     results = {"title": "Where the time of a run goes", "quantities": QUANTITIES, **settings, "rows": rows}
     for dtype in arguments.dtypes:
         for run in RUNS:
-            rows.append(measure_case_apart(__file__, {**settings, "dtype": dtype, "method": run}, "--length"))
+            row = measure_case_apart(__file__, {**settings, "dtype": dtype, "method": run})
+            rows += [row] if row else []
             path = save_results(arguments.out, "time_shares", "cpu", results)
+    refuse_nothing(rows, arguments)
     print(f"{table(rows)}\nwrote {path}")
 
 

@@ -11,7 +11,7 @@ Columns: `length` is the longest prompt or text, or the position, in tokens; `n`
 `failed` those without one; `score` is of the metric named: the task's score (from 0 to 1, of 100 with --percent),
 BLEU or ROUGE (from 0 to 1), NLL in nats per token, or one of lm-eval's, on its own scale. ± is one standard error, over
 examples; a score that is a proportion has Wilson's interval instead, unless it is lm-eval's. With --pivot the rows are
-methods and the columns the lengths that were asked for.
+methods and the columns the lengths that were asked for, each with how many failed where some have.
 """
 
 import sys
@@ -42,7 +42,7 @@ def parse_arguments() -> Namespace:
         "--merge", type=Path, metavar="LOG_DIR", help="write all the log dirs, shards of one trial, as this new one"
     )
     parser.add_argument(
-        "--pivot", action="store_true", help="methods x lengths: a row for each method, of scores alone"
+        "--pivot", action="store_true", help="methods x lengths: a row for each method, of scores and how many failed"
     )
     parser.checks.append(_check_merge)
     return parser.parse_args()

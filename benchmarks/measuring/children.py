@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from models.attention.prefill import measured
 from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.program import USER_ERROR_STATUS
@@ -50,12 +51,14 @@ def release_case() -> None:
 def measure_apart(script: str, case: Case, **options: Any) -> Case | None:
     """Measure the case by `answer` of that script, in a process of its own; None where memory ran out.
 
-    options: as `run_child` takes them.
+    The backends that it chooses are then known here too, for the results. options: as `run_child` takes them.
     """
     run = run_child([sys.executable, script, "--case", json.dumps(case)], **options)
     if run.returncode == -signal.SIGKILL:  # as Linux ends a process when no memory is left
         return None
-    return json.loads(run.stdout.splitlines()[-1])
+    found, choices = json.loads(run.stdout.splitlines()[-1])
+    measured.agree(choices)
+    return found
 
 
 def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess:
@@ -73,8 +76,8 @@ def run_child(command: Sequence[str], **options: Any) -> subprocess.CompletedPro
 
 
 def answer(measure: Callable[[Case], Case], case: Case) -> None:
-    """The child's side: print what `measure` finds as the last line."""
-    print(json.dumps(attempt(measure, case)))
+    """The child's side: print what `measure` finds as the last line, and which backends it has chosen."""
+    print(json.dumps([attempt(measure, case), measured.found()]))
 
 
 def attempt(measure: Callable[[Any], Found], case: Any) -> Found | None:

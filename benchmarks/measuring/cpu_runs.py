@@ -17,6 +17,9 @@ from utils.arguments import HarnessParser
 from utils.errors import UserError
 from utils.program import SPINS, prepare_processor
 
+COMPILES_ANEW = {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"}
+"""What an earlier run has compiled would be loaded in its place."""
+
 
 def cpu_run_parser(description: str) -> HarnessParser:
     """A parser with --model, --dtypes, the branches of Λ-attention, --out and --case."""
@@ -45,16 +48,23 @@ def settings_of(arguments: Namespace, *names: str) -> Case:
     return {name: getattr(arguments, name) for name in ("model", *names)} | {"lambda_attention": config.to_dict()}
 
 
-def measure_case_apart(script: str, case: Case, length: str) -> Case:
+def measure_case_apart(script: str, case: Case) -> Case | None:
     """The row of a case, which has its "method": in whose panel it is, and what was found.
 
-    length: the flag to lessen where memory runs out. Raises UserError then.
+    None where memory runs out, which is said. What it compiles is compiled anew.
     """
-    found = measure_apart(script, case, env=os.environ | SPINS)
+    found = measure_apart(script, case, env=os.environ | SPINS | COMPILES_ANEW)
     if found is None:
-        raise UserError(f"{length} {case['length']}: memory ran out, so give a smaller one")
+        print(f"{case['method']}, {case['dtype']}: there is not enough memory", flush=True)
+        return None
     name = LABELS.get(case["model"], Path(case["model"]).name)
     return {"panel": f"{name}, {case['dtype']}", "method": case["method"], "length": case["length"], **found}
+
+
+def refuse_nothing(rows: list[Case], arguments: Namespace) -> None:
+    """Raises UserError where memory ran out in every case."""
+    if not rows:
+        raise UserError(f"--length {arguments.length}: memory ran out, so give a smaller one")
 
 
 def converted_model(case: Case) -> PreTrainedModel:

@@ -15,7 +15,7 @@ FLOOR_SIZE = 2048
 FLOOR_PRODUCTS = 4
 """Products of that size in one run of a case: one alone would not be much longer than the clock's noise on a GPU."""
 FLOOR_REPEATS = 15
-MM, OWN_PRODUCTS = "torch.mm", "Λ's products"
+MM, ONEDNN = "torch.mm", "oneDNN"
 COPY_BYTES = 2**28
 
 
@@ -87,17 +87,16 @@ def time_in_turn(
 
 def product_cases(device: str, dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     """Square matrix products: by `torch.mm`, which floors are counted by, and by oneDNN, if Λ-attention may."""
-    by_onednn = lacks_onednn(dtype, torch.device(device)) is None
     left, right, out = (torch.randn(1, FLOOR_SIZE, FLOOR_SIZE, device=device, dtype=dtype) for _ in range(3))
 
     def repeated(product: Callable[[], object]) -> None:
         for _ in range(FLOOR_PRODUCTS):
             product()
 
-    return {
-        MM: lambda: repeated(lambda: torch.mm(left[0], right[0], out=out[0])),
-        OWN_PRODUCTS: lambda: repeated(lambda: multiply(left, right, out, by_onednn)),
-    }
+    cases = {MM: lambda: repeated(lambda: torch.mm(left[0], right[0], out=out[0]))}
+    if lacks_onednn(dtype, torch.device(device)) is None:
+        cases[ONEDNN] = lambda: repeated(lambda: multiply(left, right, out, by_onednn=True))
+    return cases
 
 
 def product_rate(timing: Timing) -> float:

@@ -112,7 +112,7 @@ class Answering(DocumentWork):
     ) -> None:
         start = plan.task.start_data_from
         super().__init__(runtime, model, examples, task.name, start, plan.batch_size, kind="example")
-        self.plan, self.task, self.runner = plan.task, task, runner
+        self.plan, self.task, self.runner, self.said_cut = plan.task, task, runner, False
 
     def resume(self, trial: Trial | None, log_dir: Path) -> None:
         super().resume(trial, log_dir)
@@ -146,21 +146,15 @@ class Answering(DocumentWork):
 
     def prepare(self, place: int) -> Prepared:
         """The example at a place, and the tokens of its prompt. Raises UserError."""
-        example, cut_before = self.texts[place], self.runner.has_cut_questions
-        prompt = self.runner.prompt(example)
-        if self.runner.has_cut_questions and not cut_before:
-            self.runtime.console.say(
-                f"warning: --truncation_side right cuts the question off prompts of more than --max_length "
-                f"{len(prompt)} tokens, first of example {example.id!r}: --truncation_side center keeps both ends"
-            )
-        return example, prompt
+        example = self.texts[place]
+        return example, self.runner.prompt(example)
 
     def do(self, piece: list[int]) -> dict[str, Any]:
         with self.runtime.together():
             taken = self.turns.take(piece)
         examples, prompts = [example for example, _ in taken], [prompt for _, prompt in taken]
         lines = self.runner.lines(examples, prompts, self.turns.coming(), self.longest(prompts))
-        return {"lines": lines if self.runtime.keeps else [], "peak_memory": self.peak_memory()}
+        return {"lines": lines if self.runtime.keeps else [], "peak_memory": self.peak_memory(), "cut": self.runner.cut}
 
     def longest(self, prompts: list[list[int]]) -> int:
         """Where ranks read in chunks together: the tokens of the longest prompt of all of them, else 0."""
@@ -172,10 +166,21 @@ class Answering(DocumentWork):
     def keep(self, gathered: list[dict[str, Any]], seconds: float) -> None:
         lines = [line for rank in gathered for line in rank["lines"]]
         self.journal.commit(lines, seconds, max(rank["peak_memory"] for rank in gathered))
+        self.say_cut(next((rank["cut"] for rank in gathered if rank["cut"] is not None), None))
         if not self.plan.silent:
             for line in lines:
                 self.runtime.console.say(outcome_of(line))
         self.progress.end_step(len(lines))
+
+    def say_cut(self, example: Hashable) -> None:
+        """Say once that prompts lose their question, that example's first."""
+        if example is not None and not self.said_cut:
+            self.said_cut = True
+            self.runtime.console.say(
+                "warning: --truncation_side right cuts the question off prompts of more than --max_length "
+                f"{self.runner.truncation.max_length} tokens, first of example {example!r}: --truncation_side center "
+                "keeps both ends"
+            )
 
     def results(self) -> Results:
         device = describe_device(self.runtime.device)

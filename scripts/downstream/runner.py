@@ -1,7 +1,7 @@
 """Putting the examples of a task to a model: prompts in, lines of samples.jsonl out."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class TaskRunner:
     model knows. shares: whether a beginning that prompts share is read once. Where ranks are synced, every one is
     needed in every forward, and one without an example reads two tokens.
 
-    has_cut_questions: whether a prompt has lost its end, as the published code cuts it.
+    cut: the id of the first example whose prompt has lost its end, as the published code cuts it; None without one.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TaskRunner:
     ) -> None:
         self.task, self.encoder, self.generator = task, encoder, generator
         self.truncation, self.last, self.vocab_size = truncation, last, vocab_size
-        self.has_cut_questions = False
+        self.cut: Hashable = None
         self.shared = SharedPrefill(generator) if shares else None
 
     def prompt(self, example: Example) -> list[int]:
@@ -62,7 +62,8 @@ class TaskRunner:
             ids = self.encoder.encode(example.prompt)
         else:
             ids = self.encoder.encode_within(example.prompt, most)
-            self.has_cut_questions |= len(ids) > most
+            if len(ids) > most and self.cut is None:
+                self.cut = example.id
         ids = truncate(ids, most, side)
         ids = truncate(ids, self.last, "left")
         refusal = unknown_token(self.encoder.tokenizer, ids, self.vocab_size, f"example {example.id!r}")

@@ -43,6 +43,8 @@ def test_the_whole_script_says_what_it_wrote(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("name", ["GOMP_SPINCOUNT", "OMP_WAIT_POLICY"])
 def test_an_environment_that_has_threads_spin_otherwise_is_refused(name, monkeypatch):
     monkeypatch.setattr("sys.argv", ["beside_busy.py"])
+    for other in beside_busy.SPINNING:
+        monkeypatch.delenv(other, raising=False)
     monkeypatch.setenv(name, "0")
     with pytest.raises(UserError, match=f"{name} is set, and threads are to spin as they do by default: unset it"):
         beside_busy.main()

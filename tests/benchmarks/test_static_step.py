@@ -19,15 +19,16 @@ def fast_compiler(monkeypatch):
     monkeypatch.setitem(static_step.BACKENDS, static_step.COMPILED, "aot_eager")
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 @pytest.mark.parametrize("method", static_step.BACKENDS)
 @torch.no_grad()
-def test_each_way_gives_the_logits_of_the_ordinary_forward(method):
-    model, prompt = convert_model(tiny_model(), CONFIG), tiny_input_ids(1, 20)
+def test_each_way_gives_the_logits_of_the_ordinary_forward(method, dtype, tolerance):
+    model, prompt = convert_model(tiny_model().to(dtype), CONFIG), tiny_input_ids(1, 20)
     found = {}
     for way in (static_step.FORWARD, method):
         step = static_step.step_by(way, model, cache_of(model(input_ids=prompt, use_cache=True)))
         found[way] = step(step(prompt[:, -1:]).argmax(-1)).clone()
-    torch.testing.assert_close(found[method], found[static_step.FORWARD], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[method], found[static_step.FORWARD], rtol=tolerance, atol=tolerance)
 
 
 def test_what_compiling_took_is_won_back_by_what_each_token_gains():
@@ -50,6 +51,12 @@ def test_the_whole_script_says_what_it_wrote(words, tmp_path, monkeypatch, capsy
     assert (tmp_path / "static_step_cpu.json").is_file()
     said = capsys.readouterr().out
     assert all(said.count(method) for method in (static_step.FORWARD, *static_step.BACKENDS)) and "wrote" in said
+
+
+def test_a_prompt_shorter_than_the_first_tokens_is_refused(words, monkeypatch):
+    monkeypatch.setattr("sys.argv", [*words, "--length", "9"])
+    with pytest.raises(UserError, match="--length 9 is shorter than --global_branch 10"):
+        static_step.main()
 
 
 def test_where_memory_runs_out_it_is_one_sentence(words, monkeypatch):

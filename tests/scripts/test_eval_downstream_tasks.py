@@ -190,7 +190,8 @@ def test_truncation_to_exactly_so_many_tokens(side, length, unequal, tiny_llama_
 
 @pytest.mark.parametrize(("side", "length", "said"), [("right", 200, 1), ("center", 200, 0), ("right", 10**6, 0)])
 def test_it_is_said_once_that_questions_are_cut_off(side, length, said, unequal, tmp_path, capsys):
-    run_here(*unequal, "--max_length", length, "--truncation_side", side, "--log_dir", tmp_path / "cut")
+    cut = ("--max_length", length, "--truncation_side", side, "--runtime_truncation", 150)
+    run_here(*unequal, *cut, "--log_dir", tmp_path / "cut")
     output = capsys.readouterr().out
     assert output.count("cuts the question off prompts of more than --max_length 200 tokens") == said
 

@@ -36,7 +36,7 @@ SECONDS = 0.13
 """Of a measurement, of which a layer takes two at most."""
 FLOP_PER_THREAD = 3 * 2**28
 """Of a run: some ten milliseconds on a slow processor."""
-ROWS, FEWEST_ROWS = 2048, 512
+ROWS, FEWEST_ROWS = 2048, 128
 VERSION = 4
 """Of the candidates' code: a new one is measured anew."""
 DENSE = "dense"
@@ -100,28 +100,27 @@ def found() -> list[dict[str, Any]]:
 
 
 def recall(measurements: Iterable[Mapping[str, Any]]) -> None:
-    """Have these count, which `found` gave, and forget all others; what another version has found is left out."""
+    """Have these count, which `found` gave, and forget all others; one with other fields is left out."""
     with _lock:
         _found.clear()
-    agree(measurements)
+    agree(measurements, "as this run began with, measured on")
 
 
-def agree(measurements: Iterable[Mapping[str, Any]]) -> None:
+def agree(measurements: Iterable[Mapping[str, Any]], how: str = "as another process has measured on") -> None:
     """Have these count, which `found` gave, where this process has found another backend or none.
 
-    Of several of one kind the first counts.
+    Of several of one kind the first counts. how: what the log says of them, before the machine's name.
     """
     fields, agreed = Kind.__dataclass_fields__.keys(), set()
     with _lock:
         for measurement in measurements:
-            if measurement.keys() != {"backend", "seconds", "where", *fields}:
+            if measurement.keys() | {"where"} != {"backend", "seconds", "where", *fields}:
                 continue
             values = {name: measurement[name] for name in fields}
             kind = Kind(**values | {"candidates": tuple(values["candidates"])})
             if kind not in agreed and (kind not in _found or _found[kind].name != measurement["backend"]):
-                where = measurement["where"]
-                how = f"as this run began with, measured on {where}"
-                _found[kind] = Measured(measurement["backend"], measurement["seconds"], where, how)
+                where = measurement.get("where", "a processor that was not noted")
+                _found[kind] = Measured(measurement["backend"], measurement["seconds"], where, f"{how} {where}")
             agreed.add(kind)
 
 

@@ -1,12 +1,15 @@
 """Measurements in processes of their own: what comes back, and what becomes of a failure."""
 
+import json
 import os
 import subprocess
 
 import pytest
 import torch
 
+from benchmarks.measuring import children
 from benchmarks.measuring.children import answer, attempt, measure_apart, measure_case
+from models.attention.prefill import measured
 from utils.errors import UserError
 
 SCRIPT = """
@@ -20,7 +23,7 @@ if case["do"] == "die":
     os.kill(os.getpid(), signal.SIGKILL)
 if case["do"] == "raise":
     raise KeyError("of the script")
-print(json.dumps({"twice": 2 * case["number"], "process": os.getpid()}))
+print(json.dumps([{"twice": 2 * case["number"], "process": os.getpid()}, []]))
 """
 
 
@@ -59,10 +62,28 @@ def test_only_want_of_memory_is_no_answer(capsys):
         raise RuntimeError("shapes do not fit")
 
     answer(no_memory, {})
-    assert capsys.readouterr().out == "null\n"
+    assert json.loads(capsys.readouterr().out)[0] is None
     assert attempt(lambda case: {"is": case["is"]}, {"is": 1}) == {"is": 1}
     with pytest.raises(RuntimeError, match="do not fit"):
         attempt(broken, {})
+
+
+def test_what_a_child_has_chosen_is_known_here(monkeypatch, capsys):
+    monkeypatch.setattr(measured, "_found", {})
+    kind = measured.Kind("float32", 4, 2, 8, 8, 300, 4, False, ("blockwise", "edges"))
+    chosen = measured.Measured("edges", {"blockwise": 2.0, "edges": 1.0}, "a processor")
+
+    def measure(case):
+        measured._found[kind] = chosen
+        return {"is": 1}
+
+    answer(measure, {})
+    printed = capsys.readouterr().out
+    measured._found.clear()
+    run = subprocess.CompletedProcess([], 0, stdout=printed)
+    monkeypatch.setattr(children, "run_child", lambda command, **options: run)
+    assert measure_apart("script", {}) == {"is": 1}
+    assert [(x["backend"], x["where"]) for x in measured.found()] == [("edges", "a processor")]
 
 
 def test_a_gpu_has_its_cases_in_this_process_and_the_cpu_in_others(script, monkeypatch):

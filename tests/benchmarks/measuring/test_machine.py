@@ -10,6 +10,7 @@ import torch
 from benchmarks import machine_name as command
 from benchmarks.measuring.machine import as_file_name, describe_machine, machine_name, save_results
 from models.attention import processor as told
+from models.attention.prefill import measured
 
 EPYC = """processor\t: 0
 cpu family\t: 25
@@ -38,6 +39,14 @@ def test_the_name_is_that_of_what_the_results_say(processor, tmp_path):
     assert found == describe_machine("cpu")
     name, threads, _ = found["device"].split(", ")
     assert as_file_name(name) == machine_name("cpu") and threads == f"{torch.get_num_threads()} threads"
+
+
+def test_results_name_the_backends_that_were_chosen(tmp_path, monkeypatch):
+    monkeypatch.setattr(measured, "_found", {})
+    assert "attention_measured" not in json.loads(save_results(tmp_path, "speed", "cpu", {"rows": []}).read_text())
+    found = [{"backend": "edges"}]
+    monkeypatch.setattr(measured, "found", lambda: found)
+    assert json.loads(save_results(tmp_path, "speed", "cpu", {}).read_text())["attention_measured"] == found
 
 
 @pytest.mark.parametrize(

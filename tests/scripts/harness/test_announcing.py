@@ -2,6 +2,7 @@
 
 import torch
 
+from models.attention.prefill import measured
 from models.lambda_attention import LambdaConfig
 from scripts.harness.announcing import announcing_backends
 from tests.models.attention.attention_cases import make_case
@@ -25,6 +26,12 @@ def test_it_is_shown_and_logged_once_in_each_run(tmp_path, capsys):
         attended(console)
         assert capsys.readouterr().out.splitlines() == [SAID]
         assert (tmp_path / name).read_text().splitlines() == [SAID]
+
+
+def test_what_is_said_of_the_measurement_is_shown_too(capsys):
+    with announcing_backends(Console()):
+        measured._say_not_remembered(OSError("read-only"))
+    assert capsys.readouterr().out == "the choice is not remembered for the next run: read-only\n"
 
 
 def test_other_ranks_are_silent(capsys):

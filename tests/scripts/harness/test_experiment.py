@@ -10,7 +10,7 @@ import torch
 
 from models.attention.prefill import measured
 from scripts.harness.documents import DocumentWork
-from scripts.harness.experiment import Experiment, Work, run, work_through
+from scripts.harness.experiment import Experiment, Work, agree_on_attention, run, work_through
 from scripts.harness.model import RunnableModel
 from utils.arguments import RunPlan
 from utils.console import Console
@@ -21,6 +21,11 @@ from utils.ranks.runtime import Runtime
 MODEL = RunnableModel(torch.nn.Identity(), None, {"name": "reader", "vocab_size": 26}, None)
 WORDS = ("lambda", "is", "a", "letter", "of", "the", "Greeks")
 RUNTIME = Runtime(0, 1, torch.device("cpu"), Console(), None)
+
+
+@pytest.fixture(autouse=True)
+def nothing_measured(monkeypatch):
+    monkeypatch.setattr(measured, "_found", {})
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,33 @@ def test_what_was_measured_of_the_processor_is_in_config_and_counts_when_the_tri
     before = config.read_bytes()
     run(Letters(), plan)
     assert recalled == [[], found] and config.read_bytes() == before
+
+
+KIND = measured.Kind("float32", 4, 2, 8, 8, 300, 4, False, ("blockwise", "edges"))
+
+
+def found_by(backend, where):
+    return {"backend": backend, "seconds": {"blockwise": 2.0, "edges": 1.0}, "where": where} | measured._plain(KIND)
+
+
+class Notes:
+    def __init__(self):
+        self.noted = {}
+
+    def note(self, name, value):
+        self.noted[name] = value
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_ranks_that_chose_differently_take_what_the_first_of_them_found(rank, monkeypatch):
+    own = [found_by("edges", "first"), found_by("blockwise", "second")]
+    measured.recall([own[rank]])
+    runtime = TwoRanks(rank, 2, torch.device("cpu"), Console(), None)
+    monkeypatch.setattr(TwoRanks, "broadcast", lambda self, value: own[:1] if value and rank == 1 else value)
+    trial = Notes() if rank == 0 else None
+    agree_on_attention(own if rank == 0 else [], trial, runtime)
+    assert [(x["backend"], x["where"]) for x in measured.found()] == [("edges", "first")]
+    assert trial is None or trial.noted == {"attention_measured": [own[0]]}
 
 
 def test_an_error_leaves_nothing_that_holds_the_log_dir(plan):

@@ -265,6 +265,9 @@ def test_what_was_recorded_counts_and_nothing_else(times):
     again = fastest(KIND, layer, query.dtype)
     assert again.name == "blockwise" and len(times[1]) == 1
     assert str(again).startswith("as this run began with, measured on Another, 3 threads: 0.67x by edges")
+    del recorded[0]["where"]  # as it was recorded at first
+    measured.recall(recorded)
+    assert fastest(KIND, layer, query.dtype).name == "blockwise" and len(times[1]) == 1
     for others in ([], [recorded[0] | {"another": 1}], [{"backend": "edges"}]):
         measured.recall(others)
         assert not measured.found()
@@ -278,7 +281,9 @@ def test_ranks_take_what_the_first_of_them_found(times):
     measured.agree([mine, mine | {"backend": "blockwise"}, other])
     assert fastest(KIND, layer, query.dtype) is own and len(measured.found()) == 2 and len(times[1]) == 1
     measured.agree([mine | {"backend": "blockwise"}])
-    assert fastest(KIND, layer, query.dtype).name == "blockwise" and len(measured.found()) == 2
+    again = fastest(KIND, layer, query.dtype)
+    assert again.name == "blockwise" and str(again).startswith("as another process has measured on ")
+    assert len(measured.found()) == 2
 
 
 def test_a_backend_by_name_and_a_short_window_are_not_measured(times):
