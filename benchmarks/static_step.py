@@ -21,14 +21,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from benchmarks.measuring.children import Case, answer
-from benchmarks.measuring.cpu_runs import (
-    converted_model,
-    cpu_run_parser,
-    measure_case_apart,
-    refuse_nothing,
-    settings_of,
-)
-from benchmarks.measuring.machine import save_results
+from benchmarks.measuring.cpu_runs import converted_model, cpu_run_parser, measure_cases, settings_of
 from benchmarks.measuring.model_reading import check_model
 from models.assumptions import cache_of, with_cache
 from models.decode_graph import DecodeGraph
@@ -106,7 +99,7 @@ def parse_arguments() -> Namespace:
 
 
 def main() -> None:
-    arguments, rows = parse_arguments(), []
+    arguments = parse_arguments()
     if arguments.case:
         answer(measure, arguments.case)
         return
@@ -117,14 +110,9 @@ def main() -> None:
             "tokens are read a static step is an ordinary forward"
         )
     settings = settings_of(arguments, "length", "tokens")
-    results = {"title": "A static step on the CPU", "quantities": QUANTITIES, **settings, "rows": rows}
-    for dtype in arguments.dtypes:
-        for method in (FORWARD, *BACKENDS):
-            row = measure_case_apart(__file__, {**settings, "dtype": dtype, "method": method})
-            rows += [row] if row else []
-            path = save_results(arguments.out, "static_step", "cpu", results)
-    refuse_nothing(rows, arguments)
-    print(f"{table(rows)}\nwrote {path}")
+    results = {"title": "A static step on the CPU", "quantities": QUANTITIES, **settings}
+    path = measure_cases(__file__, (FORWARD, *BACKENDS), settings, results, arguments)
+    print(f"{table(results['rows'])}\nwrote {path}")
 
 
 if __name__ == "__main__":

@@ -26,14 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel
 
 from benchmarks.measuring.children import Case, answer
-from benchmarks.measuring.cpu_runs import (
-    converted_model,
-    cpu_run_parser,
-    measure_case_apart,
-    refuse_nothing,
-    settings_of,
-)
-from benchmarks.measuring.machine import save_results
+from benchmarks.measuring.cpu_runs import converted_model, cpu_run_parser, measure_cases, settings_of
 from benchmarks.measuring.model_reading import check_model
 from benchmarks.measuring.shapes import Shape
 from benchmarks.measuring.timing import MM, product_cases, product_rate, time_in_turn
@@ -148,20 +141,15 @@ def parse_arguments() -> Namespace:
 
 
 def main() -> None:
-    arguments, rows = parse_arguments(), []
+    arguments = parse_arguments()
     if arguments.case:
         answer(measure, arguments.case)
         return
     check_model(arguments.model, "cpu")
     settings = settings_of(arguments, "length", "chunk")
-    results = {"title": "Where the time of a run goes", "quantities": QUANTITIES, **settings, "rows": rows}
-    for dtype in arguments.dtypes:
-        for run in RUNS:
-            row = measure_case_apart(__file__, {**settings, "dtype": dtype, "method": run})
-            rows += [row] if row else []
-            path = save_results(arguments.out, "time_shares", "cpu", results)
-    refuse_nothing(rows, arguments)
-    print(f"{table(rows)}\nwrote {path}")
+    results = {"title": "Where the time of a run goes", "quantities": QUANTITIES, **settings}
+    path = measure_cases(__file__, RUNS, settings, results, arguments)
+    print(f"{table(results['rows'])}\nwrote {path}")
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 import argparse
 import os
 from argparse import Namespace
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from benchmarks.measuring.arguments import DTYPES, add_branch_arguments, add_out_argument
 from benchmarks.measuring.children import Case, add_case_argument, measure_apart
+from benchmarks.measuring.machine import save_results
 from benchmarks.measuring.model_reading import LABELS, load
 from models.lambda_attention import LambdaConfig
 from models.loading.sample import SAMPLE_MODEL
@@ -48,23 +51,25 @@ def settings_of(arguments: Namespace, *names: str) -> Case:
     return {name: getattr(arguments, name) for name in ("model", *names)} | {"lambda_attention": config.to_dict()}
 
 
-def measure_case_apart(script: str, case: Case) -> Case | None:
-    """The row of a case, which has its "method": in whose panel it is, and what was found.
+def measure_cases(script: str, methods: Iterable[str], settings: Case, results: Case, arguments: Namespace) -> Path:
+    """Measure each method in each precision, and write what there is after each; the path of the results.
 
-    None where memory runs out, which is said. What it compiles is compiled anew.
+    results: what stands in them besides rows, which it gets as "rows". What a case compiles is compiled anew. One for
+    which memory runs out is said and left out; raises UserError where that is all of them, and writes nothing.
     """
-    found = measure_apart(script, case, env=os.environ | SPINS | COMPILES_ANEW)
-    if found is None:
-        print(f"{case['method']}, {case['dtype']}: there is not enough memory", flush=True)
-        return None
-    name = LABELS.get(case["model"], Path(case["model"]).name)
-    return {"panel": f"{name}, {case['dtype']}", "method": case["method"], "length": case["length"], **found}
-
-
-def refuse_nothing(rows: list[Case], arguments: Namespace) -> None:
-    """Raises UserError where memory ran out in every case."""
-    if not rows:
+    name, path = LABELS.get(settings["model"], Path(settings["model"]).name), None
+    results["rows"] = rows = []
+    for dtype, method in product(arguments.dtypes, methods):
+        case = {**settings, "dtype": dtype, "method": method}
+        found = measure_apart(script, case, env=os.environ | SPINS | COMPILES_ANEW)
+        if found is None:
+            print(f"{method}, {dtype}: there is not enough memory", flush=True)
+            continue
+        rows.append({"panel": f"{name}, {dtype}", "method": method, "length": settings["length"], **found})
+        path = save_results(arguments.out, Path(script).stem, "cpu", results)
+    if path is None:
         raise UserError(f"--length {arguments.length}: memory ran out, so give a smaller one")
+    return path
 
 
 def converted_model(case: Case) -> PreTrainedModel:

@@ -59,8 +59,10 @@ def test_a_prompt_shorter_than_the_first_tokens_is_refused(words, monkeypatch):
         static_step.main()
 
 
-def test_where_memory_runs_out_it_is_one_sentence(words, monkeypatch):
+def test_where_memory_runs_out_it_is_one_sentence_and_earlier_results_stay(words, tmp_path, monkeypatch):
     monkeypatch.setattr("sys.argv", words)
     monkeypatch.setattr(cpu_runs, "measure_apart", lambda *given, **options: None)
+    (tmp_path / "static_step_cpu.json").write_text("earlier")
     with pytest.raises(UserError, match="--length 30: memory ran out"):
         static_step.main()
+    assert (tmp_path / "static_step_cpu.json").read_text() == "earlier"
