@@ -3,6 +3,8 @@
 #
 #   benchmarks/all.sh [cpu|cuda] [NAME...]     those named, or all: a NAME is a file here without its .py
 #
+# On the CPU all is without attention_memory: growth measures the same memory, and there each measurement is a process.
+#
 # NAME_DEVICE.json is written to the folder RESULTS (logs/benchmarks), NAME_DEVICE.png to PICTURES (RESULTS): `make bench`
 # has them be those that the repository has of this machine, by the name that machine_name.py gives it. One that fails
 # does not keep the next from running; the exit status is then 1, and the last line names it.
@@ -19,6 +21,7 @@ PICTURES=${PICTURES:-$RESULTS}
 device=${1:-cpu}
 names=("${@:2}")
 ((${#names[@]})) || names=("${ALL[@]}")
+((${#@} > 1)) || [[ $device != cpu ]] || unset 'names[-1]'
 
 fail() {
     echo "error: $1" >&2

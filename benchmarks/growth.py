@@ -39,7 +39,7 @@ LENGTHS = {
 DTYPES = {"cpu": ["float32", "bfloat16"], "cuda": ["bfloat16"]}
 SHAPE = {"cpu": ["smollm2"], "cuda": ["llama2_7b"]}
 BUDGET = {"cpu": 5.0, "cuda": 3.0}
-QUADRUPLED = 262_144
+QUADRUPLED = {"cpu": 131_072, "cuda": 262_144}
 ENDLESS = 1e6
 """Seconds: a budget that ends nothing."""
 FITTED = 4
@@ -136,12 +136,13 @@ def parse_arguments() -> Namespace:
     add_by_device(parser, "--shapes", SHAPE, nargs="+", choices=SHAPES, help="attention shapes")
     add_benchmark_arguments(parser, LENGTHS, DTYPES, repeats=3)
     add_budget_argument(parser, BUDGET)
-    parser.add_argument(
+    add_by_device(
+        parser,
         "--quadrupled",
+        QUADRUPLED,
         type=whole_number(8),
         metavar="TOKENS",
-        default=QUADRUPLED,
-        help="the longer of two lengths whose times are compared in turn (default: %(default)s)",
+        help="the longer of two lengths whose times are compared in turn",
     )
     return parser.parse_args()
 

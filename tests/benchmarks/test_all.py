@@ -64,9 +64,20 @@ def suite(tmp_path):
 
 
 def test_every_benchmark_runs_and_one_that_fails_is_named_at_the_end(suite):
-    done, calls = suite("all.sh")
-    assert calls == [f"{name}.py --device cpu --out logs/benchmarks" for name in NAMES]
+    done, calls = suite("all.sh", "cuda")
+    assert calls == [f"{name}.py --device cuda --out logs/benchmarks" for name in NAMES]
     assert done.returncode == 1 and done.stderr == "not whole: growth (exit status 3)\n"
+
+
+@pytest.mark.parametrize("words", [(), ("cpu",)])
+def test_the_cpu_leaves_out_what_growth_measures_too(suite, words):
+    _, calls = suite("all.sh", *words)
+    assert calls == [f"{name}.py --device cpu --out logs/benchmarks" for name in NAMES[:-1]]
+
+
+def test_it_is_measured_there_by_its_name(suite):
+    done, calls = suite("all.sh", "cpu", "attention_memory")
+    assert (done.returncode, calls) == (0, ["attention_memory.py --device cpu --out logs/benchmarks"])
 
 
 def test_those_named_are_run_and_what_they_save_becomes_pictures(suite):

@@ -83,8 +83,13 @@ def test_a_run_is_no_more_work_than_a_processor_does_at_once(shape, threads, beg
     assert min(measured.FEWEST_ROWS, kind.local_branch) <= rows <= min(measured.ROWS, kind.local_branch)
     assert heads == 1 or group == kind.query_heads // kind.key_heads, "heads are left out first"
     assert group == 1 or rows == min(measured.ROWS, kind.local_branch), "and then those that share one"
-    work = 4 * heads * group * rows * kind.head_dim * (rows if begins else kind.local_branch)
+    work = 4 * heads * group * rows * kind.head_dim * (rows / 2 if begins else kind.local_branch)
     assert work <= measured.FLOP_PER_THREAD * threads or (heads, group, rows) == (1, 1, measured.FEWEST_ROWS)
+
+
+def test_the_first_window_of_a_small_model_is_measured_with_all_heads_that_share_a_key_head(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # one head alone has torch's own attention win in bfloat16
+    assert sizes(Kind("bfloat16", 9, 3, 64, 64, 2048, 10, True, ("blockwise", "dense"))) == (1, 3, 2048)
 
 
 def test_time_that_is_over_after_the_first_runs_leaves_one_of_each(monkeypatch):
