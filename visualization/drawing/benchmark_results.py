@@ -12,6 +12,8 @@ from utils.errors import UserError
 FLOOR = "floor"
 FIRST_METHOD = "Λ-attention"
 """The method that looks the same in every picture."""
+NO_BREAK = "\N{NO-BREAK SPACE}"
+"""Between a name and its version, which stay on one line of a title."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ def load_benchmark(path: str) -> Benchmark:
         raise UserError(f"{path} is not JSON ({error}): give what a file of benchmarks/ saves") from None
     try:
         machine = content["machine"]
-        described = f"{machine['device']}, torch {machine['torch']}"
+        described = f"{machine['device']}, torch{NO_BREAK}{machine['torch']}"
         benchmark = Benchmark(content["title"], described, dict(content["quantities"]), list(content["rows"]))
         usable = all(_is_row(row) for row in benchmark.rows) and isinstance(benchmark.title, str)
     except (KeyError, TypeError, ValueError):

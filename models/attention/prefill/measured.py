@@ -34,6 +34,8 @@ RECORDED = "attention_measured"
 """The key of what was found in a run's config.json and in results of benchmarks."""
 SECONDS = 0.13
 """Of a measurement, of which a layer takes two at most."""
+LEAST_RUNS = 2
+"""Of each candidate, besides its first one: one alone may meet whatever else the machine has to do."""
 FLOP_PER_THREAD = 3 * 2**28
 """Of a run: some ten milliseconds on a slow processor."""
 ROWS, FEWEST_ROWS = 2048, 128
@@ -179,17 +181,18 @@ def sizes(kind: Kind) -> tuple[int, int, int]:
 
 @torch.no_grad()
 def _measure(runs: Mapping[str, Callable[[], None]]) -> Measured:
-    """The least seconds of each, in turn until the time is over, which the first runs count for, and once at least."""
+    """The least seconds of each, in turn until the time is over, which the first runs count for; of LEAST_RUNS each."""
     end = time.perf_counter() + SECONDS
     for run in runs.values():
         run()
-    seconds = {}
+    seconds, left = {}, LEAST_RUNS * len(runs)
     for name, run in cycle(runs.items()):
         begin = time.perf_counter()
         run()
         now = time.perf_counter()
         seconds[name] = min(seconds.get(name, now - begin), now - begin)
-        if now > end and len(seconds) == len(runs):
+        left -= 1
+        if now > end and left <= 0:
             return Measured(min(seconds, key=seconds.__getitem__), seconds, here())
     raise ValueError("there is nothing to measure")
 
