@@ -2,8 +2,8 @@
 
 The queries p .. p + b - 1 have three kinds of keys: those from p on, of which each has one more than the query before
 it, a causal square; those that all of them have; and the oldest ones, of which each has one fewer, a causal square too
-when it is read from behind. All blocks of a segment are one call of each kind, and so few, large parallel regions: a
-thread that has to wait for its core holds up the others at few places.
+when it is read from behind. All blocks of a segment are one call of each kind, of some heads at once, and so few, large
+parallel regions: a thread that has to wait for its core holds up the others at few places.
 """
 
 from dataclasses import replace
@@ -22,10 +22,23 @@ QUERY_BLOCK = 2048
 """Queries of a block at most: more make its square a larger share of the window, fewer more to join."""
 JOINED_AT_ONCE = 1024
 """Queries whose parts are joined at once: tensors of that many stay in the processor's cache."""
+PART_BYTES = 2**25
+"""Of queries whose parts of the window are made at once: the parts are new memory, and the system's is slow to come."""
 
 
 def attend_edges(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
+    key_heads, count = segment.window_key.shape[1], segment.query.shape[-2]
+    group = segment.query.shape[1] // key_heads
+    at_once = max(1, PART_BYTES // segment.query[:, :group].nbytes)
+    for first in range(0, key_heads, at_once):
+        heads = slice(first, min(first + at_once, key_heads))
+        query_heads = slice(group * heads.start, group * heads.stop)
+        of_heads = layer.of_heads(query_heads, output.device)
+        _attend_heads(segment.part(slice(None), heads, slice(0, count)), of_heads, output[:, query_heads])
+
+
+def _attend_heads(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     query = encode(segment.query, segment.start, layer)
     for first, size, count in _runs(segment.start, query.shape[-2], layer.config.local_branch):
         run = slice(first, first + size * count)

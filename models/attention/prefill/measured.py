@@ -24,6 +24,7 @@ from ..config import AttentionLayer
 from ..processor import everything_told, processor_name
 from ..workers import cores
 from .backends import BACKENDS
+from .blockwise import QUERY_BLOCK
 from .segment import Segment
 from .window_weights import built_pass
 from .within_window import attend_within_window
@@ -34,12 +35,14 @@ RECORDED = "attention_measured"
 """The key of what was found in a run's config.json and in results of benchmarks."""
 SECONDS = 0.13
 """Of a measurement, of which a layer takes two at most."""
-LEAST_RUNS = 2
-"""Of each candidate, besides its first one: one alone may meet whatever else the machine has to do."""
+IN_SUCCESSION = 3
+"""Runs of a candidate when its turn comes: during the first ones threads of the one before may still wait for
+work, which takes cores for milliseconds.
+"""
 FLOP_PER_THREAD = 3 * 2**28
 """Of a run: some ten milliseconds on a slow processor."""
 ROWS, FEWEST_ROWS = 2048, 128
-VERSION = 5
+VERSION = 6
 """Of the candidates' code: a new one is measured anew."""
 DENSE = "dense"
 """torch's own causal attention, which within the window is Λ-attention."""
@@ -172,7 +175,10 @@ def sizes(kind: Kind) -> tuple[int, int, int]:
     rows, group = min(ROWS, kind.local_branch), kind.query_heads // kind.key_heads
     keys = rows if kind.begins else kind.local_branch
     of_one_query = (2 if kind.begins else 4) * keys * kind.head_dim  # the first window is causal
-    queries = FLOP_PER_THREAD * torch.get_num_threads() // of_one_query
+    threads = torch.get_num_threads()
+    queries = FLOP_PER_THREAD * threads // of_one_query
+    if queries > QUERY_BLOCK * threads:
+        queries -= queries % (QUERY_BLOCK * threads)  # a block left over would have one thread work and the others wait
     if queries < rows:
         return 1, 1, max(min(rows, FEWEST_ROWS), queries)
     heads = queries // rows
@@ -181,18 +187,18 @@ def sizes(kind: Kind) -> tuple[int, int, int]:
 
 @torch.no_grad()
 def _measure(runs: Mapping[str, Callable[[], None]]) -> Measured:
-    """The least seconds of each, in turn until the time is over, which the first runs count for; of LEAST_RUNS each."""
+    """The least seconds of each, in turn until the time is over, which the first runs count for; each has one turn."""
     end = time.perf_counter() + SECONDS
     for run in runs.values():
         run()
-    seconds, left = {}, LEAST_RUNS * len(runs)
+    seconds = {}
     for name, run in cycle(runs.items()):
-        begin = time.perf_counter()
-        run()
-        now = time.perf_counter()
-        seconds[name] = min(seconds.get(name, now - begin), now - begin)
-        left -= 1
-        if now > end and left <= 0:
+        for _ in range(IN_SUCCESSION):
+            begin = time.perf_counter()
+            run()
+            now = time.perf_counter()
+            seconds[name] = min(seconds.get(name, now - begin), now - begin)
+        if now > end and len(seconds) == len(runs):
             return Measured(min(seconds, key=seconds.__getitem__), seconds, here())
     raise ValueError("there is nothing to measure")
 

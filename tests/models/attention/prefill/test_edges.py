@@ -77,6 +77,21 @@ def test_all_blocks_of_a_segment_are_one_call_of_each_kind(monkeypatch):
     assert shapes == first + rest
 
 
+def test_heads_that_are_attended_apart_are_those_attended_at_once(monkeypatch):
+    case = make_case(LambdaConfig(12, 3, 12, backend="edges"), 60, key_heads=5, group=3, learned_sink=True)
+    heads, attend = [], edges._attend_heads
+
+    def recorded(segment, layer, output):
+        heads.append(segment.query.shape[1])
+        attend(segment, layer, output)
+
+    monkeypatch.setattr(edges, "_attend_heads", recorded)
+    at_once = case.attend()
+    monkeypatch.setattr(edges, "PART_BYTES", 2 * case.query[:, :3, :41].nbytes)
+    torch.testing.assert_close(case.attend(), at_once, **EXACT)
+    assert heads[:2] == [15, 15] and heads[2:5] == [6, 6, 3]
+
+
 @pytest.mark.parametrize(
     ("config", "encoding", "what"),
     [({}, "alibi", "rotary positions, not ALiBi"), ({"soft_cap": 5.0}, "rotary", "scores that are not capped softly")],

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.attention import processor
 from models.attention.prefill import choice, measured
+from models.attention.prefill.blockwise import QUERY_BLOCK
 from models.attention.prefill.choice import choose_backend, say_once
 from models.attention.prefill.measured import Kind, Measured, fastest, sizes
 from models.lambda_attention import LambdaConfig
@@ -92,11 +93,18 @@ def test_the_first_window_of_a_small_model_is_measured_with_all_heads_that_share
     assert sizes(Kind("bfloat16", 9, 3, 64, 64, 2048, 10, True, ("blockwise", "dense"))) == (1, 3, 2048)
 
 
-def test_time_that_is_over_after_the_first_runs_leaves_two_of_each(monkeypatch):
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_no_thread_waits_for_a_block_that_is_left_over(threads, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    llama2 = Kind("float32", 32, 32, 128, 128, 4096, 10, False, ("blockwise",))
+    assert sizes(llama2) == (1, 1, QUERY_BLOCK * threads)
+
+
+def test_time_that_is_over_after_the_first_runs_leaves_one_turn_of_each(monkeypatch):
     ran = []
     monkeypatch.setattr(measured, "SECONDS", 0.0)
     found = measured._measure({"slow": lambda: ran.append("slow"), "fast": lambda: ran.append("fast")})
-    assert ran == 3 * ["slow", "fast"] and found.seconds.keys() == {"slow", "fast"}
+    assert ran == ["slow", "fast", *3 * ["slow"], *3 * ["fast"]] and found.seconds.keys() == {"slow", "fast"}
 
 
 def test_the_random_numbers_of_the_program_are_not_touched():
