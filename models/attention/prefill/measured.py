@@ -33,13 +33,13 @@ logger = logging.getLogger(__name__)
 
 RECORDED = "attention_measured"
 """The key of what was found in a run's config.json and in results of benchmarks."""
-SECONDS = 0.13
+SECONDS = 0.1
 """Of a measurement, of which a layer takes two at most."""
 IN_SUCCESSION = 3
 """Runs of a candidate when its turn comes: during the first ones threads of the one before may still wait for
 work, which takes cores for milliseconds.
 """
-FLOP_PER_THREAD = 3 * 2**28
+FLOP_PER_THREAD = 5 * 2**27
 """Of a run: some ten milliseconds on a slow processor."""
 ROWS, FEWEST_ROWS = 2048, 128
 VERSION = 6
