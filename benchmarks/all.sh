@@ -3,7 +3,7 @@
 #
 #   benchmarks/all.sh [cpu|cuda] [NAME...]     those named, or all: a NAME is a file here without its .py
 #
-# On the CPU all is without attention_memory: growth measures the same memory, and there each measurement is a process.
+# On the CPU all is without attention_memory: growth measures the same memory up to 64K, and each measurement is a process.
 #
 # NAME_DEVICE.json is written to the folder RESULTS (logs/benchmarks), NAME_DEVICE.png to PICTURES (RESULTS): `make bench`
 # has them be those that the repository has of this machine, by the name that machine_name.py gives it. One that fails
@@ -20,8 +20,9 @@ RESULTS=${RESULTS:-logs/benchmarks}
 PICTURES=${PICTURES:-$RESULTS}
 device=${1:-cpu}
 names=("${@:2}")
-((${#names[@]})) || names=("${ALL[@]}")
-((${#@} > 1)) || [[ $device != cpu ]] || unset 'names[-1]'
+((${#names[@]})) || for name in "${ALL[@]}"; do
+    [[ $device == cpu && $name == attention_memory ]] || names+=("$name")
+done
 
 fail() {
     echo "error: $1" >&2

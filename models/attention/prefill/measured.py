@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from itertools import cycle
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -39,6 +38,8 @@ IN_SUCCESSION = 3
 """Runs of a candidate when its turn comes: during the first ones threads of the one before may still wait for
 work, which takes cores for milliseconds.
 """
+LONG_RUN = 0.05
+"""Seconds of a run beside which these do not count: it is a turn by itself."""
 FLOP_PER_THREAD = 5 * 2**27
 """Of a run: some ten milliseconds on a slow processor."""
 ROWS, FEWEST_ROWS = 2048, 128
@@ -177,30 +178,42 @@ def sizes(kind: Kind) -> tuple[int, int, int]:
     of_one_query = (2 if kind.begins else 4) * keys * kind.head_dim  # the first window is causal
     threads = torch.get_num_threads()
     queries = FLOP_PER_THREAD * threads // of_one_query
-    if queries > QUERY_BLOCK * threads:
-        queries -= queries % (QUERY_BLOCK * threads)  # a block left over would have one thread work and the others wait
     if queries < rows:
-        return 1, 1, max(min(rows, FEWEST_ROWS), queries)
+        whole = queries - queries % (QUERY_BLOCK * threads)  # for a block that is left over all threads but one wait
+        return 1, 1, max(min(rows, FEWEST_ROWS), whole or queries)
     heads = queries // rows
     return min(kind.key_heads, max(1, heads // group)), min(group, heads), rows
 
 
 @torch.no_grad()
 def _measure(runs: Mapping[str, Callable[[], None]]) -> Measured:
-    """The least seconds of each, in turn until the time is over, which the first runs count for; each has one turn."""
-    end = time.perf_counter() + SECONDS
+    """The least seconds of each, in rounds of one turn each, until another would take more time than there is.
+
+    The first runs, which load the code, count for the time; one round is made in any case.
+    """
+    end, seconds = time.perf_counter() + SECONDS, dict.fromkeys(runs, float("inf"))
     for run in runs.values():
         run()
-    seconds = {}
-    for name, run in cycle(runs.items()):
-        for _ in range(IN_SUCCESSION):
-            begin = time.perf_counter()
-            run()
-            now = time.perf_counter()
-            seconds[name] = min(seconds.get(name, now - begin), now - begin)
-        if now > end and len(seconds) == len(runs):
-            return Measured(min(seconds, key=seconds.__getitem__), seconds, here())
-    raise ValueError("there is nothing to measure")
+    round_seconds = 0.0
+    while round_seconds == 0 or time.perf_counter() + round_seconds < end:
+        begin = time.perf_counter()
+        for name, run in runs.items():
+            seconds[name] = min(seconds[name], _least_seconds(run))
+        round_seconds = time.perf_counter() - begin
+    return Measured(min(seconds, key=seconds.__getitem__), seconds, here())
+
+
+def _least_seconds(run: Callable[[], None]) -> float:
+    """Of a turn."""
+    least = float("inf")
+    for _ in range(IN_SUCCESSION):
+        begin = time.perf_counter()
+        run()
+        took = time.perf_counter() - begin
+        least = min(least, took)
+        if took > LONG_RUN:
+            break
+    return least
 
 
 def here() -> str:

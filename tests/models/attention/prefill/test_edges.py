@@ -48,11 +48,14 @@ def in_chunks(case, sizes: list[int]) -> torch.Tensor:
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
-@given(cases(), st.lists(st.sampled_from([1, 2, 5, 17, 40]), min_size=1, max_size=3))
-def test_equals_the_dense_definition_at_once_and_in_chunks(case, sizes):
+@given(cases(), st.lists(st.sampled_from([1, 2, 5, 17, 40]), min_size=1, max_size=3), st.booleans())
+def test_equals_the_dense_definition_at_once_and_in_chunks(case, sizes, heads_apart):
     expected = case.expected()
-    for found in (case.attend(), in_chunks(case, sizes)):
-        torch.testing.assert_close(found.double(), expected, **EXACT)
+    with pytest.MonkeyPatch.context() as patch:
+        if heads_apart:
+            patch.setattr(edges, "PART_BYTES", 1)
+        for found in (case.attend(), in_chunks(case, sizes)):
+            torch.testing.assert_close(found.double(), expected, **EXACT)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])

@@ -1,6 +1,7 @@
 """The fastest way to attend on a processor: measured, remembered, and the same for all processes of a machine."""
 
 import dataclasses
+import functools
 import json
 import logging
 
@@ -105,6 +106,21 @@ def test_time_that_is_over_after_the_first_runs_leaves_one_turn_of_each(monkeypa
     monkeypatch.setattr(measured, "SECONDS", 0.0)
     found = measured._measure({"slow": lambda: ran.append("slow"), "fast": lambda: ran.append("fast")})
     assert ran == ["slow", "fast", *3 * ["slow"], *3 * ["fast"]] and found.seconds.keys() == {"slow", "fast"}
+
+
+def test_a_long_run_is_a_turn_by_itself(monkeypatch):
+    ran = []
+    monkeypatch.setattr(measured, "SECONDS", 0.0)
+    monkeypatch.setattr(measured, "LONG_RUN", 0.0)
+    measured._measure({"slow": lambda: ran.append("slow"), "fast": lambda: ran.append("fast")})
+    assert ran == 2 * ["slow", "fast"]
+
+
+def test_each_candidate_has_as_many_runs_as_the_others(monkeypatch):
+    ran = []
+    monkeypatch.setattr(measured, "SECONDS", 0.01)
+    measured._measure({name: functools.partial(ran.append, name) for name in ("a", "b", "c")})
+    assert len(ran) > 12 and len({ran.count(name) for name in ("a", "b", "c")}) == 1
 
 
 def test_the_random_numbers_of_the_program_are_not_touched():
