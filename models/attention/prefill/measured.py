@@ -32,14 +32,10 @@ logger = logging.getLogger(__name__)
 
 RECORDED = "attention_measured"
 """The key of what was found in a run's config.json and in results of benchmarks."""
-SECONDS = 0.1
-"""Of a measurement, of which a layer takes two at most."""
-IN_SUCCESSION = 3
-"""Runs of a candidate when its turn comes: during the first ones threads of the one before may still wait for
-work, which takes cores for milliseconds.
+TURN_SECONDS = 0.045
+"""For so long each candidate runs over and over, twice at least; of a layer there are five turns at most. The first run
+loads the candidate's code, and for ten or more milliseconds threads of the one before take cores, waiting for work.
 """
-LONG_RUN = 0.05
-"""Seconds of a run beside which these do not count: it is a turn by itself."""
 FLOP_PER_THREAD = 5 * 2**27
 """Of a run: some ten milliseconds on a slow processor."""
 ROWS, FEWEST_ROWS = 2048, 128
@@ -187,33 +183,19 @@ def sizes(kind: Kind) -> tuple[int, int, int]:
 
 @torch.no_grad()
 def _measure(runs: Mapping[str, Callable[[], None]]) -> Measured:
-    """The least seconds of each, in rounds of one turn each, until another would take more time than there is.
-
-    The first runs, which load the code, count for the time; one round is made in any case.
-    """
-    end, seconds = time.perf_counter() + SECONDS, dict.fromkeys(runs, float("inf"))
-    for run in runs.values():
-        run()
-    round_seconds = 0.0
-    while round_seconds == 0 or time.perf_counter() + round_seconds < end:
-        begin = time.perf_counter()
-        for name, run in runs.items():
-            seconds[name] = min(seconds[name], _least_seconds(run))
-        round_seconds = time.perf_counter() - begin
+    """The seconds of each: its shortest run."""
+    seconds = {name: _shortest(run) for name, run in runs.items()}
     return Measured(min(seconds, key=seconds.__getitem__), seconds, here())
 
 
-def _least_seconds(run: Callable[[], None]) -> float:
-    """Of a turn."""
-    least = float("inf")
-    for _ in range(IN_SUCCESSION):
+def _shortest(run: Callable[[], None]) -> float:
+    """Seconds of the shortest run of a turn."""
+    took: list[float] = []
+    while len(took) < 2 or sum(took) < TURN_SECONDS:
         begin = time.perf_counter()
         run()
-        took = time.perf_counter() - begin
-        least = min(least, took)
-        if took > LONG_RUN:
-            break
-    return least
+        took.append(time.perf_counter() - begin)
+    return min(took)
 
 
 def here() -> str:

@@ -27,7 +27,7 @@ def cache(monkeypatch, tmp_path):
     """The user's cache folder, with nothing in it, and a process that has measured nothing."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(measured, "_found", {})
-    monkeypatch.setattr(measured, "SECONDS", 0.01)
+    monkeypatch.setattr(measured, "TURN_SECONDS", 0.0)
     return tmp_path / "lm-infinite" / "attention"
 
 
@@ -55,9 +55,8 @@ def another_process(monkeypatch):
     monkeypatch.setattr(measured, "_found", {})
 
 
-def test_every_candidate_runs_within_the_time_and_the_least_seconds_win(monkeypatch):
+def test_every_candidate_runs_and_the_least_seconds_win(monkeypatch):
     layer, query, _ = layer_and_tensors()
-    monkeypatch.setattr(measured, "SECONDS", 0.2)
     found = fastest(dataclasses.replace(KIND, candidates=("blockwise", "edges", "onednn")), layer, query.dtype)
     assert set(found.seconds) == {"blockwise", "edges", "onednn"} and all(x > 0 for x in found.seconds.values())
     assert found.seconds[found.name] == min(found.seconds.values()) and found.where == measured.here()
@@ -101,26 +100,19 @@ def test_no_thread_waits_for_a_block_that_is_left_over(threads, monkeypatch):
     assert sizes(llama2) == (1, 1, QUERY_BLOCK * threads)
 
 
-def test_time_that_is_over_after_the_first_runs_leaves_one_turn_of_each(monkeypatch):
-    ran = []
-    monkeypatch.setattr(measured, "SECONDS", 0.0)
-    found = measured._measure({"slow": lambda: ran.append("slow"), "fast": lambda: ran.append("fast")})
-    assert ran == ["slow", "fast", *3 * ["slow"], *3 * ["fast"]] and found.seconds.keys() == {"slow", "fast"}
+@pytest.mark.parametrize(("seconds", "times"), [(0.002, 21), (0.007, 5), (0.3, 2)])
+def test_a_candidate_runs_until_its_turn_is_over_and_twice_at_least(seconds, times, monkeypatch):
+    now, ran = [0.0], []
+    monkeypatch.setattr(measured, "TURN_SECONDS", 0.045)
+    monkeypatch.setattr(measured.time, "perf_counter", lambda: now[0])
 
+    def run(name: str, factor: int) -> None:
+        ran.append(name)
+        now[0] += factor * seconds * (3 if ran.count(name) == 1 else 1)  # the first run loads its code
 
-def test_a_long_run_is_a_turn_by_itself(monkeypatch):
-    ran = []
-    monkeypatch.setattr(measured, "SECONDS", 0.0)
-    monkeypatch.setattr(measured, "LONG_RUN", 0.0)
-    measured._measure({"slow": lambda: ran.append("slow"), "fast": lambda: ran.append("fast")})
-    assert ran == 2 * ["slow", "fast"]
-
-
-def test_each_candidate_has_as_many_runs_as_the_others(monkeypatch):
-    ran = []
-    monkeypatch.setattr(measured, "SECONDS", 0.01)
-    measured._measure({name: functools.partial(ran.append, name) for name in ("a", "b", "c")})
-    assert len(ran) > 12 and len({ran.count(name) for name in ("a", "b", "c")}) == 1
+    found = measured._measure({name: functools.partial(run, name, k) for k, name in ((2, "slow"), (1, "fast"))})
+    assert found.name == "fast" and found.seconds == pytest.approx({"slow": 2 * seconds, "fast": seconds})
+    assert ran == sorted(ran, reverse=True) and ran.count("fast") == times
 
 
 def test_the_random_numbers_of_the_program_are_not_touched():
