@@ -23,14 +23,18 @@ QUERY_BLOCK = 2048
 JOINED_AT_ONCE = 1024
 """Queries whose parts are joined at once: tensors of that many stay in the processor's cache."""
 PART_BYTES = 2**25
-"""Of queries whose parts of the window are made at once, or one key head's: parts are new memory, which is slow."""
+"""Queries of so many bytes are attended at once, one key head's at least: their parts of the window are new memory, which
+the system is slow to give.
+"""
 
 
 def attend_edges(segment: Segment, layer: AttentionLayer, output: Tensor) -> None:
     """Write the attention of the segment's queries into output `[B, Hq, m, d_v]`."""
+    if not output.numel():  # a batch of no rows
+        return
     key_heads, count = segment.window_key.shape[1], segment.query.shape[-2]
     group = segment.query.shape[1] // key_heads
-    at_once = max(1, PART_BYTES // max(1, segment.query[:, :group].nbytes))
+    at_once = max(1, PART_BYTES // segment.query[:, :group].nbytes)
     for first in range(0, key_heads, at_once):
         heads = slice(first, min(first + at_once, key_heads))
         query_heads = slice(group * heads.start, group * heads.stop)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from models.attention.decode.cache import new_layer
 from models.attention.prefill import edges, fused_cpu, rolling_window
 from models.errors import UserError
-from models.lambda_attention import LambdaConfig
+from models.lambda_attention import LambdaConfig, lambda_attention
 from tests.models.attention.attention_cases import make_case
 
 EXACT = {"rtol": 0, "atol": 2e-6}
@@ -78,6 +78,12 @@ def test_all_blocks_of_a_segment_are_one_call_of_each_kind(monkeypatch):
     first = [(1, 8, 8, True), (1, 4, 4, True), (1, 4, 8, False)]  # up to position 12 no query loses a key
     rest = [(3, 8, 8, True), (3, 8, 4, False), (3, 7, 7, True), (1, 5, 5, True), (1, 5, 7, False), (1, 4, 4, True)]
     assert shapes == first + rest
+
+
+def test_a_batch_of_no_rows_has_none():
+    case = make_case(LambdaConfig(12, 3, 12, backend="edges"), 60)
+    empty = lambda_attention(case.query[:0], case.key[:0], case.value[:0], case.layer)
+    assert empty.shape == (0, *case.query.shape[1:])
 
 
 def test_heads_that_are_attended_apart_are_those_attended_at_once(monkeypatch):
