@@ -110,9 +110,9 @@ def main() -> None:
             "tokens are read a static step is an ordinary forward"
         )
     settings = settings_of(arguments, "length", "tokens")
-    results = {"title": "A static step on the CPU", "quantities": QUANTITIES, **settings}
-    path = measure_cases(__file__, (FORWARD, *BACKENDS), settings, results, arguments)
-    print(f"{table(results['rows'])}\nwrote {path}")
+    heading = {"title": "A static step on the CPU", "quantities": QUANTITIES}
+    rows, path = measure_cases(__file__, (FORWARD, *BACKENDS), settings, heading, arguments)
+    print(f"{table(rows)}\nwrote {path}")
 
 
 if __name__ == "__main__":

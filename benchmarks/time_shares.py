@@ -147,9 +147,9 @@ def main() -> None:
         return
     check_model(arguments.model, "cpu")
     settings = settings_of(arguments, "length", "chunk")
-    results = {"title": "Where the time of a run goes", "quantities": QUANTITIES, **settings}
-    path = measure_cases(__file__, RUNS, settings, results, arguments)
-    print(f"{table(results['rows'])}\nwrote {path}")
+    heading = {"title": "Where the time of a run goes", "quantities": QUANTITIES}
+    rows, path = measure_cases(__file__, RUNS, settings, heading, arguments)
+    print(f"{table(rows)}\nwrote {path}")
 
 
 if __name__ == "__main__":

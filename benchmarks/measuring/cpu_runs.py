@@ -51,14 +51,15 @@ def settings_of(arguments: Namespace, *names: str) -> Case:
     return {name: getattr(arguments, name) for name in ("model", *names)} | {"lambda_attention": config.to_dict()}
 
 
-def measure_cases(script: str, methods: Iterable[str], settings: Case, results: Case, arguments: Namespace) -> Path:
-    """Measure each method in each precision, and write what there is after each; the path of the results.
+def measure_cases(
+    script: str, methods: Iterable[str], settings: Case, heading: Case, arguments: Namespace
+) -> tuple[list[Case], Path]:
+    """Measure each method in each precision, and write what there is after each: the rows, and the file they are in.
 
-    results: what stands in them besides rows, which it gets as "rows". What a case compiles is compiled anew. One for
-    which memory runs out is said and left out; raises UserError where that is all of them, and writes nothing.
+    heading: what stands before settings and rows in it. What a case compiles is compiled anew. One for which memory
+    runs out is said and left out; raises UserError where that is all of them, and writes nothing.
     """
-    name, path = LABELS.get(settings["model"], Path(settings["model"]).name), None
-    results["rows"] = rows = []
+    name, rows, path = LABELS.get(settings["model"], Path(settings["model"]).name), [], None
     for dtype, method in product(arguments.dtypes, methods):
         case = {**settings, "dtype": dtype, "method": method}
         found = measure_apart(script, case, env=os.environ | SPINS | COMPILES_ANEW)
@@ -66,10 +67,10 @@ def measure_cases(script: str, methods: Iterable[str], settings: Case, results: 
             print(f"{method}, {dtype}: there is not enough memory", flush=True)
             continue
         rows.append({"panel": f"{name}, {dtype}", "method": method, "length": settings["length"], **found})
-        path = save_results(arguments.out, Path(script).stem, "cpu", results)
+        path = save_results(arguments.out, Path(script).stem, "cpu", {**heading, **settings, "rows": rows})
     if path is None:
         raise UserError(f"--length {arguments.length}: memory ran out, so give a smaller one")
-    return path
+    return rows, path
 
 
 def converted_model(case: Case) -> PreTrainedModel:

@@ -75,7 +75,7 @@ def test_the_cpu_leaves_out_what_growth_measures_too(suite, words):
     assert calls == [f"{name}.py --device cpu --out logs/benchmarks" for name in NAMES if name != "attention_memory"]
 
 
-def test_it_is_measured_there_by_its_name(suite):
+def test_attention_memory_is_measured_there_by_its_name(suite):
     done, calls = suite("all.sh", "cpu", "attention_memory")
     assert (done.returncode, calls) == (0, ["attention_memory.py --device cpu --out logs/benchmarks"])
 

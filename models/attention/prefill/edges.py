@@ -23,8 +23,8 @@ QUERY_BLOCK = 2048
 JOINED_AT_ONCE = 1024
 """Queries whose parts are joined at once: tensors of that many stay in the processor's cache."""
 PART_BYTES = 2**25
-"""Queries of so many bytes are attended at once, one key head's at least: their parts of the window are new memory, which
-the system is slow to give.
+"""Queries of so many bytes are attended at once, one key head's at least: their parts of the window are new memory,
+which the system is slow to give.
 """
 
 
